@@ -1,0 +1,210 @@
+//! Provider presets: what this service knows about each CI identity provider, as data, one record a file.
+//!
+//! A preset says which claims exist and how they compare, which of them are immutable and must be pinned, what is
+//! safe to demand by default, what may be shown, and what a realistic token looks like. It contains no decisions: the
+//! policy reads it. A new provider is one file and one line in [`ALL`].
+
+use std::time::Duration;
+
+use crate::json::Json;
+use crate::json::Object;
+
+pub mod activestate;
+pub mod generic;
+pub mod github;
+pub mod gitlab;
+pub mod google;
+
+/// Every preset, in the order that documentation lists them.
+pub static ALL: &[&Provider] =
+    &[&github::PROVIDER, &gitlab::PROVIDER, &google::PROVIDER, &activestate::PROVIDER, &generic::PROVIDER];
+
+/// The preset of that name.
+pub fn by_name(name: &str) -> Option<&'static Provider> {
+    ALL.iter().copied().find(|provider| provider.name == name)
+}
+
+/// What is known about one kind of identity provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// The preset's name in the policy, and the first half of its examples' names.
+    pub name: &'static str,
+    /// Which issuer URLs this preset serves.
+    pub site: Site,
+    /// Claims that a rule must fix, each by literals, in every branch: immutable identifiers of owner and project.
+    /// SECURITY: without them anyone on a shared provider, or whoever re-registers a freed name, passes.
+    pub pins: &'static [&'static str],
+    /// Claims without which a token is not one of a CI job: the same key signs other tokens too.
+    pub required: &'static [&'static str],
+    /// The claims that rules may name, with their types and case rules. Empty means any name with any type.
+    pub claims: &'static [Claim],
+    /// Claims computed from others.
+    pub derived: &'static [Derived],
+    /// Short names for unwieldy claims: (alias, claim).
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Conditions added to each rule that does not itself name the claim.
+    pub implied: &'static [Implied],
+    /// Claims that may be shown to the caller, written into the macaroon's provenance and the audit log. Never an
+    /// e-mail address.
+    pub public: &'static [&'static str],
+    /// Longest accepted `exp − iat`, unless the issuer's configuration says otherwise.
+    pub max_lifetime: Duration,
+    /// Hosts other than the issuer's own on which its `jwks_uri` may be.
+    pub jwks_hosts: &'static [&'static str],
+    /// Realistic claim sets: for rule tests, the demonstration and documentation.
+    pub examples: &'static [Example],
+    /// The page of the documentation that tells a publisher how to obtain a token.
+    pub how_to: &'static str,
+}
+
+/// Which issuer URLs a preset serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// Exactly this URL, which belongs to the preset: no other preset may be configured with it.
+    Fixed(&'static str),
+    /// This URL unless the policy names another, self-managed one.
+    Default(&'static str),
+    /// The policy must name the URL, and none that belongs to another preset.
+    Configured,
+}
+
+impl Site {
+    /// The URL that belongs to the preset, if any.
+    pub const fn owned_url(self) -> Option<&'static str> {
+        match self {
+            Self::Fixed(url) | Self::Default(url) => Some(url),
+            Self::Configured => None,
+        }
+    }
+}
+
+/// One claim as its provider defines it.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// The member's name in the token.
+    pub name: &'static str,
+    /// The JSON type of its value.
+    pub kind: Kind,
+    /// How text compares.
+    pub case: Case,
+}
+
+impl Claim {
+    /// A string compared byte by byte.
+    pub const fn string(name: &'static str) -> Self {
+        Self { name, kind: Kind::String, case: Case::Exact }
+    }
+
+    /// A string whose provider ignores the case of ASCII letters.
+    pub const fn folded(name: &'static str) -> Self {
+        Self { name, kind: Kind::String, case: Case::AsciiInsensitive }
+    }
+
+    /// An integer.
+    pub const fn integer(name: &'static str) -> Self {
+        Self { name, kind: Kind::Integer, case: Case::Exact }
+    }
+
+    /// A boolean.
+    pub const fn boolean(name: &'static str) -> Self {
+        Self { name, kind: Kind::Bool, case: Case::Exact }
+    }
+
+    /// A list of strings.
+    pub const fn list(name: &'static str) -> Self {
+        Self { name, kind: Kind::List, case: Case::Exact }
+    }
+}
+
+/// The JSON type of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    String,
+    /// An integer.
+    Integer,
+    /// `true` or `false`.
+    Bool,
+    /// An array of strings.
+    List,
+    /// Not known: the rule's own literal decides.
+    Any,
+}
+
+/// How two strings compare. Folding is ASCII only: Unicode folding equates the Kelvin sign with `k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// Byte by byte.
+    Exact,
+    /// Ignoring the case of ASCII letters.
+    AsciiInsensitive,
+}
+
+/// A claim computed from others, under a name that no raw claim has.
+#[derive(Debug, Clone, Copy)]
+pub struct Derived {
+    /// Name, type and case rule.
+    pub claim: Claim,
+    /// The raw claims it is computed from.
+    pub from: &'static [&'static str],
+    /// Computes it; `None` when the token has none.
+    pub derive: fn(&Object) -> Option<Json>,
+}
+
+/// A condition that a preset adds.
+#[derive(Debug, Clone, Copy)]
+pub struct Implied {
+    /// The claim it is about; a rule that names this claim itself goes without the implied condition.
+    pub claim: &'static str,
+    /// Prefix of further claims that, named in a rule, also replace this condition (`job_workflow_`).
+    pub unless_prefix: Option<&'static str>,
+    /// What must hold.
+    pub test: ImpliedTest,
+}
+
+/// What an implied condition demands of its claim.
+#[derive(Debug, Clone, Copy)]
+pub enum ImpliedTest {
+    /// Present and one of these strings.
+    In(&'static [&'static str]),
+    /// Present and none of these strings.
+    NotIn(&'static [&'static str]),
+    /// Present and the boolean `true`.
+    IsTrue,
+    /// Present and equal to the other claim.
+    SameAs(&'static str),
+    /// Absent, or equal to the other claim.
+    AbsentOrSameAs(&'static str),
+}
+
+/// A realistic claim set without `iss`, `aud` and times.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// The second half of its name: `tag-push` in `github/tag-push`.
+    pub name: &'static str,
+    /// The claims, given overrides: a JSON object text whose dependent claims (`workflow_ref`, `sub`, …) follow.
+    pub claims: fn(&Object) -> Object,
+}
+
+impl Provider {
+    /// The type and case rule of a claim or derived claim; `None` if the preset knows its claims and this is none.
+    pub fn claim(&self, name: &str) -> Option<Claim> {
+        let known = self.claims.iter().copied().chain(self.derived.iter().map(|derived| derived.claim));
+        known.into_iter().find(|claim| claim.name == name)
+    }
+
+    /// Computes every derived claim of a token's raw members.
+    pub fn derive(&self, raw: &Object) -> Vec<(&'static str, Option<Json>)> {
+        self.derived.iter().map(|derived| (derived.claim.name, (derived.derive)(raw))).collect()
+    }
+
+    /// The claim that a name in a rule stands for: the alias resolved.
+    pub fn resolve<'a>(&self, name: &'a str) -> &'a str {
+        self.aliases.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, claim)| claim)
+    }
+
+    /// The example of that name (without the preset's).
+    pub fn example(&self, name: &str) -> Option<&'static Example> {
+        self.examples.iter().find(|example| example.name == name)
+    }
+}

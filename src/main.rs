@@ -1,0 +1,3 @@
+//! The `trustmint` command.
+
+fn main() {}

@@ -1,0 +1,72 @@
+//! Values that must not be seen: zeroised when dropped, redacted in `Debug`, never serialised, compared in constant
+//! time. The type has no `Display`, `Serialize`, `PartialEq` or `Clone`, so leaking or comparing one takes a call that
+//! a reviewer can find by name: [`Secret::expose`].
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+/// A value that is wiped when dropped and that no formatter, log or serialiser can print.
+pub struct Secret<T: Zeroize>(T);
+
+impl<T: Zeroize> Secret<T> {
+    /// Takes the value into custody.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself. Every call is a place where it could leak.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Whether two byte strings are equal, in time that depends only on their lengths.
+///
+/// SECURITY: every comparison with a secret (a signature, the digest of an API key) goes through here; an early exit
+/// would let a caller find the value byte by byte.
+pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
+}
+
+/// Fresh random bytes from the operating system's generator: the only place that draws randomness, called at the rim
+/// and passed on as a value, so that the core is a function of its arguments. `None` when the system has none to give,
+/// which callers report as a fault: a predictable token id or key is worse than no service.
+pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the system's randomness")]
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret = Secret::new(String::from("hunter2"));
+        assert_eq!(format!("{secret:?}"), "[redacted]");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn equality_needs_equal_lengths_and_bytes() {
+        assert!(constant_time_eq(b"abc", b"abc"));
+        assert!(!constant_time_eq(b"abc", b"abd"));
+        assert!(!constant_time_eq(b"abc", b"ab"));
+        assert!(constant_time_eq(b"", b""));
+    }
+}
