@@ -68,7 +68,8 @@ mod tests {
 
     use serde::Serialize;
 
-    const DECEPTIVE: &str = "a\nb\u{1b}[2Jc\u{7f}d\u{85}e\u{202e}f\u{2066}g\u{2028}h\u{feff}i\u{200f}j\u{61c}k\tl\rm\u{0}";
+    const DECEPTIVE: &str =
+        "a\nb\u{1b}[2Jc\u{7f}d\u{85}e\u{202e}f\u{2066}g\u{2028}h\u{feff}i\u{200f}j\u{61c}k\tl\rm\u{0}";
 
     #[test]
     fn plain_text_is_left_alone() {

@@ -326,12 +326,7 @@ impl State {
 ///
 /// SECURITY: every part is preceded by its length and its kind, so no choice of issuer, `jti` and package yields the
 /// key of another choice; and the signature is no part, because one signed text has many valid ECDSA signatures.
-pub fn first_use_key(
-    iss: &str,
-    jti: Option<&str>,
-    signing_input_digest: &[u8; 32],
-    package: Option<&str>,
-) -> [u8; 32] {
+pub fn first_use_key(iss: &str, jti: Option<&str>, signing_input_digest: &[u8; 32], package: Option<&str>) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     let mut part = |kind: u8, bytes: &[u8]| {
         context.update(&[kind]);

@@ -267,9 +267,8 @@ impl Inner {
     /// Drops the entries of a list that are older than that.
     fn trim(&mut self, name: &str, keep: Duration) {
         let oldest = self.now.minus(keep);
-        let over = self.lists.get(name).map_or(0, |list| {
-            list.entries.partition_point(|(at, _)| at.appended_at() <= oldest)
-        });
+        let over =
+            self.lists.get(name).map_or(0, |list| list.entries.partition_point(|(at, _)| at.appended_at() <= oldest));
         self.drop_oldest(name, over);
     }
 

@@ -57,12 +57,8 @@ struct StoredRevocation {
 
 impl Revocations {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        let known = Known {
-            tokens: HashMap::new(),
-            cursor: None,
-            synced_at: None,
-            swept_at: Timestamp::from_unix_millis(0),
-        };
+        let known =
+            Known { tokens: HashMap::new(), cursor: None, synced_at: None, swept_at: Timestamp::from_unix_millis(0) };
         Self { store, known: RwLock::new(known) }
     }
 
@@ -73,8 +69,8 @@ impl Revocations {
             return Ok(());
         }
         let stored = StoredRevocation { token_id: token_id.to_owned(), expires_at_ms: expires_at.unix_millis() };
-        let entry = serde_json::to_vec(&stored)
-            .map_err(|_| StoreError::Unavailable { reason: "a revocation has no text" })?;
+        let entry =
+            serde_json::to_vec(&stored).map_err(|_| StoreError::Unavailable { reason: "a revocation has no text" })?;
         self.store.append(LIST, &entry, BOUNDS).await?;
         self.write().tokens.insert(token_id.into(), expires_at);
         Ok(())
