@@ -20,6 +20,8 @@
 mod caveat;
 mod chain;
 mod clear;
+#[cfg(test)]
+mod fixture;
 mod format;
 mod identifier;
 mod key;

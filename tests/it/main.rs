@@ -8,3 +8,7 @@
     missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
+
+mod macaroon_oracle;
+mod macaroon_vectors;
+mod pymacaroons;
