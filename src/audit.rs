@@ -147,6 +147,7 @@ impl AuditEvent {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     let seconds = time.to_string();
     let millis = time.unix_millis().rem_euclid(1000);
@@ -308,7 +309,7 @@ impl Writer {
         }
         let flushed = self.sink.flush().is_ok();
         let lost = if flushed { rest } else { self.batch.as_slice() };
-        let lines = lost.iter().filter(|byte| **byte == b'\n').count();
+        let lines = lost.split(|byte| *byte == b'\n').count().saturating_sub(1);
         self.progress.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
         let written = self.batch.len().saturating_sub(rest.len());
         self.torn |= written > 0 && self.batch.get(written.saturating_sub(1)) != Some(&b'\n');
@@ -316,3 +317,6 @@ impl Writer {
         self.batch.shrink_to(BATCH.saturating_mul(2));
     }
 }
+
+#[cfg(test)]
+mod tests;

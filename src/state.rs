@@ -40,8 +40,8 @@ pub const RETENTION_MARGIN: Duration = Duration::from_secs(60);
 /// millisecond; a write whose `until` is not in that clock's future fails, because the store could not remember it.
 /// A key is used with one kind of primitive (`set_once`, `put` and `get` are one kind); mixing kinds fails.
 ///
-/// The Redis command named at each primitive is the one that a Redis store uses; `tests/it/store_contract.rs` states
-/// the behaviour of every store.
+/// Each primitive names the Redis commands that it stands for; a Redis store runs them as one script, which first
+/// compares `until` with `TIME`. `tests/it/store_contract.rs` states the behaviour of every store.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     /// Sets `key` to `value` unless it has a value already, in which case that value is the answer and nothing
@@ -51,7 +51,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Adds `member` with `value` to the map at `key` unless it is there already, or the map holds `limit` members.
     /// A member that is there answers with its first value also when the map is full. The map lives until the latest
-    /// `until` of a member. (a script: `HGET`, `HLEN`, `HSET`, `PEXPIREAT`)
+    /// `until` of a member. (`HGET`, `HLEN`, `HSET`, `PEXPIREAT`)
     async fn reserve(
         &self,
         key: &[u8],
@@ -68,15 +68,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Adds `amount` to the counter at `key` and answers with the sum, at most `i64::MAX`. The first addition opens
-    /// the window; its `until` closes it. (a script: `INCRBY`, and `PEXPIREAT` if the key is new)
+    /// the window; its `until` closes it. (`INCRBY`, and `PEXPIREAT` if the key is new)
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError>;
 
     /// Appends `entry` to `list` and answers with its place. Places only grow, and an entry that becomes readable
-    /// never comes before one that a reader has passed. (a script: `XTRIM MINID`, `XLEN`, `XADD`, `PEXPIRE`)
+    /// never comes before one that a reader has passed. (`XTRIM MINID`, `XLEN`, `XADD`, `PEXPIRE`)
     async fn append(&self, list: &str, entry: &[u8], bounds: ListBounds) -> Result<Cursor, StoreError>;
 
     /// At most `limit` entries of `list` after `cursor` (`None`: from the oldest kept), oldest first. Entries past
-    /// their time may still be among them. (`XRANGE list (cursor + COUNT limit`)
+    /// their time may still be among them; those dropped for want of room are not, and nothing says so. (`XRANGE list (cursor + COUNT limit`)
     async fn since(
         &self,
         list: &str,

@@ -12,3 +12,4 @@
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod pymacaroons;
+mod store_contract;
