@@ -6,8 +6,11 @@
 
 use std::time::Duration;
 
+use crate::identity::issuer::IssuerUrl;
 use crate::json::Json;
 use crate::json::Object;
+
+mod example;
 
 pub mod activestate;
 pub mod generic;
@@ -24,6 +27,11 @@ pub fn by_name(name: &str) -> Option<&'static Provider> {
     ALL.iter().copied().find(|provider| provider.name == name)
 }
 
+/// The preset that a URL belongs to by its host, whichever preset a policy would like to use for it.
+pub fn owner(url: &IssuerUrl) -> Option<&'static Provider> {
+    ALL.iter().copied().find(|provider| provider.hosts.iter().any(|host| host.covers(url.host())))
+}
+
 /// What is known about one kind of identity provider.
 #[derive(Debug)]
 pub struct Provider {
@@ -31,6 +39,9 @@ pub struct Provider {
     pub name: &'static str,
     /// Which issuer URLs this preset serves.
     pub site: Site,
+    /// Hosts that belong to this preset: no other one may be configured for an issuer on them.
+    /// SECURITY: they are shared by many tenants, and only this preset knows what tells the tenants apart.
+    pub hosts: &'static [HostName],
     /// Claims that a rule must fix, each by literals, in every branch: immutable identifiers of owner and project.
     /// SECURITY: without them anyone on a shared provider, or whoever re-registers a freed name, passes.
     pub pins: &'static [&'static str],
@@ -44,9 +55,11 @@ pub struct Provider {
     pub aliases: &'static [(&'static str, &'static str)],
     /// Conditions added to each rule that does not itself name the claim.
     pub implied: &'static [Implied],
-    /// Claims that may be shown to the caller, written into the macaroon's provenance and the audit log. Never an
-    /// e-mail address.
+    /// Claims that may be shown to the caller and written into the audit log. Never an e-mail address.
     pub public: &'static [&'static str],
+    /// Those of the public claims that the macaroon carries to the registry: enough to find the job's run and its
+    /// source, few enough that a token fits a header whatever the names in it.
+    pub provenance: &'static [&'static str],
     /// Longest accepted `exp − iat`, unless the issuer's configuration says otherwise.
     pub max_lifetime: Duration,
     /// Hosts other than the issuer's own on which its `jwks_uri` may be.
@@ -74,6 +87,25 @@ impl Site {
         match self {
             Self::Fixed(url) | Self::Default(url) => Some(url),
             Self::Configured => None,
+        }
+    }
+}
+
+/// A host, or all hosts below a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostName {
+    /// This host.
+    Is(&'static str),
+    /// Every host whose name ends in `.` and this domain.
+    Below(&'static str),
+}
+
+impl HostName {
+    /// Whether the host is (one of) these.
+    pub fn covers(self, host: &str) -> bool {
+        match self {
+            Self::Is(name) => host == name,
+            Self::Below(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
         }
     }
 }
@@ -177,12 +209,13 @@ pub enum ImpliedTest {
     AbsentOrSameAs(&'static str),
 }
 
-/// A realistic claim set without `iss`, `aud` and times.
+/// A realistic claim set without `iss`, `aud`, times and `jti`, which whoever makes a token of it adds.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// The second half of its name: `tag-push` in `github/tag-push`.
     pub name: &'static str,
-    /// The claims, given overrides: a JSON object text whose dependent claims (`workflow_ref`, `sub`, …) follow.
+    /// The claims, given overrides. Dependent claims (`workflow_ref`, `sub`, …) follow the overridden ones unless they
+    /// are overridden themselves; `null` takes a claim away.
     pub claims: fn(&Object) -> Object,
 }
 
