@@ -14,5 +14,7 @@ pub mod jwks;
 pub mod token;
 pub mod verify;
 
+pub mod cache;
 pub mod claims;
+pub mod discovery;
 pub mod provider;
