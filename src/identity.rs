@@ -17,4 +17,5 @@ pub mod verify;
 pub mod cache;
 pub mod claims;
 pub mod discovery;
+pub mod fetch;
 pub mod provider;
