@@ -14,5 +14,8 @@ pub mod jwks;
 pub mod token;
 pub mod verify;
 
+pub mod cache;
 pub mod claims;
+pub mod discovery;
+pub mod fetch;
 pub mod provider;
