@@ -15,6 +15,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
+pub mod certificate;
 pub mod provider;
 pub mod signing;
 

@@ -50,8 +50,8 @@ impl SigningKey {
             KeyKind::Ed25519 => Pair::Ed25519(Ed25519KeyPair::generate()?),
         };
         let required = Value::Object(pair.public_members()).to_string();
-        let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, required.as_bytes()));
-        Ok(Self { kid, pair })
+        let thumbprint = digest::digest(&digest::SHA256, required.as_bytes());
+        Ok(Self { kid: URL_SAFE_NO_PAD.encode(thumbprint), pair })
     }
 
     /// The same key under another `kid`: with another key's, it is an impostor.
@@ -122,8 +122,11 @@ impl Pair {
     /// The members that RFC 7638 section 3.2 hashes.
     fn public_members(&self) -> Map<String, Value> {
         let encode = |bytes: Option<&[u8]>| URL_SAFE_NO_PAD.encode(bytes.unwrap_or_default());
-        // An uncompressed point: 0x04, x, y (SEC 1 section 2.3.3).
-        let point = |crv: &str, bytes: &[u8], size: usize| json!({"kty": "EC", "crv": crv, "x": encode(bytes.get(1..=size)), "y": encode(bytes.get(size + 1..))});
+        let point = |curve: &str, bytes: &[u8], size: usize| {
+            // Uncompressed: 0x04, x, y (SEC 1 section 2.3.3).
+            let (x, y) = (encode(bytes.get(1..=size)), encode(bytes.get(size + 1..)));
+            json!({"kty": "EC", "crv": curve, "x": x, "y": y})
+        };
         let members = match self {
             // RSAPublicKey (RFC 8017 appendix A.1.1) of a 2,048-bit key: nine octets of DER, the modulus, and the
             // exponent, which is always 65537.
