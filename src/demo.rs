@@ -16,8 +16,11 @@ use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
 pub mod certificate;
+pub mod multipart;
 pub mod provider;
+pub mod registry;
 pub mod signing;
+pub mod wheel;
 
 /// A free port of 127.0.0.1, taken at once: whoever must know an address before its server starts binds first.
 pub fn bind() -> io::Result<TcpListener> {

@@ -10,3 +10,4 @@
 )]
 
 mod loopback_provider;
+mod loopback_registry;
