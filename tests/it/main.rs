@@ -13,3 +13,5 @@ mod macaroon_oracle;
 mod macaroon_vectors;
 mod pymacaroons;
 mod store_contract;
+mod loopback_provider;
+mod loopback_registry;
