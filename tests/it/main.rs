@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
+
+mod tidy;
