@@ -164,7 +164,7 @@ fn check(module: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// The row of MAY_NAME that speaks for a module.
+/// The row of `MAY_NAME` that speaks for a module.
 fn row_of(module: &str) -> Option<&'static (&'static str, u8, &'static [u8], &'static [&'static str])> {
     let row = longest(MAY_NAME.iter().map(|(name, ..)| *name), module)?;
     MAY_NAME.iter().find(|(name, ..)| *name == row)
