@@ -117,7 +117,7 @@ fn what_is_not_yaml_is_refused_with_its_place() {
         "a:\n\t- b\n",
         "f.yaml:2:2: is not YAML: tabs disallowed within this context (block indentation) — indent with spaces",
     );
-    fault("a: [b\n", "f.yaml:2:1: is not YAML: unclosed bracket '[' — close each `[`, `{` and quote");
+    fault("a: [b\n", "f.yaml:1:4: is not YAML: unclosed bracket '[' — close each `[`, `{` and quote");
     fault(
         "%YAML 1.1\n---\na: 1\n",
         "f.yaml:1:1: is not YAML: YAML directives are disallowed — quote text that starts with `%`",
