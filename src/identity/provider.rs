@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::identity::issuer::IssuerUrl;
 use crate::json::Json;
 use crate::json::Object;
 
@@ -24,6 +25,11 @@ pub fn by_name(name: &str) -> Option<&'static Provider> {
     ALL.iter().copied().find(|provider| provider.name == name)
 }
 
+/// The preset that a URL belongs to by its host, whichever preset a policy would like to use for it.
+pub fn owner(url: &IssuerUrl) -> Option<&'static Provider> {
+    ALL.iter().copied().find(|provider| provider.hosts.iter().any(|host| host.covers(url.host())))
+}
+
 /// What is known about one kind of identity provider.
 #[derive(Debug)]
 pub struct Provider {
@@ -31,6 +37,9 @@ pub struct Provider {
     pub name: &'static str,
     /// Which issuer URLs this preset serves.
     pub site: Site,
+    /// Hosts that belong to this preset: no other one may be configured for an issuer on them.
+    /// SECURITY: they are shared by many tenants, and only this preset knows what tells the tenants apart.
+    pub hosts: &'static [HostName],
     /// Claims that a rule must fix, each by literals, in every branch: immutable identifiers of owner and project.
     /// SECURITY: without them anyone on a shared provider, or whoever re-registers a freed name, passes.
     pub pins: &'static [&'static str],
@@ -74,6 +83,25 @@ impl Site {
         match self {
             Self::Fixed(url) | Self::Default(url) => Some(url),
             Self::Configured => None,
+        }
+    }
+}
+
+/// A host, or all hosts below a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostName {
+    /// This host.
+    Is(&'static str),
+    /// Every host whose name ends in `.` and this domain.
+    Below(&'static str),
+}
+
+impl HostName {
+    /// Whether the host is (one of) these.
+    pub fn covers(self, host: &str) -> bool {
+        match self {
+            Self::Is(name) => host == name,
+            Self::Below(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 pub static PROVIDER: Provider = Provider {
     name: "github",
     site: Site::Configured,
+    hosts: &[],
     pins: &[],
     required: &[],
     claims: &[],

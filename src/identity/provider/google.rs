@@ -4,6 +4,7 @@ use super::*;
 pub static PROVIDER: Provider = Provider {
     name: "google",
     site: Site::Configured,
+    hosts: &[],
     pins: &[],
     required: &[],
     claims: &[],

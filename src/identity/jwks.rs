@@ -1,0 +1,351 @@
+//! Key sets: a JWK Set document (RFC 7517) becomes the keys that may verify this issuer's tokens.
+//!
+//! Decides which published keys are usable, key by key, so that one odd member never breaks a set, and which of them a
+//! token's `kid` names. It does not fetch or age them.
+//! INVARIANT: every [`Key`] is an asymmetric public key of adequate strength; there is no HMAC code path.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::signature as aws;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use openidconnect::JsonWebKeySet;
+use openidconnect::core::CoreJsonWebKeyUse;
+
+use crate::identity::token::Algorithm;
+
+mod member;
+
+use member::Fields;
+use member::Member;
+
+/// Largest document read, in bytes: the largest public set (four keys with certificates) takes 5 KiB.
+pub const MAX_DOCUMENT: usize = 100 * 1024;
+/// Most members in a set; public issuers have one to seven.
+pub const MAX_KEYS: usize = 64;
+/// Longest `kid`, in bytes, in a set or a token.
+pub const MAX_KID: usize = 256;
+
+/// Why a document is no key set at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JwksError {
+    /// Over [`MAX_DOCUMENT`] bytes.
+    #[error("the key set is larger than 100 KiB")]
+    TooLarge,
+    /// Not a JSON object with one `keys` array.
+    #[error("the document is not a JWK Set (a JSON object with an array `keys`)")]
+    NotAKeySet,
+    /// Over [`MAX_KEYS`] members.
+    #[error("the key set has {0} keys, at most 64 are read")]
+    TooManyKeys(usize),
+}
+
+/// A member of the set that will verify nothing, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedKey {
+    /// Its `kid`, if it could be read.
+    pub kid: Option<String>,
+    /// What is wrong with it.
+    pub reason: SkipReason,
+}
+
+impl fmt::Display for SkippedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kid {
+            Some(kid) => write!(f, "key `{kid}`: {}", self.reason),
+            None => write!(f, "a key without a `kid`: {}", self.reason),
+        }
+    }
+}
+
+/// Why a published key is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// No object, or members of the wrong type, or twice.
+    #[error("cannot be read as a JSON Web Key")]
+    Unreadable,
+    /// `kid` is empty, too long or not printable ASCII.
+    #[error("its `kid` is not 1 to 256 printable ASCII characters")]
+    KeyId,
+    /// Two members have this `kid`.
+    #[error("another key has the same `kid`, so neither is used")]
+    DuplicateKid,
+    /// `kty: oct` and types that this service does not verify with.
+    #[error("its `kty` is not RSA, EC or OKP")]
+    KeyType,
+    /// A curve that this service does not verify with.
+    #[error("its `crv` is not P-256, P-384 or Ed25519")]
+    Curve,
+    /// `use` is not `sig`, or `key_ops` lacks `verify`.
+    #[error("it is not meant for verifying signatures")]
+    Use,
+    /// `alg` is unknown or belongs to another key type.
+    #[error("its `alg` is not one that its key type verifies")]
+    Algorithm,
+    /// The private part is published, so anyone can sign.
+    #[error("its private part is published")]
+    Private,
+    /// A coordinate or RSA number is missing or is no canonical base64url.
+    #[error("a number of the key is missing or not base64url")]
+    Encoding,
+    /// RSA modulus not of 2048 to 8192 bits, or even.
+    #[error("its RSA modulus is not an odd number of 2048 to 8192 bits")]
+    Modulus,
+    /// RSA exponent even, below 65537 or above 32 bits.
+    #[error("its RSA exponent is not an odd number from 65537 to 2^32")]
+    Exponent,
+    /// The point is not on the curve.
+    #[error("it is not a valid public key")]
+    Invalid,
+}
+
+/// The usable keys of one issuer at one time.
+#[derive(Debug, Clone, Default)]
+pub struct KeySet {
+    keys: Vec<Arc<Key>>,
+}
+
+/// What a look-up in a key set found.
+#[derive(Debug, Clone)]
+pub enum Find {
+    /// The one key that may verify the token.
+    Key(Arc<Key>),
+    /// No usable key has this `kid`: the issuer may have rotated.
+    UnknownKid,
+    /// The token has no `kid`, and the set has not exactly one key.
+    KidRequired,
+}
+
+impl KeySet {
+    /// Reads a JWK Set, member by member; the second part lists the members that are not used.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), JwksError> {
+        if bytes.len() > MAX_DOCUMENT {
+            return Err(JwksError::TooLarge);
+        }
+        let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
+        let members = document.keys();
+        if members.len() > MAX_KEYS {
+            return Err(JwksError::TooManyKeys(members.len()));
+        }
+        // SECURITY: a set with two keys of one name would let a token be verified by whichever comes first. Members
+        // that are skipped for another reason count too: which of the two is meant is not ours to guess.
+        let mut uses: HashMap<&str, usize> = HashMap::new();
+        for kid in members.iter().filter_map(kid_of) {
+            *uses.entry(kid).or_default() += 1;
+        }
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for member in members {
+            let kid = kid_of(member);
+            let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
+            let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member) };
+            match key {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(reason) => {
+                    let kid = kid.filter(|kid| is_key_id(kid)).map(str::to_owned);
+                    skipped.push(SkippedKey { kid, reason });
+                }
+            }
+        }
+        Ok((Self { keys }, skipped))
+    }
+
+    /// The key that may verify a token with this `kid`, or with none.
+    pub fn find(&self, kid: Option<&str>) -> Find {
+        let found = match (kid, self.keys.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, _) => return Find::KidRequired,
+            (Some(kid), keys) => keys.iter().find(|key| key.kid() == Some(kid)),
+        };
+        found.map_or(Find::UnknownKid, |key| Find::Key(Arc::clone(key)))
+    }
+
+    /// The keys, in the order of the document.
+    pub fn keys(&self) -> &[Arc<Key>] {
+        &self.keys
+    }
+
+    /// How many usable keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+fn kid_of(member: &Member) -> Option<&str> {
+    match member {
+        Member::Fields(fields) => fields.kid.as_ref().map(|kid| kid.as_str()),
+        Member::Unreadable(_) => None,
+    }
+}
+
+/// A public key of an issuer, built once per refresh.
+#[derive(Debug)]
+pub struct Key {
+    kid: Option<String>,
+    kind: KeyKind,
+    algorithm: Option<Algorithm>,
+    verifier: DecodingKey,
+}
+
+/// What kind of key it is, which bounds the algorithms that it verifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// RSA, 2048 to 8192 bits.
+    Rsa,
+    /// ECDSA on P-256.
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// EdDSA on Ed25519.
+    Ed25519,
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
+}
+
+impl KeyKind {
+    /// Whether keys of this kind verify signatures of this algorithm (RFC 7518 section 3.1, RFC 8037).
+    pub const fn verifies(self, algorithm: Algorithm) -> bool {
+        use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+        match algorithm {
+            Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => matches!(self, Self::Rsa),
+            Es256 => matches!(self, Self::P256),
+            Es384 => matches!(self, Self::P384),
+            EdDsa => matches!(self, Self::Ed25519),
+        }
+    }
+}
+
+impl Key {
+    /// Its `kid`.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// Whether this key may verify a token that claims this algorithm.
+    ///
+    /// SECURITY: the algorithm is the attacker's choice until the signature is proven. It is bound to the key's own
+    /// type, and to its `alg` when it declares one, so no key is ever used under rules it was not made for.
+    pub fn accepts(&self, algorithm: Algorithm) -> bool {
+        self.kind.verifies(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+
+    /// Whether `signature` (base64url, as it stands in the token) is this key's signature of `signing_input`.
+    pub fn verifies(&self, algorithm: Algorithm, signing_input: &[u8], signature: &str) -> bool {
+        self.accepts(algorithm)
+            && jsonwebtoken::crypto::verify(signature, signing_input, &self.verifier, algorithm.into()).unwrap_or(false)
+    }
+
+    fn read(member: &Member) -> Result<Self, SkipReason> {
+        let Member::Fields(fields) = member else { return Err(SkipReason::Unreadable) };
+        let kid = fields.kid.as_ref().map(|kid| kid.as_str());
+        if !kid.is_none_or(is_key_id) {
+            return Err(SkipReason::KeyId);
+        }
+        // SECURITY: `oct` would be an HMAC key: everyone who can read the set could sign.
+        let (kind, verifier) = match fields.kty.as_str() {
+            "RSA" => (KeyKind::Rsa, rsa(fields)?),
+            "EC" => elliptic(fields)?,
+            "OKP" => (KeyKind::Ed25519, ed25519(fields)?),
+            _ => return Err(SkipReason::KeyType),
+        };
+        if fields.d.is_some() {
+            return Err(SkipReason::Private);
+        }
+        let signs = fields.key_use.as_ref().is_none_or(|key_use| *key_use == CoreJsonWebKeyUse::Signature);
+        let verifies = fields.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|o| o == "verify"));
+        if !signs || !verifies {
+            return Err(SkipReason::Use);
+        }
+        let algorithm = match &fields.alg {
+            None => None,
+            Some(name) => {
+                let algorithm = Algorithm::parse(name).filter(|algorithm| kind.verifies(*algorithm));
+                Some(algorithm.ok_or(SkipReason::Algorithm)?)
+            }
+        };
+        Ok(Self { kid: kid.map(str::to_owned), kind, algorithm, verifier })
+    }
+}
+
+/// Whether a text may be a `kid`: 1 to [`MAX_KID`] printable ASCII characters. It is only ever compared.
+pub fn is_key_id(text: &str) -> bool {
+    (1..=MAX_KID).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn number(text: Option<&String>) -> Result<Vec<u8>, SkipReason> {
+    text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or(SkipReason::Encoding)
+}
+
+/// Jenkins writes Java's two's complement, with a leading zero octet that RFC 7518 section 6.3.1.1 forbids.
+fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.get(zeros..).unwrap_or_default()
+}
+
+fn rsa(fields: &Fields) -> Result<DecodingKey, SkipReason> {
+    let (modulus, exponent) = (number(fields.n.as_ref())?, number(fields.e.as_ref())?);
+    let (n, e) = (without_leading_zeros(&modulus), without_leading_zeros(&exponent));
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    let bits = n.len() * 8 - n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    // SECURITY: shorter moduli can be factored; longer ones, and long exponents, make each check slow.
+    if !(2048..=8192).contains(&bits) || !is_odd(n) {
+        return Err(SkipReason::Modulus);
+    }
+    let value = (e.len() <= 4).then(|| e.iter().fold(0_u32, |value, byte| (value << 8) | u32::from(*byte)));
+    // SECURITY: with e = 1 every message is its own signature; with e = 3 padding flaws are forgeries.
+    if !value.is_some_and(|e| e >= 65_537 && e % 2 == 1) {
+        return Err(SkipReason::Exponent);
+    }
+    let components = aws::RsaPublicKeyComponents { n, e };
+    components.to_parsed_public_key(&aws::RSA_PKCS1_2048_8192_SHA256).map_err(|_| SkipReason::Invalid)?;
+    Ok(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+fn elliptic(fields: &Fields) -> Result<(KeyKind, DecodingKey), SkipReason> {
+    let (kind, algorithm, length) = match fields.crv.as_deref() {
+        Some("P-256") => (KeyKind::P256, &aws::ECDSA_P256_SHA256_FIXED, 32),
+        Some("P-384") => (KeyKind::P384, &aws::ECDSA_P384_SHA384_FIXED, 48),
+        _ => return Err(SkipReason::Curve),
+    };
+    let (x, y) = (number(fields.x.as_ref())?, number(fields.y.as_ref())?);
+    if x.len() != length || y.len() != length {
+        return Err(SkipReason::Encoding);
+    }
+    // The uncompressed point of SEC 1 section 2.3.3; aws-lc checks that it is on the curve.
+    let point = [&[4][..], &x, &y].concat();
+    aws::ParsedPublicKey::new(algorithm, &point).map_err(|_| SkipReason::Invalid)?;
+    Ok((kind, DecodingKey::from_ec_der(&point)))
+}
+
+fn ed25519(fields: &Fields) -> Result<DecodingKey, SkipReason> {
+    if fields.crv.as_deref() != Some("Ed25519") {
+        return Err(SkipReason::Curve);
+    }
+    let x = number(fields.x.as_ref())?;
+    aws::ParsedPublicKey::new(&aws::ED25519, &x).map_err(|_| SkipReason::Invalid)?;
+    Ok(DecodingKey::from_ed_der(&x))
+}
+
+#[cfg(test)]
+mod tests;
