@@ -5,7 +5,6 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
 
@@ -15,3 +14,4 @@ mod pymacaroons;
 mod store_contract;
 mod loopback_provider;
 mod loopback_registry;
+mod tidy;
