@@ -49,7 +49,7 @@ def ask(url, key_file, question):
     (connection := connect(host, timeout=TIMEOUT)).request("POST", "/v1/verify", json.dumps(question), headers)
     if (answer := connection.getresponse()).status != 200:
         raise OSError(f"status {answer.status}")
-    verdict = json.loads(answer.read(1 << 20))
+    verdict = json.loads(answer.read())
     return "" if verdict["allowed"] is True else f"{verdict['code']}: {' '.join(verdict['reasons'])}"
 
 def decide(url, key_file, user, token):
