@@ -24,7 +24,7 @@ def verify(token, secret_hex, caveats):
         "verified": verified,
         "location": macaroon.location,
         "identifier": macaroon.identifier_bytes.decode(),
-        "caveats": [caveat.caveat_id for caveat in macaroon.caveats],
+        "caveats": [caveat.caveat_id_bytes.decode() for caveat in macaroon.caveats],
         "again": macaroon.serialize(),
     }
 

@@ -68,13 +68,12 @@ fn same(ours: &Macaroon, theirs: &Theirs) {
     assert_eq!(ours.signature().expose(), signature);
 }
 
-/// What both make of the same bytes, and whether both accepted.
-fn compare(bytes: &[u8]) -> bool {
+/// What both make of the same bytes.
+fn compare(bytes: &[u8]) {
     match (Macaroon::decode(bytes), Theirs::deserialize_binary(bytes)) {
         (Ok(ours), Ok(theirs)) => {
             same(&ours, &theirs);
             assert_eq!(ours.encode().expose(), bytes, "what was read has one spelling");
-            true
         }
         (Ok(_), Err(error)) => panic!("only ours accepts, theirs says {error}: {bytes:02x?}"),
         (Err(reason), Ok(theirs)) => {
@@ -103,9 +102,8 @@ fn compare(bytes: &[u8]) -> bool {
                 | FormatError::SignatureLength
                 | FormatError::TrailingBytes => panic!("only theirs accepts, ours says {reason}: {bytes:02x?}"),
             }
-            false
         }
-        (Err(_), Err(_)) => false,
+        (Err(_), Err(_)) => {}
     }
 }
 
@@ -133,7 +131,7 @@ fn mutated(mut bytes: Vec<u8>, changes: &[(u8, prop::sample::Index, u8)]) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn what_ours_makes_theirs_reads_and_verifies(parts in parts()) {
@@ -152,8 +150,8 @@ proptest! {
         let ours = Macaroon::decode_text(text.trim_end_matches('=')).unwrap();
         same(&ours, &theirs);
         prop_assert!(ours.is_signed_with(&parts.secret));
-        let text = ours.encode_text("");
-        prop_assert_eq!(text.expose(), parts.ours().encode_text("").expose());
+        let (text, made) = (ours.encode_text(""), parts.ours().encode_text(""));
+        prop_assert_eq!(text.expose(), made.expose());
         // Padding is a second spelling.
         let padded = theirs.serialize(Format::V2).unwrap();
         prop_assert_eq!(Macaroon::decode_text(&padded).is_ok(), !padded.ends_with('='));
@@ -172,7 +170,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn they_agree_on_tokens_that_were_tampered_with(

@@ -134,7 +134,8 @@ fn a_text_has_one_spelling() {
         format!("{text}="),
         format!(" {text}"),
         format!("{text}\n"),
-        text.replace('_', "/").replace('-', "+"),
+        text.replacen('A', "+", 1),
+        text.replacen('A', "/", 1),
         text.replacen('A', "A!", 1),
         text.replacen('A', "\u{20ac}", 1),
     ] {
@@ -144,8 +145,8 @@ fn a_text_has_one_spelling() {
     assert_eq!(Macaroon::decode_text("{\"v\":2}").unwrap_err(), FormatError::Json);
     let trailing = format!("{text}A");
     assert_eq!(Macaroon::decode_text(&trailing).unwrap_err(), FormatError::TrailingBytes);
-    // The last character's low bits stand for nothing: with two bytes over, two of them; with one, four.
-    for (location, stray) in [("l", 4), ("ll", 0), ("lll", 2)] {
+    // The last character's low bits stand for nothing: four of them with one byte over, two with two.
+    for (location, stray) in [("l", 0), ("ll", 4), ("lll", 2)] {
         let bytes = Macaroon::create(b"k", location, b"i", &[b"cc"]).unwrap().encode();
         let mut text = URL_SAFE_NO_PAD.encode(bytes.expose());
         assert_eq!([0, 4, 2][bytes.expose().len() % 3], stray);
