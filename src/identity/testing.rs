@@ -85,14 +85,20 @@ pub(super) fn key(member: Value) -> Arc<Key> {
     }
 }
 
+/// The published form of the key that [`signature`] signs with.
+pub(super) fn jwk_for(algorithm: Algorithm) -> Value {
+    use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+    match algorithm {
+        Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512 => rsa_jwk(),
+        Es256 => p256_jwk(),
+        Es384 => p384_jwk(),
+        EdDsa => ed25519_jwk(),
+    }
+}
+
 /// The key that verifies what [`signature`] makes with that algorithm.
 pub(super) fn key_for(algorithm: Algorithm) -> Arc<Key> {
-    key(match algorithm {
-        Algorithm::Es256 => p256_jwk(),
-        Algorithm::Es384 => p384_jwk(),
-        Algorithm::EdDsa => ed25519_jwk(),
-        _ => rsa_jwk(),
-    })
+    key(jwk_for(algorithm))
 }
 
 /// The bytes of a signature.
