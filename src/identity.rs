@@ -19,3 +19,6 @@ pub mod claims;
 pub mod discovery;
 pub mod fetch;
 pub mod provider;
+
+#[cfg(test)]
+mod testing;
