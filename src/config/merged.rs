@@ -74,7 +74,7 @@ impl Merged {
     /// Joins what belongs together; what does not fit is reported at the origin of the value to be changed.
     pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Option<Settings> {
         let mut fault = |path: &str, message: &str, remedy: &str| {
-            let origin = layer::find(resolved, path).and_then(Value::origin).unwrap_or("default");
+            let origin = layer::find(resolved, path).map_or("default", layer::origin);
             faults.push(Place::whole(origin.into()), path.to_owned(), message, remedy);
         };
         let Self { listen, operations, policy, keys, state, audit, telemetry, limits } = self;
