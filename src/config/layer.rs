@@ -24,6 +24,9 @@ use crate::policy::yaml::shown;
 /// Largest settings file; the shipped one, comments included, has 3 KiB.
 const MAX_BYTES: usize = 64 * 1024;
 
+/// What is often looked for here.
+const POLICY: [&str; 4] = ["issuers", "registries", "rules", "tests"];
+
 /// What one source says: only known keys, each with a value of its kind that remembers its file, line and column.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer(Map<String, Value>);
@@ -73,6 +76,9 @@ fn section(of: &Field<'_>, keys: &[Key], folder: &Path, faults: &mut Faults) -> 
             let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
             let remedy = match nearest(entry.name(), names.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
+                None if POLICY.contains(&entry.name()) => {
+                    "that is policy: put it into a file of `policy.directory`".to_owned()
+                }
                 None => format!("known keys: {}", names.join(", ")),
             };
             entry.fault_at_key(faults, format!("unknown key `{}`", shown(entry.name())), remedy);

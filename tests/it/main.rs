@@ -8,4 +8,5 @@
     reason = "a helper that panics is a test that fails"
 )]
 
+mod settings_corpus;
 mod tidy;
