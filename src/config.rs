@@ -26,6 +26,7 @@ pub mod keys;
 mod layer;
 mod merged;
 mod schema;
+mod secret_file;
 pub mod tls;
 
 /// The defaults, and the documentation of every key.
@@ -201,10 +202,11 @@ pub struct Limits {
 
 impl Settings {
     /// Reads the settings: defaults, then `files` in order, then those variables of `environment` that are settings.
-    /// Every fault of every layer is reported, and with any fault there are no settings.
+    /// Every fault of every layer is reported, and with any fault there are no settings; how values fit together is
+    /// judged once each is sound.
     pub fn load(files: &[PathBuf], environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
         let mut faults = Faults::new();
-        let defaults = Layer::of_text("default", DEFAULTS, &mut faults);
+        let defaults = Layer::of_defaults(DEFAULTS, &mut faults);
         let files: Vec<Layer> = files.iter().filter_map(|file| Layer::of_file(file, &mut faults)).collect();
         let environment = environment::layer(environment, &mut faults);
         if !faults.is_empty() {

@@ -84,7 +84,18 @@ fn unknown(name: &str, known: &[Variable], faults: &mut Faults) {
         None if !name.contains("__") => return,
         None => match nearest(name, known.iter().map(|variable| variable.name.as_str())) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => "unset it, or see config/trustmint.yaml for the keys".to_owned(),
+            None => {
+                let of_section = |variable: &&Variable| {
+                    let section = variable.name.split_inclusive("__").next();
+                    section.is_some_and(|section| name.starts_with(section))
+                };
+                let names: Vec<&str> = known.iter().filter(of_section).map(|variable| variable.name.as_str()).collect();
+                if names.is_empty() {
+                    "unset it: there is no such section".to_owned()
+                } else {
+                    format!("known: {}", names.join(", "))
+                }
+            }
         },
     };
     let place = Place::whole(format!("environment variable {}", shown(name)).into());

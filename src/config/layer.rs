@@ -17,13 +17,15 @@ use super::schema::Under;
 use crate::policy::yaml;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
-use crate::policy::yaml::Node;
 use crate::policy::yaml::Place;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
 /// Largest settings file; the shipped one, comments included, has 3 KiB.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// What is often looked for here.
+const POLICY: [&str; 4] = ["issuers", "registries", "rules", "tests"];
 
 /// What one source says: only known keys, each with a value of its kind that remembers its file, line and column.
 #[derive(Debug, Clone, Default)]
@@ -48,23 +50,16 @@ impl Layer {
         }
     }
 
-    /// Reads a text that is no file.
-    pub(super) fn of_text(name: &str, text: &str, faults: &mut Faults) -> Option<Self> {
-        Self::read(name, text, Path::new(""), faults)
+    /// Reads the built-in defaults, whose values have no origin.
+    pub(super) fn of_defaults(text: &str, faults: &mut Faults) -> Option<Self> {
+        Self::read("", text, Path::new(""), faults)
     }
 
     fn read(name: &str, text: &str, folder: &Path, faults: &mut Faults) -> Option<Self> {
         let root = yaml::read(name, text, MAX_BYTES, faults)?;
         // A file of comments sets nothing.
-        Some(if matches!(root.value, yaml::Value::Null) {
-            Self::default()
-        } else {
-            Self::of_root(&root, folder, faults)
-        })
-    }
-
-    fn of_root(root: &Node, folder: &Path, faults: &mut Faults) -> Self {
-        Self(section(&Field::root(root), KEYS, folder, faults))
+        let empty = matches!(root.value, yaml::Value::Null);
+        Some(Self(if empty { Map::new() } else { section(&Field::root(&root), KEYS, folder, faults) }))
     }
 
     /// Adds one value at a path of known keys.
@@ -81,6 +76,9 @@ fn section(of: &Field<'_>, keys: &[Key], folder: &Path, faults: &mut Faults) -> 
             let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
             let remedy = match nearest(entry.name(), names.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
+                None if POLICY.contains(&entry.name()) => {
+                    "that is policy: put it into a file of `policy.directory`".to_owned()
+                }
                 None => format!("known keys: {}", names.join(", ")),
             };
             entry.fault_at_key(faults, format!("unknown key `{}`", shown(entry.name())), remedy);
@@ -91,7 +89,9 @@ fn section(of: &Field<'_>, keys: &[Key], folder: &Path, faults: &mut Faults) -> 
             Under::Value(kind) => kind.read(&entry, folder, faults),
         };
         if let Some(value) = value {
-            values.insert(key.name.to_owned(), Value::new(Some(&entry.node.at.to_string()), value));
+            let at = &entry.node.at;
+            let origin = (!at.file.is_empty()).then(|| at.to_string());
+            values.insert(key.name.to_owned(), Value::new(origin.as_ref(), value));
         }
     }
     values
@@ -117,26 +117,28 @@ pub(super) fn find<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
 
 /// All values as YAML, in the order of the schema, each with its origin as a comment.
 pub(super) fn to_yaml(root: &Value) -> String {
-    let mut out = String::new();
-    write_section(root, KEYS, 0, &mut out);
-    out
+    let mut lines = Vec::new();
+    push_lines(root, KEYS, "", &mut lines);
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-fn write_section(of: &Value, keys: &[Key], depth: usize, out: &mut String) {
-    for key in keys {
-        let Some(value) = find(of, key.name) else { continue };
-        let indent = "  ".repeat(depth);
+fn push_lines(of: &Value, keys: &[Key], indent: &str, lines: &mut Vec<String>) {
+    for (key, value) in keys.iter().filter_map(|key| Some((key, find(of, key.name)?))) {
+        let name = key.name;
         match &key.under {
             Under::Keys(keys) => {
-                out.push_str(&format!("{indent}{}:\n", key.name));
-                write_section(value, keys, depth + 1, out);
+                lines.push(format!("{indent}{name}:"));
+                push_lines(value, keys, &format!("{indent}  "), lines);
             }
-            Under::Value(kind) => {
-                let origin = value.origin().unwrap_or("default");
-                out.push_str(&format!("{indent}{}: {}  # {origin}\n", key.name, scalar(value, kind)));
-            }
+            Under::Value(kind) => lines.push(format!("{indent}{name}: {}  # {}", scalar(value, kind), origin(value))),
         }
     }
+}
+
+/// Where a value was written.
+pub(super) fn origin(value: &Value) -> &str {
+    value.origin().unwrap_or("default")
 }
 
 /// A value as YAML. Text is quoted, in which YAML agrees with Rust.

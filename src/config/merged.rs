@@ -73,13 +73,22 @@ enum MergedSink {
 impl Merged {
     /// Joins what belongs together; what does not fit is reported at the origin of the value to be changed.
     pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Option<Settings> {
+        let written = |path: &str| layer::find(resolved, path).is_some_and(|value| value.origin().is_some());
         let mut fault = |path: &str, message: &str, remedy: &str| {
-            let origin = layer::find(resolved, path).and_then(Value::origin).unwrap_or("default");
+            let origin = layer::find(resolved, path).map_or("default", layer::origin);
             faults.push(Place::whole(origin.into()), path.to_owned(), message, remedy);
         };
         let Self { listen, operations, policy, keys, state, audit, telemetry, limits } = self;
 
-        let tls = match (listen.tls.certificate_file, listen.tls.key_file) {
+        let MergedTls { certificate_file, key_file } = listen.tls;
+        // SECURITY: both kinds of token are credentials, and whoever reads one off the wire can publish.
+        let exposed = !listen.address.ip().to_canonical().is_loopback();
+        if exposed && certificate_file.is_none() && key_file.is_none() && listen.trusted_proxies.is_empty() {
+            let message = "other machines reach it, and tokens would cross the network unencrypted";
+            let remedy = "set `listen.tls`, or name the proxy that speaks https for it in `listen.trusted_proxies`";
+            fault("listen.address", message, remedy);
+        }
+        let tls = match (certificate_file, key_file) {
             (Some(certificate_file), Some(key_file)) => Some(Tls { certificate_file, key_file }),
             (None, None) => None,
             (Some(_), None) => {
@@ -91,16 +100,11 @@ impl Merged {
                 None
             }
         };
-        // SECURITY: both kinds of token are credentials, and whoever reads one off the wire can publish.
-        let exposed = !listen.address.ip().to_canonical().is_loopback();
-        if exposed && tls.is_none() && listen.trusted_proxies.is_empty() {
-            let message = "other machines reach it, and tokens would cross the network unencrypted";
-            let remedy = "set `listen.tls`, or name the proxy that speaks https for it in `listen.trusted_proxies`";
-            fault("listen.address", message, remedy);
-        }
         if collide(listen.address, operations.address) {
-            let remedy = "give it another port: the operators' side must never be public";
-            fault("operations.address", "is where `listen.address` listens", remedy);
+            // Told where somebody wrote it.
+            let path = if written("operations.address") { "operations.address" } else { "listen.address" };
+            let message = format!("`{}` and `{}` are one listener", listen.address, operations.address);
+            fault(path, &message, "give each its own port: the operators' side must never be public");
         }
         let sink = match (audit.sink, audit.file) {
             (MergedSink::Stdout, None) => Some(AuditSink::Stdout),

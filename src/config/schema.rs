@@ -119,6 +119,10 @@ impl Kind {
 }
 
 fn address(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    if let Value::Int(port) = field.node.value {
+        field.fault(faults, format!("`{port}` is a port without an address"), format!("write 127.0.0.1:{port}"));
+        return None;
+    }
     let text = field.text(faults)?;
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(address.to_string().into());
@@ -139,6 +143,15 @@ fn path(field: &Field<'_>, folder: &Path, faults: &mut Faults) -> Option<ValueKi
 }
 
 fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    if let Value::String(text) = &field.node.value {
+        let items: Vec<&str> = text.split([',', ' ']).filter(|item| !item.is_empty()).collect();
+        field.fault(
+            faults,
+            "must be a list, and this is text",
+            format!("write a list: [{}]", shown(&items.join(", "))),
+        );
+        return None;
+    }
     let mut networks = Vec::new();
     for item in field.items(faults)? {
         let Some(text) = item.text(faults) else { continue };
@@ -169,7 +182,7 @@ fn choice(words: &[&'static str], field: &Field<'_>, faults: &mut Faults) -> Opt
     }
     let remedy = match nearest(text, words.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("write {}", words.join(" or ")),
+        None => format!("known: {}", words.join(", ")),
     };
     field.fault(faults, format!("`{}` is not known", shown(text)), remedy);
     None

@@ -14,4 +14,5 @@ mod pymacaroons;
 mod store_contract;
 mod loopback_provider;
 mod loopback_registry;
+mod settings_corpus;
 mod tidy;
