@@ -8,3 +8,5 @@
     missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
+
+mod plug_in;
