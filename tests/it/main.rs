@@ -16,3 +16,4 @@ mod loopback_provider;
 mod loopback_registry;
 mod settings_corpus;
 mod tidy;
+mod plug_in;
