@@ -18,4 +18,5 @@ pub mod cache;
 pub mod claims;
 pub mod discovery;
 pub mod fetch;
+pub mod keys;
 pub mod provider;
