@@ -20,3 +20,6 @@ pub mod discovery;
 pub mod fetch;
 pub mod keys;
 pub mod provider;
+
+#[cfg(test)]
+mod testing;

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use serde::Serializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// Deepest nesting accepted; real ID tokens use three levels.
@@ -109,6 +111,20 @@ impl Json {
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
+        }
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(number) => serializer.serialize_i64(*number),
+            Self::Float(number) => serializer.serialize_f64(*number),
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(object) => serializer.collect_map(object.iter()),
         }
     }
 }
@@ -226,6 +242,13 @@ mod tests {
         assert_eq!(object.get("e").unwrap().as_str(), Some("x"));
         assert_eq!(object.len(), 6);
         assert!(object.get("z").is_none());
+    }
+
+    #[test]
+    fn what_was_read_is_written_back() {
+        let text = r#"{"z":null,"b":true,"c":-7,"d":1.5,"e":"x\"","f":[1,{"g":[]}],"a":{}}"#;
+        let value = Json::parse(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap(), text);
     }
 
     #[test]

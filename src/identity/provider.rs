@@ -241,3 +241,6 @@ impl Provider {
         self.examples.iter().find(|example| example.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,14 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
+
+mod macaroon_oracle;
+mod macaroon_vectors;
+mod pymacaroons;
+mod store_contract;
+mod loopback_provider;
+mod loopback_registry;
+mod settings_corpus;
+mod tidy;

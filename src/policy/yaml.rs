@@ -1,0 +1,324 @@
+//! YAML with places: text becomes nodes that know their file, line and column, and every fault is collected.
+//!
+//! Settings and policy are read through this one reader. It decides what YAML means here: the core schema of YAML
+//! 1.2.2 section 10.3, one document a file, no repeated keys, no anchors, aliases, merge keys or tags. Nothing is
+//! coerced: a plain `701234567` is an integer and never becomes text, and the node keeps how it was written so that a
+//! fault can say how to quote it. What keys mean is decided by its callers.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use granit_parser::Event;
+use granit_parser::Parser;
+use granit_parser::ScalarStyle;
+use granit_parser::ScanError;
+use granit_parser::Span;
+use granit_parser::StrInput;
+
+mod fault;
+mod field;
+
+pub use fault::Fault;
+pub use fault::Faults;
+pub use fault::nearest;
+pub use fault::shown;
+pub use field::Field;
+pub use field::Fields;
+pub use field::Path;
+
+/// Deepest nesting accepted; the deepest policy needs 7 levels.
+const MAX_DEPTH: usize = 32;
+
+/// Where something stands in a file. Lines and columns count from 1, columns in characters; line 0 means the whole
+/// file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file's name as people know it.
+    pub file: Arc<str>,
+    /// Line, from 1; 0 for the file as a whole.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub const fn whole(file: Arc<str>) -> Self {
+        Self { file, line: 0, column: 0 }
+    }
+}
+
+/// `rules.yaml:12:7`, or `rules.yaml` for the whole file.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line == 0 { Ok(()) } else { write!(f, ":{}:{}", self.line, self.column) }
+    }
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where the value begins.
+    pub at: Place,
+    /// What it is.
+    pub value: Value,
+    /// Whether it is a scalar written without quotes.
+    pub plain: bool,
+    /// How a plain scalar that is not text was written (`0012`, `1.20`, `True`); empty otherwise.
+    written: Box<str>,
+}
+
+impl Node {
+    /// The text in quotes that the writer may have meant: `"0012"` for a plain `0012`.
+    pub fn quoted(&self) -> String {
+        let text = if let Value::String(text) = &self.value { text } else { &*self.written };
+        format!("{:?}", shown(text))
+    }
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer of 64 bits.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    String(String),
+    /// A list.
+    Seq(Vec<Node>),
+    /// A map with distinct keys, in the order of the text.
+    Map(Vec<(Key, Node)>),
+}
+
+impl Value {
+    /// The name of its type, as users know it.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "empty",
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) => "an integer",
+            Self::Float(_) => "a number",
+            Self::String(_) => "text",
+            Self::Seq(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+}
+
+/// The key of a map's entry.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Its text.
+    pub text: Box<str>,
+    /// Where it begins.
+    pub at: Place,
+}
+
+/// Reads one file's text into its root node. `None` when the text is not YAML at all; the reason is among the faults.
+/// A fault that leaves the structure intact (a repeated key, an anchor) is reported and reading goes on.
+pub fn read(file: &str, text: &str, max_bytes: usize, faults: &mut Faults) -> Option<Node> {
+    let file: Arc<str> = Arc::from(file);
+    if text.len() > max_bytes {
+        let remedy = "split it into several files";
+        faults.push(Place::whole(file), String::new(), format!("is larger than {max_bytes} bytes"), remedy);
+        return None;
+    }
+    let options = granit_parser::options! {
+        disallow_directives: true,
+        emit_unresolved_aliases: true,
+        emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let mut reader = Reader { parser: Parser::new_from_str_with_options(text, options), file, faults };
+    match reader.document() {
+        Ok(root) => Some(root),
+        Err(error) => {
+            reader.syntax(&error);
+            None
+        }
+    }
+}
+
+struct Reader<'t, 'f> {
+    parser: Parser<'t, StrInput<'t>>,
+    file: Arc<str>,
+    faults: &'f mut Faults,
+}
+
+impl<'t> Reader<'t, '_> {
+    fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, ScanError> {
+        self.parser.next_event().transpose()
+    }
+
+    fn place(&self, span: &Span) -> Place {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Place {
+            file: Arc::clone(&self.file),
+            line: count(span.start.line()),
+            column: count(span.start.col().saturating_add(1)),
+        }
+    }
+
+    fn document(&mut self) -> Result<Node, ScanError> {
+        let mut root = None;
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::DocumentStart(..)) && root.is_some() {
+                let at = self.place(&span);
+                self.faults.push(at, String::new(), "starts a second document", "write one document a file");
+                break;
+            }
+            if event.is_node() {
+                root = Some(self.node(event, span)?);
+            }
+        }
+        let nothing = Place { file: Arc::clone(&self.file), line: 1, column: 1 };
+        Ok(root.unwrap_or(Node { at: nothing, value: Value::Null, plain: true, written: Box::default() }))
+    }
+
+    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, ScanError> {
+        let at = self.place(&span);
+        self.refuse_properties(&event, &at);
+        Ok(match event {
+            Event::Scalar(text, style, ..) => scalar(at, &text, style == ScalarStyle::Plain),
+            Event::SequenceStart(..) => {
+                let mut items = Vec::new();
+                while let Some((event, span)) = self.next()? {
+                    if event == Event::SequenceEnd {
+                        break;
+                    }
+                    items.push(self.node(event, span)?);
+                }
+                Node { at, value: Value::Seq(items), plain: false, written: Box::default() }
+            }
+            Event::MappingStart(..) => Node { at, value: self.map()?, plain: false, written: Box::default() },
+            // An alias stands for nothing here: it has been refused above.
+            _ => Node { at, value: Value::Null, plain: false, written: Box::default() },
+        })
+    }
+
+    fn map(&mut self) -> Result<Value, ScanError> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        // Maps of many rules would make a scan of the earlier keys quadratic.
+        let mut seen = HashSet::new();
+        while let Some((event, span)) = self.next()? {
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key = self.node(event, span)?;
+            let value = match self.next()? {
+                Some((event, span)) => self.node(event, span)?,
+                None => break,
+            };
+            let text = match &key.value {
+                Value::String(text) if text == "<<" && key.plain => {
+                    self.faults.push(key.at, String::new(), "merges another map", "write its entries out");
+                    continue;
+                }
+                Value::String(text) => Box::from(text.as_str()),
+                Value::Bool(_) | Value::Int(_) | Value::Float(_) => key.written.clone(),
+                Value::Null | Value::Seq(_) | Value::Map(_) => {
+                    let message = format!("a key must be text, and this is {}", key.value.type_name());
+                    self.faults.push(
+                        key.at,
+                        String::new(),
+                        message,
+                        "quote text that starts with `[`, `{`, `*` or `~`",
+                    );
+                    continue;
+                }
+            };
+            if seen.insert(text.clone()) {
+                entries.push((Key { text, at: key.at }, value));
+            } else {
+                // SECURITY: with "the last one wins" the rule that a reviewer read first would not be the one in force.
+                let first = entries.iter().find(|(k, _)| k.text == text).map_or(0, |(k, _)| k.at.line);
+                let message = format!("the key `{}` is repeated: it first stands on line {first}", shown(&text));
+                self.faults.push(key.at, String::new(), message, "keep one of the two");
+            }
+        }
+        Ok(Value::Map(entries))
+    }
+
+    /// Refuses what lets one place of the text change another, or overrides the type that a reader sees.
+    fn refuse_properties(&mut self, event: &Event<'t>, at: &Place) {
+        let anchor = event.anchor_id().is_some_and(|id| id != 0);
+        let (message, remedy) = if event.is_alias() || matches!(event, Event::UnresolvedAlias(_)) {
+            ("is an alias, which is not supported", "write the value out, or quote text that starts with `*`")
+        } else if event.tag().is_some() {
+            ("has a tag, which is not supported", "quote text; write other values without a tag")
+        } else if anchor {
+            ("has an anchor, which is not supported", "remove it, or quote text that starts with `&`")
+        } else {
+            return;
+        };
+        self.faults.push(at.clone(), String::new(), message, remedy);
+    }
+
+    fn syntax(&mut self, error: &ScanError) {
+        let at = self.place(&Span::empty(*error.marker()));
+        let reason = error.info();
+        let remedy = if reason.contains("tab") {
+            "indent with spaces"
+        } else if reason.contains("recursion") {
+            "nest less deeply"
+        } else if reason.contains("bracket") || reason.contains("flow") || reason.contains("quote") {
+            "close each `[`, `{` and quote"
+        } else if reason.contains("directive") {
+            "quote text that starts with `%`"
+        } else if reason.contains("mapping values") || reason.contains("unexpected character") {
+            "quote text that has `: ` or starts with a character such as `@` or a back-quote"
+        } else {
+            "check the indentation, and that each key ends with `:`"
+        };
+        self.faults.push(at, String::new(), format!("is not YAML: {reason}"), remedy);
+    }
+}
+
+/// A scalar under the core schema, YAML 1.2.2 section 10.3.2: `yes`, `on` and `12:30` are text.
+fn scalar(at: Place, text: &str, plain: bool) -> Node {
+    let value = if plain { resolve(text) } else { None };
+    match value {
+        Some(value) => Node { at, value, plain, written: Box::from(text) },
+        None => Node { at, value: Value::String(text.to_owned()), plain, written: Box::default() },
+    }
+}
+
+/// The value of a plain scalar that is not text.
+fn resolve(text: &str) -> Option<Value> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Value::Null),
+        "true" | "True" | "TRUE" => return Some(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Value::Bool(false)),
+        ".nan" | ".NaN" | ".NAN" => return Some(Value::Float(f64::NAN)),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
+        return Some(Value::Float(f64::INFINITY));
+    }
+    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
+        if let Some(digits) =
+            text.strip_prefix(prefix).filter(|d| !d.is_empty() && d.chars().all(|c| c.is_digit(radix)))
+        {
+            return Some(i64::from_str_radix(digits, radix).map_or(Value::Float(f64::INFINITY), Value::Int));
+        }
+    }
+    let number = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && unsigned.contains(|c: char| c.is_ascii_digit())
+        && unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    if !number {
+        return None;
+    }
+    text.parse().map(Value::Int).or_else(|_| text.parse().map(Value::Float)).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Faults: what is wrong, where, and how to mend it; all of a load at once.
+
+use std::fmt;
+
+use super::Place;
+
+/// Most faults that one load keeps; the rest are counted.
+const MAX_FAULTS: usize = 500;
+/// Most characters of a user's text that a message repeats.
+const MAX_SHOWN: usize = 120;
+
+/// One thing that is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it stands.
+    pub place: Place,
+    /// The keys that lead there, with dots: `rules.widgets.when.repository_id`; empty for the file as a whole.
+    pub key_path: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it; empty when the message says so already.
+    pub remedy: String,
+}
+
+/// `rules.yaml:12:7: rules.widgets.when.repository_id: must be text — quote it: "701234567"`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key_path.is_empty() {
+            write!(f, "{}: ", self.key_path)?;
+        }
+        f.write_str(&self.message)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, " — {}", self.remedy) }
+    }
+}
+
+/// Every fault of a load, in the order of the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    faults: Vec<Fault>,
+    more: usize,
+}
+
+impl Faults {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { faults: Vec::new(), more: 0 }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, place: Place, key_path: String, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Fault { place, key_path, message: message.into(), remedy: remedy.into() });
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, fault: Fault) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.faults.len() + self.more
+    }
+
+    /// The faults that were kept, in the order of the files after [`Faults::into_result`].
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.faults.iter()
+    }
+
+    /// The value if nothing is wrong, else every fault in the order of the files.
+    pub fn into_result<T>(mut self, value: Option<T>) -> Result<T, Self> {
+        match value {
+            Some(value) if self.faults.is_empty() => Ok(value),
+            Some(_) | None => {
+                self.faults.sort_by(|a, b| a.place.cmp(&b.place));
+                Err(self)
+            }
+        }
+    }
+}
+
+/// One fault a line.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.faults.iter().enumerate() {
+            write!(f, "{}{fault}", if i == 0 { "" } else { "\n" })?;
+        }
+        if self.more > 0 { write!(f, "\nand {} more", self.more) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// A stranger's or a user's text, fit for one line of a terminal, a log or an error: control and bidirectional
+/// characters are escaped, and what is long is cut.
+///
+/// SECURITY: a right-to-left override in a rule or a claim would let a message show something else than it says.
+pub fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MAX_SHOWN));
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_SHOWN {
+            out.push('…');
+            break;
+        }
+        let invisible = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}');
+        if invisible {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The candidate that was probably meant: at most two slips away, and fewer than half of its letters.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |candidate: &'a str| {
+        let slips = distance(word, candidate);
+        (slips <= 2 && slips * 2 < candidate.chars().count().max(1)).then_some((slips, candidate))
+    };
+    candidates.into_iter().filter_map(near).min_by_key(|(slips, _)| *slips).map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions, substitutions and swaps of neighbours between two words, ignoring case and taking `-` for
+/// `_`.
+fn distance(left: &str, right: &str) -> usize {
+    let fold = |text: &str| -> Vec<char> {
+        text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+    };
+    let (left, right) = (fold(left), fold(right));
+    if left.len().abs_diff(right.len()) > 2 {
+        return usize::MAX / 4;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    let mut previous = None;
+    for (i, &a) in left.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, &b) in right.iter().enumerate() {
+            let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 4);
+            let mut best = (at(&row, j) + usize::from(a != b)).min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            let swapped = j.checked_sub(1).is_some_and(|k| right.get(k) == Some(&a)) && previous == Some(b);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+        previous = Some(a);
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_a_guess_is_not_made() {
+        let keys = ["repository", "repository_id", "environment", "tag"];
+        for (word, meant) in [
+            ("repositry", Some("repository")),
+            ("repository-id", Some("repository_id")),
+            ("enviroment", Some("environment")),
+            ("Environment", Some("environment")),
+            ("environmnet", Some("environment")),
+            ("tga", Some("tag")),
+            ("sub", None),
+            ("", None),
+            ("branch", None),
+        ] {
+            assert_eq!(nearest(word, keys), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn invisible_characters_are_escaped_and_long_text_is_cut() {
+        assert_eq!(shown("a\u{202e}b\n\u{1b}[0m"), "a\\u{202e}b\\n\\u{1b}[0m");
+        assert_eq!(shown(&"x".repeat(500)).chars().count(), MAX_SHOWN + 1);
+        assert_eq!(shown("é"), "é");
+    }
+
+    #[test]
+    fn faults_come_in_the_order_of_the_file_and_are_bounded() {
+        let place = |line| Place { file: "f".into(), line, column: 1 };
+        let mut faults = Faults::new();
+        faults.push(place(2), "b".into(), "is wrong", "");
+        faults.push(place(1), String::new(), "is odd", "mend it");
+        assert_eq!(
+            faults.clone().into_result(Some(())).unwrap_err().to_string(),
+            "f:1:1: is odd — mend it\nf:2:1: b: is wrong"
+        );
+        for line in 0..600 {
+            faults.push(place(line), String::new(), "x", "");
+        }
+        assert!(faults.to_string().ends_with("and 102 more"));
+        assert!(Faults::new().into_result(Some(())).is_ok());
+    }
+}
