@@ -18,6 +18,7 @@ pub mod cache;
 pub mod claims;
 pub mod discovery;
 pub mod fetch;
+pub mod keys;
 pub mod provider;
 
 #[cfg(test)]

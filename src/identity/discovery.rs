@@ -49,18 +49,23 @@ pub fn jwks_uri(document: &[u8], issuer: &IssuerUrl, provider: &Provider) -> Res
         return Err(DiscoveryError::NotADocument);
     };
     if name != issuer.as_str() {
-        return Err(DiscoveryError::OtherIssuer(name.to_owned()));
+        return Err(DiscoveryError::OtherIssuer(excerpt(name)));
     }
-    let not_plain = || DiscoveryError::JwksUri(uri.to_owned());
+    let not_plain = || DiscoveryError::JwksUri(excerpt(uri));
     let parsed = JsonWebKeySetUrl::new(uri.to_owned()).map_err(|_| not_plain())?;
     let url = parsed.url();
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let scheme = url.scheme() == "https" || (url.scheme() == "http" && issuer.as_str().starts_with("http:"));
     let host = url.host_str().filter(|_| bare && scheme).ok_or_else(not_plain)?;
     if host != issuer.host() && !provider.jwks_hosts.contains(&host) {
-        return Err(DiscoveryError::OtherHost(host.to_owned()));
+        return Err(DiscoveryError::OtherHost(excerpt(host)));
     }
     Ok(url.clone())
+}
+
+/// The beginning of a text that an issuer sent, for a message.
+fn excerpt(text: &str) -> String {
+    text.chars().take(200).collect()
 }
 
 #[cfg(test)]
