@@ -16,3 +16,6 @@ pub mod verify;
 
 pub mod claims;
 pub mod provider;
+
+#[cfg(test)]
+mod testing;

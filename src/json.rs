@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use serde::Serializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 /// Deepest nesting accepted; real ID tokens use three levels.
@@ -40,6 +42,16 @@ impl Object {
     /// The member of that name.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// This object with the member added at its end, or replaced in its place.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Json) -> Self {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+        self
     }
 
     /// The members in the order of the text.
@@ -103,7 +115,21 @@ impl Json {
     }
 }
 
-/// serde_json's message without the position's line (documents are one line) and without quoted values: its syntax
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(number) => serializer.serialize_i64(*number),
+            Self::Float(number) => serializer.serialize_f64(*number),
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(object) => serializer.collect_map(object.iter()),
+        }
+    }
+}
+
+/// `serde_json`'s message without the position's line (documents are one line) and without quoted values: its syntax
 /// errors quote nothing, ours below quote nothing.
 fn fault(error: &serde_json::Error) -> JsonError {
     let text = error.to_string();
@@ -219,6 +245,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_is_written_back() {
+        let text = r#"{"z":null,"b":true,"c":-7,"d":1.5,"e":"x\"","f":[1,{"g":[]}],"a":{}}"#;
+        let value = Json::parse(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&value).unwrap(), text);
+    }
+
+    #[test]
     fn what_parsers_disagree_on_is_refused() {
         for text in [
             r#"{"a":1,"a":2}"#,
@@ -238,6 +271,12 @@ mod tests {
             assert!(Json::parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(Json::parse(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_member_is_added_once() {
+        let object = Object::default().with("a", Json::Int(1)).with("b", Json::Null).with("a", Json::Bool(true));
+        assert_eq!(object.iter().collect::<Vec<_>>(), [("a", &Json::Bool(true)), ("b", &Json::Null)]);
     }
 
     #[test]

@@ -1,0 +1,189 @@
+//! Caveats and the text codec: `name arg,arg`, one spelling for each meaning, and nothing unknown.
+//!
+//! A caveat restricts; all of a token must hold, and alternatives stand inside one caveat. Whoever holds a token can append any
+//! bytes as a caveat, so a caveat that cannot be read in full makes the token useless, never wider.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+use percent_encoding::AsciiSet;
+use percent_encoding::CONTROLS;
+use percent_encoding::percent_decode_str;
+use percent_encoding::utf8_percent_encode;
+
+use crate::package::Ecosystem;
+use crate::package::Permission;
+use crate::package::Permissions;
+use crate::time::Timestamp;
+
+/// Most arguments of one caveat.
+pub const MAX_ARGUMENTS: usize = 64;
+
+/// What is percent-encoded inside an argument, besides everything that is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
+
+/// One restriction. A list is never empty: an empty one is met by nothing and cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caveat {
+    /// `registry`: the verifier is one of these registries.
+    Registry(BTreeSet<String>),
+    /// `time-before`: it is earlier than this; whole seconds.
+    TimeBefore(Timestamp),
+    /// `allow`: some pair allows the action on the package.
+    Allow(Permissions),
+    /// `version`: the version is one of these, in the spelling that the registry asks with.
+    Version(BTreeSet<String>),
+    /// `sha256`: the whole file has one of these digests.
+    Sha256(BTreeSet<[u8; 32]>),
+    /// `max-size`: the whole file is at most this many bytes long.
+    MaxSize(u64),
+    /// `uses`: the token works this many times, at least 1; counting is state's.
+    Uses(u32),
+    /// `ip`: the client's address is in one of these networks.
+    Ip(BTreeSet<IpNet>),
+}
+
+/// Why bytes are not a caveat of this service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaveatError {
+    /// Not `name` or `name args`.
+    #[error("the token has a caveat that is not in the form `name arg,arg`")]
+    NotText,
+    /// A name that means nothing here, perhaps something to a newer service.
+    #[error("the token has a caveat `{0}`, which this service does not know")]
+    Unknown(String),
+    /// Arguments that this caveat does not take, or another spelling of ones that it does.
+    #[error("the token's caveat `{0}` has arguments that are not spelled as this service spells them")]
+    Arguments(&'static str),
+    /// More than [`MAX_ARGUMENTS`].
+    #[error("the token's caveat `{0}` has more than 64 arguments")]
+    TooManyArguments(&'static str),
+}
+
+impl Caveat {
+    /// Every name, in the order of the enum.
+    const NAMES: [&'static str; 8] =
+        ["registry", "time-before", "allow", "version", "sha256", "max-size", "uses", "ip"];
+
+    /// Its name in the text.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Registry(_) => "registry",
+            Self::TimeBefore(_) => "time-before",
+            Self::Allow(_) => "allow",
+            Self::Version(_) => "version",
+            Self::Sha256(_) => "sha256",
+            Self::MaxSize(_) => "max-size",
+            Self::Uses(_) => "uses",
+            Self::Ip(_) => "ip",
+        }
+    }
+
+    /// Reads what [`fmt::Display`] writes, and nothing else. The ecosystem is the registry's: it says how package names
+    /// in `allow` are spelled.
+    pub fn parse(ecosystem: Ecosystem, bytes: &[u8]) -> Result<Self, CaveatError> {
+        let text = str::from_utf8(bytes).map_err(|_| CaveatError::NotText)?;
+        let (name, arguments) = text.split_once(' ').ok_or(CaveatError::NotText)?;
+        let Some(name) = Self::NAMES.into_iter().find(|known| *known == name) else {
+            return Err(if is_name(name) { CaveatError::Unknown(name.to_owned()) } else { CaveatError::NotText });
+        };
+        let arguments: Vec<&str> = arguments.split(',').take(MAX_ARGUMENTS + 1).collect();
+        if arguments.len() > MAX_ARGUMENTS {
+            return Err(CaveatError::TooManyArguments(name));
+        }
+        let caveat = Self::read(ecosystem, name, &arguments).ok_or(CaveatError::Arguments(name))?;
+        // SECURITY: one spelling for each meaning. Two verifiers cannot disagree about an order, a repetition, a
+        // leading zero or a superfluous escape that neither accepts.
+        if caveat.to_string() == text { Ok(caveat) } else { Err(CaveatError::Arguments(name)) }
+    }
+
+    fn read(ecosystem: Ecosystem, name: &str, arguments: &[&str]) -> Option<Self> {
+        match name {
+            "registry" => list(arguments, decoded).map(Self::Registry),
+            "time-before" => Timestamp::parse_rfc3339(only(arguments)?).map(Self::TimeBefore),
+            "allow" => {
+                let pair = |argument: &&str| Permission::parse(ecosystem, argument);
+                arguments.iter().map(pair).collect::<Option<_>>().map(Self::Allow)
+            }
+            "version" => list(arguments, decoded).map(Self::Version),
+            "sha256" => list(arguments, digest).map(Self::Sha256),
+            "max-size" => only(arguments)?.parse().ok().map(Self::MaxSize),
+            "uses" => only(arguments)?.parse().ok().filter(|uses| *uses > 0).map(Self::Uses),
+            "ip" => list(arguments, network).map(Self::Ip),
+            _ => None,
+        }
+    }
+}
+
+/// `name` and its arguments in canonical order, printable ASCII.
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.name())?;
+        match self {
+            Self::Registry(texts) | Self::Version(texts) => commas(f, texts.iter().map(|text| encoded(text))),
+            Self::TimeBefore(moment) => write!(f, "{moment}"),
+            // Actions and patterns have no character that needs encoding.
+            Self::Allow(permissions) => write!(f, "{permissions}"),
+            Self::Sha256(digests) => commas(f, digests.iter().map(Hex)),
+            Self::MaxSize(bytes) => write!(f, "{bytes}"),
+            Self::Uses(uses) => write!(f, "{uses}"),
+            Self::Ip(networks) => commas(f, networks),
+        }
+    }
+}
+
+/// A text as an argument: also how a stranger's text is shown in a sentence, since nothing but printable ASCII is left.
+pub(super) fn encoded(text: &str) -> impl fmt::Display {
+    utf8_percent_encode(text, ENCODED)
+}
+
+/// A digest in lower-case hexadecimal.
+pub(super) struct Hex<'a>(pub(super) &'a [u8; 32]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn commas<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: impl IntoIterator<Item = T>) -> fmt::Result {
+    for (i, item) in items.into_iter().enumerate() {
+        write!(f, "{}{item}", if i == 0 { "" } else { "," })?;
+    }
+    Ok(())
+}
+
+fn only<'a>(arguments: &[&'a str]) -> Option<&'a str> {
+    if let [argument] = arguments { Some(argument) } else { None }
+}
+
+fn list<T: Ord>(arguments: &[&str], read: fn(&str) -> Option<T>) -> Option<BTreeSet<T>> {
+    arguments.iter().map(|argument| read(argument)).collect()
+}
+
+fn decoded(argument: &str) -> Option<String> {
+    let text = percent_decode_str(argument).decode_utf8().ok()?;
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+fn digest(argument: &str) -> Option<[u8; 32]> {
+    let nibble = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, []) = argument.as_bytes().as_chunks::<2>() else { return None };
+    let bytes =
+        pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect::<Option<Vec<_>>>()?;
+    bytes.try_into().ok()
+}
+
+fn network(argument: &str) -> Option<IpNet> {
+    // A network with host bits set reads like one address and means many.
+    argument.parse::<IpNet>().ok().filter(|network| *network == network.trunc())
+}
+
+fn is_name(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=64).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(legal)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! What a token is and where it comes from: the identifier `tm1.<kid>.<epoch>.<uuidv7>.<provenance>`, the one field
+//! that the signature covers and that no holder can extend.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::Serializer;
+use uuid::Uuid;
+use uuid::Variant;
+
+use crate::json::Json;
+use crate::time::Timestamp;
+
+/// The first part of every identifier: format and version.
+const TAG: &str = "tm1";
+/// Longest name of a master key, in characters.
+const MAX_KID: usize = 32;
+
+/// Names one issued token, and every narrowed copy of it: a `UUIDv7` (RFC 9562 section 5.7), so its moment of issue, in
+/// milliseconds, can be read from it. Replay, revocation and audit go by this, never by the token's text, of which a
+/// holder can make as many as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(Uuid);
+
+impl TokenId {
+    /// A new id from the moment of issue and fresh randomness, of which 74 bits are used. A moment outside of the
+    /// years 1970 to 10889 is moved to the nearest end.
+    pub const fn new(now: Timestamp, entropy: [u8; 10]) -> Self {
+        let millis = now.unix_millis();
+        let millis = if millis < 0 { 0 } else { millis.unsigned_abs() };
+        let millis = if millis > LAST_MILLISECOND { LAST_MILLISECOND } else { millis };
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &entropy).into_uuid())
+    }
+
+    /// The moment that the id was made.
+    pub fn issued_at(self) -> Timestamp {
+        // The first 48 bits, so it always fits.
+        Timestamp::from_unix_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
+    }
+
+    /// Reads the one spelling that [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uuid = Uuid::try_parse(text).ok()?;
+        let legal = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
+        (legal && uuid.to_string() == text).then_some(Self(uuid))
+    }
+}
+
+const LAST_MILLISECOND: u64 = (1 << 48) - 1;
+
+/// 36 characters, hyphenated, lower case.
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for TokenId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why the token was granted, for the registry to keep with the upload: authenticated, readable online and offline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Provenance {
+    /// The rules that granted it.
+    pub rules: Vec<String>,
+    /// The revision of the policy that decided.
+    pub policy_revision: String,
+    /// The URL of the identity provider that vouched for the job.
+    pub issuer: String,
+    /// The job's public claims, as the provider's preset lists them.
+    pub claims: BTreeMap<String, Json>,
+}
+
+impl Provenance {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let json = Json::parse(bytes).ok()?;
+        let object = json.as_object()?;
+        let text = |name: &str| object.get(name).and_then(Json::as_str).map(str::to_owned);
+        let Json::Array(rules) = object.get("rules")? else { return None };
+        let claims = object.get("claims").and_then(Json::as_object)?;
+        let provenance = Self {
+            rules: rules.iter().map(|rule| rule.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+            policy_revision: text("policy_revision")?,
+            issuer: text("issuer")?,
+            claims: claims.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        };
+        // Exactly the members that were read: a newer service's extra fact is not silently dropped.
+        (object.len() == 4).then_some(provenance)
+    }
+}
+
+/// Everything that the service states about a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identifier {
+    /// The master key that signed, `[a-z0-9-]{1,32}`.
+    pub kid: String,
+    /// The registry's epoch at issue; raising it in the policy re-keys one registry.
+    pub epoch: u32,
+    /// The token's name.
+    pub id: TokenId,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+/// Bytes that are not an identifier of this service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the token's identifier is not one of this service")]
+pub struct IdentifierError;
+
+impl Identifier {
+    /// Reads `tm1.<kid>.<epoch>.<uuidv7>.<base64url of JSON>`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, IdentifierError> {
+        let parts = Parts::split(bytes).ok_or(IdentifierError)?;
+        let id = TokenId::parse(parts.id).ok_or(IdentifierError)?;
+        let json = URL_SAFE_NO_PAD.decode(parts.provenance).map_err(|_| IdentifierError)?;
+        let provenance = Provenance::parse(&json).ok_or(IdentifierError)?;
+        Ok(Self { kid: parts.kid.to_owned(), epoch: parts.epoch, id, provenance })
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(&self.provenance).map_err(|_| fmt::Error)?;
+        let Self { kid, epoch, id, .. } = self;
+        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+/// An identifier cut at its dots: as much as finding the key takes, and no more, because nothing here is proven yet.
+pub(super) struct Parts<'a> {
+    pub(super) kid: &'a str,
+    pub(super) epoch: u32,
+    id: &'a str,
+    provenance: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn split(bytes: &'a [u8]) -> Option<Self> {
+        let mut parts = str::from_utf8(bytes).ok()?.split('.');
+        let tag = parts.next()?;
+        let kid = parts.next()?;
+        let epoch = parts.next()?;
+        let id = parts.next()?;
+        let provenance = parts.next()?;
+        let number = epoch.parse::<u32>().ok()?;
+        let legal = tag == TAG && is_kid(kid) && number.to_string() == epoch && parts.next().is_none();
+        legal.then_some(Self { kid, epoch: number, id, provenance })
+    }
+}
+
+/// Whether a text may name a master key: it stands in identifiers and in file names.
+pub(super) fn is_kid(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=MAX_KID).contains(&text.len()) && text.chars().all(legal)
+}

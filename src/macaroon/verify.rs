@@ -1,0 +1,218 @@
+//! Verifying: first whether a token is ours, then whether its caveats let a request through.
+
+use std::time::Duration;
+
+use crate::macaroon::caveat::Caveat;
+use crate::macaroon::clear::Facts;
+use crate::macaroon::clear::Failed;
+use crate::macaroon::format::FormatError;
+use crate::macaroon::format::Macaroon;
+use crate::macaroon::identifier::Identifier;
+use crate::macaroon::identifier::IdentifierError;
+use crate::macaroon::identifier::Parts;
+use crate::macaroon::key::Keyring;
+use crate::macaroon::key::RegistryKeyId;
+use crate::macaroon::key::registry_secret;
+use crate::package::Ecosystem;
+use crate::time::Timestamp;
+
+/// Oldest token accepted, by the moment in its id and whatever its caveats say: a key that leaked to one registry, or a
+/// fault in minting, cannot make a token that lives on.
+pub const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// How far in the future a token's moment of issue may lie: the clocks of two replicas differ.
+pub const LEEWAY: Duration = Duration::from_secs(60);
+
+/// The caveats without which no token is valid: a token without any would allow everything for ever.
+const MANDATORY: [&str; 3] = ["registry", "time-before", "allow"];
+
+/// Why a token is not accepted as this service's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The text does not start with the registry's prefix.
+    #[error("the token does not start with this registry's prefix")]
+    Prefix,
+    /// Not a macaroon as this service writes them.
+    #[error("{0}")]
+    Format(FormatError),
+    /// Not signed by this service for this registry: unknown key, other registry, other epoch, forged or altered. One
+    /// answer for all, so that it tells a forger nothing.
+    #[error("the token was not issued for this registry, or was altered")]
+    NotAuthentic,
+    /// Its moment of issue is more than [`LEEWAY`] ahead.
+    #[error("the token was issued at {issued_at}, which is in the future")]
+    FromFuture {
+        /// By its id.
+        issued_at: Timestamp,
+    },
+    /// Its moment of issue is [`MAX_AGE`] ago, or longer.
+    #[error("the token was issued at {issued_at}, over an hour ago")]
+    TooOld {
+        /// By its id.
+        issued_at: Timestamp,
+    },
+}
+
+impl VerifyError {
+    /// The stable name of the reason.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Prefix | Self::Format(_) => "token-malformed",
+            Self::NotAuthentic => "token-not-authentic",
+            Self::FromFuture { .. } => "token-from-future",
+            Self::TooOld { .. } => "token-expired",
+        }
+    }
+}
+
+/// A token that this service issued for this registry, or a narrowed copy of one. What it allows is not looked at yet.
+#[derive(Debug)]
+pub struct Authentic {
+    identifier: Identifier,
+    caveats: Vec<Vec<u8>>,
+}
+
+/// The proof that every caveat of an authentic token is met by the facts of one request.
+#[derive(Debug)]
+pub struct Cleared {
+    uses: Option<u32>,
+    expires_at: Timestamp,
+}
+
+/// Whether a token is this service's, for the registry that asks.
+///
+/// The order is fixed: size, format, key, signature, and only then anything that the token says about itself.
+pub fn verify(
+    text: &str,
+    prefix: &str,
+    keyring: &Keyring,
+    key: RegistryKeyId<'_>,
+    now: Timestamp,
+) -> Result<Authentic, VerifyError> {
+    let encoded = text.strip_prefix(prefix).ok_or(VerifyError::Prefix)?;
+    let macaroon = Macaroon::decode_text(encoded).map_err(VerifyError::Format)?;
+    let parts = Parts::split(macaroon.identifier()).ok_or(VerifyError::NotAuthentic)?;
+    let master = keyring.get(parts.kid).ok_or(VerifyError::NotAuthentic)?;
+    let secret = registry_secret(master, key);
+    // SECURITY: the signature before all else: until here the bytes are a stranger's, and everything below reads them.
+    if !macaroon.is_signed_with(secret.expose()) || parts.epoch != key.epoch {
+        return Err(VerifyError::NotAuthentic);
+    }
+    // A registry that verifies offline has its own secret and can sign anything with it, so this may still fail.
+    let identifier = Identifier::parse(macaroon.identifier()).map_err(|_| VerifyError::NotAuthentic)?;
+    let issued_at = identifier.id.issued_at();
+    if issued_at > now.plus(LEEWAY) {
+        return Err(VerifyError::FromFuture { issued_at });
+    }
+    if now.since(issued_at) >= MAX_AGE {
+        return Err(VerifyError::TooOld { issued_at });
+    }
+    Ok(Authentic { identifier, caveats: macaroon.caveats().map(<[u8]>::to_vec).collect() })
+}
+
+impl Authentic {
+    /// What the service stated about the token when it issued it.
+    pub const fn identifier(&self) -> &Identifier {
+        &self.identifier
+    }
+
+    /// Whether the facts of a request meet every caveat, and if not, all the reasons, in the order of the caveats.
+    pub fn clear(&self, facts: &Facts<'_>, ecosystem: Ecosystem) -> Result<Cleared, Vec<Failed>> {
+        let (mut uses, mut failed, mut missing) = (None::<u32>, Vec::new(), MANDATORY.to_vec());
+        for caveat in self.caveats(ecosystem) {
+            match caveat {
+                Err(reason) => failed.push(reason),
+                Ok(caveat) => {
+                    missing.retain(|name| *name != caveat.name());
+                    if let Caveat::Uses(limit) = caveat {
+                        uses = Some(uses.map_or(limit, |least| least.min(limit)));
+                    }
+                    failed.extend(caveat.check(facts).err());
+                }
+            }
+        }
+        failed.extend(missing.into_iter().map(Failed::Missing));
+        if failed.is_empty() { Ok(Cleared { uses, expires_at: self.expires_at() }) } else { Err(failed) }
+    }
+
+    /// The caveats, each read or with the reason that it cannot be.
+    pub fn caveats(&self, ecosystem: Ecosystem) -> impl Iterator<Item = Result<Caveat, Failed>> {
+        self.caveats.iter().map(move |bytes| Caveat::parse(ecosystem, bytes).map_err(Failed::Unreadable))
+    }
+
+    /// The moment from which this copy of the token is refused: the earliest of its `time-before` caveats, at most
+    /// [`Authentic::retired_at`].
+    pub fn expires_at(&self) -> Timestamp {
+        // `time-before` is spelled alike in every ecosystem.
+        let moments = self.caveats(Ecosystem::Generic).filter_map(|caveat| match caveat {
+            Ok(Caveat::TimeBefore(moment)) => Some(moment),
+            Ok(
+                Caveat::Registry(_)
+                | Caveat::Allow(_)
+                | Caveat::Version(_)
+                | Caveat::Sha256(_)
+                | Caveat::MaxSize(_)
+                | Caveat::Uses(_)
+                | Caveat::Ip(_),
+            )
+            | Err(_) => None,
+        });
+        moments.fold(self.retired_at(), Timestamp::min)
+    }
+
+    /// The moment from which every copy of the token is refused, whatever its caveats say.
+    ///
+    /// SECURITY: revocations and spent uses are kept until then. Until [`Authentic::expires_at`] would not do: a thief
+    /// could revoke a copy narrowed to one second, and the token would outlive its revocation.
+    pub fn retired_at(&self) -> Timestamp {
+        self.identifier.id.issued_at().plus(MAX_AGE)
+    }
+}
+
+impl Cleared {
+    /// How often the token may be used, by its strictest `uses` caveat: the caller counts. `None` for no limit.
+    pub const fn uses(&self) -> Option<u32> {
+        self.uses
+    }
+
+    /// The moment from which this copy of the token is refused.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+/// A token as it reads, believed by nobody: for people who look into one.
+#[derive(Debug, Clone)]
+pub struct Unverified(Macaroon);
+
+impl Unverified {
+    /// Longest prefix that is looked past.
+    const MAX_PREFIX: usize = 64;
+    /// How every token starts after its prefix: version 2, a location.
+    const START: &'static str = "AgE";
+
+    /// Reads a token with or without its prefix, whatever the prefix is.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        let mut starts = text.match_indices(Self::START).map(|(at, _)| at).take_while(|at| *at <= Self::MAX_PREFIX);
+        let found = starts.find_map(|at| Macaroon::decode_text(text.get(at..)?).ok());
+        found.map_or_else(|| Macaroon::decode_text(text), Ok).map(Self)
+    }
+
+    /// Where the token says it is for.
+    pub fn location(&self) -> &str {
+        self.0.location()
+    }
+
+    /// What it says about itself, if it has the form of this service's tokens.
+    pub fn identifier(&self) -> Result<Identifier, IdentifierError> {
+        Identifier::parse(self.0.identifier())
+    }
+
+    /// Its caveats, as they are.
+    pub fn caveats(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.caveats()
+    }
+}
+
+#[cfg(test)]
+mod tests;
