@@ -28,6 +28,7 @@ use serde::Serializer;
 use serde_json::Value;
 
 use crate::escape::EscapedJson;
+use crate::json::Json;
 use crate::time::Timestamp;
 
 /// A queue that holds a burst of a tenth of a second at the service's peak.
@@ -86,7 +87,7 @@ pub struct AuditEvent {
     pub client: Option<IpAddr>,
     /// The job's public claims that the policy reads; names are distinct.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
-    pub claims: Vec<(Cow<'static, str>, Value)>,
+    pub claims: Vec<(Cow<'static, str>, Json)>,
     /// Why, in full: the explanation of a denial, the cause of a fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Value>,
@@ -154,7 +155,7 @@ fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_str(&format_args!("{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds)))
 }
 
-fn members<S: Serializer>(claims: &[(Cow<'static, str>, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+fn members<S: Serializer>(claims: &[(Cow<'static, str>, Json)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
 }
 

@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::secret::sha256;
 use crate::time::Timestamp;
 
 mod memory;
@@ -212,6 +213,8 @@ pub struct FirstUseClaim {
     pub key: [u8; 32],
     /// What the claim is for, kept for whoever comes second.
     pub record: FirstUseRecord,
+    /// When the subject token was issued: the store must remember at least since then.
+    pub issued_at: Timestamp,
     /// When no verifier accepts the token any more: its `exp`, the verifier's leeway and [`RETENTION_MARGIN`].
     pub until: Timestamp,
 }
@@ -249,6 +252,12 @@ pub enum FirstUseError {
     /// The token was used before, for this.
     #[error("the token was used before, at {}", .0.at)]
     Replayed(FirstUseRecord),
+    /// The store's memory begins after the token was issued, so an earlier use may be forgotten.
+    #[error("the token was issued before the store's memory begins, at {since}")]
+    Forgotten {
+        /// Since when the store remembers.
+        since: Timestamp,
+    },
     /// The store gave no answer; the token may be spent.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -290,12 +299,14 @@ impl State {
 
     /// Claims the first use. One round trip to the store.
     pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
-        let FirstUseClaim { key, record, until } = claim;
+        let FirstUseClaim { key, record, issued_at, until } = claim;
         let key = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
-        match self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
-            SetOnce::Set => Ok(FirstUse { record }),
-            SetOnce::Held(held) => Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?)),
+        if let SetOnce::Held(held) = self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
+            return Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?));
         }
+        // SECURITY: asked after the claim, so that a store which lost its memory in between is found out.
+        let since = self.store.remembers_since().await?;
+        if issued_at < since { Err(FirstUseError::Forgotten { since }) } else { Ok(FirstUse { record }) }
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
@@ -311,8 +322,8 @@ impl State {
     ) -> Result<Spent, StoreError> {
         let key = format!("uses:{token_id}");
         // The upload's name is the registry's, of any length; its digest takes 32 bytes.
-        let upload = digest::digest(&digest::SHA256, upload_id.as_bytes());
-        Ok(match self.store.reserve(key.as_bytes(), upload.as_ref(), &facts_digest, limit, until).await? {
+        let upload = sha256(upload_id.as_bytes());
+        Ok(match self.store.reserve(key.as_bytes(), &upload, &facts_digest, limit, until).await? {
             Reserved::Reserved => Spent::Fresh,
             Reserved::Held(facts) if facts == facts_digest => Spent::Repeated,
             Reserved::Held(_) => Spent::Conflict,

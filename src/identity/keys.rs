@@ -23,6 +23,7 @@ use tracing::info;
 use tracing::warn;
 use url::Url;
 
+use crate::code::Code;
 use crate::identity::cache::Change;
 use crate::identity::cache::KeyCache;
 use crate::identity::cache::Lookup;
@@ -76,6 +77,14 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Its row of the failure table.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::UnknownKey { .. } | Self::KidRequired => Code::UnknownKey,
+            Self::Unavailable { .. } => Code::IssuerUnavailable,
+        }
+    }
+
     fn missing(kid: Option<&str>) -> Self {
         kid.map_or(Self::KidRequired, |kid| Self::UnknownKey { kid: kid.to_owned() })
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::MAX_ARGUMENTS;
 use crate::macaroon::format;
@@ -75,6 +76,17 @@ pub enum PrepareError {
     /// No registry or no location.
     #[error("a token names its registry and its location")]
     Registry,
+}
+
+impl PrepareError {
+    /// Its row of the failure table. Lint and evaluation see to all but the first two, so the others are defects.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::NoActiveKey => Code::NoMintingKey,
+            Self::TooLarge => Code::GrantTooLarge,
+            Self::NothingGranted | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
+        }
+    }
 }
 
 /// A token that needs only signing.

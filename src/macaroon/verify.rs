@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::clear::Facts;
 use crate::macaroon::clear::Failed;
@@ -54,13 +55,12 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The stable name of the reason.
-    pub const fn code(&self) -> &'static str {
+    /// Its row of the failure table.
+    pub const fn code(&self) -> Code {
         match self {
-            Self::Prefix | Self::Format(_) => "token-malformed",
-            Self::NotAuthentic => "token-not-authentic",
-            Self::FromFuture { .. } => "token-from-future",
-            Self::TooOld { .. } => "token-expired",
+            Self::Prefix | Self::Format(_) => Code::UploadTokenMalformed,
+            Self::NotAuthentic | Self::FromFuture { .. } => Code::UploadTokenUnknown,
+            Self::TooOld { .. } => Code::UploadTokenExpired,
         }
     }
 }

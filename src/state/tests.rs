@@ -65,11 +65,11 @@ fn the_second_use_learns_what_the_first_was_for() {
     let (clock, _, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
     let first = record("token-1", clock.now());
-    let claim = FirstUseClaim { key: [3; 32], record: first.clone(), until };
+    let claim = FirstUseClaim { key: [3; 32], record: first.clone(), issued_at: clock.now(), until };
     assert_eq!(run(state.first_use(claim)).unwrap().record(), &first);
 
     clock.pass(Duration::from_secs(899));
-    let again = FirstUseClaim { key: [3; 32], record: record("token-2", clock.now()), until };
+    let again = FirstUseClaim { key: [3; 32], record: record("token-2", clock.now()), issued_at: clock.now(), until };
     assert_eq!(run(state.first_use(again.clone())).unwrap_err(), FirstUseError::Replayed(first));
     let other = FirstUseClaim { key: [4; 32], ..again };
     assert!(run(state.first_use(other)).is_ok());
@@ -78,7 +78,12 @@ fn the_second_use_learns_what_the_first_was_for() {
 #[test]
 fn a_use_that_cannot_be_remembered_is_no_first_use() {
     let (clock, _, state) = setup();
-    let claim = FirstUseClaim { key: [3; 32], record: record("token-1", clock.now()), until: clock.now() };
+    let claim = FirstUseClaim {
+        key: [3; 32],
+        record: record("token-1", clock.now()),
+        issued_at: clock.now(),
+        until: clock.now(),
+    };
     assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(StoreError::Unavailable { .. }))));
 }
 
@@ -100,7 +105,7 @@ fn an_unreadable_record_is_no_first_use() {
         let key = [u8::try_from(index).unwrap(); 32];
         let stored = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
         run(store.put(stored.as_bytes(), held.as_bytes(), until)).unwrap();
-        let claim = FirstUseClaim { key, record: record("token-1", clock.now()), until };
+        let claim = FirstUseClaim { key, record: record("token-1", clock.now()), issued_at: clock.now(), until };
         assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(_))), "{held}");
     }
     let whole = r#"{"token_id":"t","at_ms":1,"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"}"#;
