@@ -360,6 +360,13 @@ class HostileUploads(Case):
             with self.subTest(filename):
                 self.assert_refused(self.send(upload(filename)), 400)
 
+    def test_a_name_that_pypiserver_reads_differently(self):
+        # No such name is known to pass the pattern: this holds if pypiserver's reading ever changes.
+        self.addCleanup(setattr, launch, "guess_pkgname_and_version", launch.guess_pkgname_and_version)
+        for reading in [None, ("requests", "1.0"), ("widgets", "2.0"), ("Widgets", "1.0")]:
+            launch.guess_pkgname_and_version = lambda _name, reading=reading: reading
+            self.assert_refused(self.send(upload()), 400, "neither")
+
     def test_line_breaks_in_a_file_name(self):
         for raw in [b"widgets-1.0.tar.gz\n", b"widgets-1.0.tar.gz\r\n", b"widgets-1.0.tar.gz\r\n ", b"wid\n gets-1.0.tar.gz"]:
             with self.subTest(raw):
@@ -412,7 +419,7 @@ class HostileUploads(Case):
                     nested = part(name, inner, WHEEL if name == "content" else None, b"Content-Type: " + kind + b"\r\n")
                     rest = {":action": part(":action", "file_upload"), "content": part("content", b"w", WHEEL)}
                     rest.pop(name, None)
-                    self.assertNotEqual(self.send(form(*rest.values(), nested))[0], "200 OK")
+                    self.assert_refused(self.send(form(*rest.values(), nested)), 400)
 
     def test_forms_that_are_no_forms(self):
         multipart = f"multipart/form-data; boundary={BOUNDARY}"

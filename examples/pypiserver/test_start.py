@@ -252,6 +252,23 @@ class Ends(Start):
                 self.assertEqual(done.returncode, 2, done)
                 self.assertIn(words, done.stderr)
 
+    def test_without_trustmint_clients_are_told_to_come_back(self):
+        self.port = free_port()  # this test's own front
+        environment = {**self.environment, "DIRECTORY": str(self.directory / "alone"), "LISTEN": f"127.0.0.1:{self.port}",
+                       "PYPISERVER_PORT": str(free_port()), "TRUSTMINT": f"127.0.0.1:{free_port()}"}
+        process = subprocess.Popen([HERE / "start"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertIn("ready", process.stdout.readline())
+        try:
+            status, _, headers, body = self.send("POST", "/_/oidc/mint-token", b"{}")
+            self.assertEqual((status, headers["Retry-After"], headers["Content-Type"]), (503, "5", "application/json"))
+            self.assertEqual(json.loads(body)["errors"][0]["code"], "unavailable")
+            status, _, headers, body = self.upload(upload())
+            self.assertEqual((status, headers["Retry-After"]), (503, "5"))
+            self.assertIn(b"nothing was stored", body)
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
     def test_ending_it_ends_pypiserver_and_nginx(self):
         for how in [signal.SIGTERM, signal.SIGINT]:
             ports = free_port(), free_port()
@@ -269,7 +286,7 @@ class Ends(Start):
 def load_tests(loader, _tests, _pattern):
     """`Ends` uses the set-up of `Start`, not its tests."""
     suite = loader.loadTestsFromTestCase(Start)
-    suite.addTests(Ends(name) for name in ["test_what_is_missing_or_unsafe_is_said", "test_ending_it_ends_pypiserver_and_nginx"])
+    suite.addTests(Ends(name) for name in vars(Ends) if name.startswith("test_"))
     return suite
 
 
