@@ -1,1 +1,376 @@
-//! Stub.
+//! What must be shared and must not be forgotten: first use, uses, revocations.
+//!
+//! [`Store`] moves bytes under keys and decides nothing; [`State`] alone gives those bytes a meaning (which key stands
+//! for one use of a token, what a held value says). A store that cannot answer is an error, never a pass: callers turn
+//! [`StoreError`] into 503.
+//!
+//! INVARIANT: whoever obtains a [`FirstUse`] is the only one who ever did for its key, for as long as the store
+//! remembers it ([`Store::remembers_since`]).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::time::Timestamp;
+
+mod memory;
+mod revocations;
+
+pub use self::memory::MemoryStore;
+pub use self::revocations::Revocations;
+
+/// How much longer than a token can be accepted its traces are kept, beyond the verifier's own leeway.
+///
+/// SECURITY: a first use forgotten while some replica still accepts the token is a replay. This covers what the clocks
+/// of the replicas and of the store may differ by.
+pub const RETENTION_MARGIN: Duration = Duration::from_secs(60);
+
+/// Bytes under keys, shared by all replicas: the seam under which state lives in memory or in Redis.
+///
+/// Each primitive is one atomic step: of two concurrent calls one comes first, and an error says that the step may or
+/// may not have been taken. The store's own clock ends what it keeps, at the `until` of each write, to the
+/// millisecond; a write whose `until` is not in that clock's future fails, because the store could not remember it.
+/// A key is used with one kind of primitive (`set_once`, `put` and `get` are one kind); mixing kinds fails.
+///
+/// Each primitive names the Redis commands that it stands for; a Redis store runs them as one script, which first
+/// compares `until` with `TIME`. `tests/it/store_contract.rs` states the behaviour of every store.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Sets `key` to `value` unless it has a value already, in which case that value is the answer and nothing
+    /// changes, its end included. Of any number of concurrent calls for a key exactly one is answered
+    /// [`SetOnce::Set`]. (`SET key value NX GET PXAT until`)
+    async fn set_once(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<SetOnce, StoreError>;
+
+    /// Adds `member` with `value` to the map at `key` unless it is there already, or the map holds `limit` members.
+    /// A member that is there answers with its first value also when the map is full. The map lives until the latest
+    /// `until` of a member. (`HGET`, `HLEN`, `HSET`, `PEXPIREAT`)
+    async fn reserve(
+        &self,
+        key: &[u8],
+        member: &[u8],
+        value: &[u8],
+        limit: u32,
+        until: Timestamp,
+    ) -> Result<Reserved, StoreError>;
+
+    /// Sets `key` to `value`, whatever it was. (`SET key value PXAT until`)
+    async fn put(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<(), StoreError>;
+
+    /// The value of `key`. (`GET key`)
+    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Adds `amount` to the counter at `key` and answers with the sum, at most `i64::MAX`. The first addition opens
+    /// the window; its `until` closes it. (`INCRBY`, and `PEXPIREAT` if the key is new)
+    async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError>;
+
+    /// Appends `entry` to `list` and answers with its place. Places only grow, and an entry that becomes readable
+    /// never comes before one that a reader has passed. (`XTRIM MINID`, `XLEN`, `XADD`, `PEXPIRE`)
+    async fn append(&self, list: &str, entry: &[u8], bounds: ListBounds) -> Result<Cursor, StoreError>;
+
+    /// At most `limit` entries of `list` after `cursor` (`None`: from the oldest kept), oldest first. Entries past
+    /// their time may still be among them; those dropped for want of room are not, and nothing says so. (`XRANGE list (cursor + COUNT limit`)
+    async fn since(
+        &self,
+        list: &str,
+        cursor: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Vec<u8>)>, StoreError>;
+
+    /// The moment from which on nothing was forgotten before its time: the start of a store in memory, or the last
+    /// restart or failover of a server that may have lost writes. The answer covers every call answered before this
+    /// one was made, so a caller who claims first and asks second cannot miss a loss. (`INFO`, in the pipeline of the
+    /// command before it)
+    async fn remembers_since(&self) -> Result<Timestamp, StoreError>;
+}
+
+/// What came of [`Store::set_once`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetOnce {
+    /// The key had no value; now it has this one.
+    Set,
+    /// The key has this value.
+    Held(Vec<u8>),
+}
+
+/// What came of [`Store::reserve`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reserved {
+    /// The member is new.
+    Reserved,
+    /// The member was there, with this value.
+    Held(Vec<u8>),
+    /// The map holds as many other members as it may.
+    Full,
+}
+
+/// What a list keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListBounds {
+    /// How long an entry is kept; the same for every entry of a list.
+    pub keep: Duration,
+    /// The most entries kept.
+    pub cap: u32,
+    /// What an append does when there are that many.
+    pub when_full: WhenFull,
+}
+
+/// What an append to a full list does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It fails with [`StoreError::Full`]: every entry matters until its time is over.
+    Refuse,
+    /// It drops the oldest entry: the list is a window on recent events.
+    DropOldest,
+}
+
+/// A place in a list. Its text, `<milliseconds>-<number>`, may be handed out and read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor {
+    millis: u64,
+    sequence: u64,
+}
+
+impl Cursor {
+    /// The place of the `sequence`th entry of that millisecond.
+    pub const fn new(millis: u64, sequence: u64) -> Self {
+        Self { millis, sequence }
+    }
+
+    /// The place that follows in a list appended to at `now`: later also when the clock went back.
+    #[must_use]
+    pub fn next(self, now: Timestamp) -> Self {
+        let millis = u64::try_from(now.unix_millis()).unwrap_or(0);
+        if millis > self.millis {
+            Self { millis, sequence: 0 }
+        } else {
+            Self { millis: self.millis, sequence: self.sequence.saturating_add(1) }
+        }
+    }
+
+    /// When the entry was appended, by the store's clock.
+    pub fn appended_at(self) -> Timestamp {
+        Timestamp::from_unix_millis(i64::try_from(self.millis).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+/// The text is not a place in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a cursor is the text that an earlier answer gave")]
+pub struct CursorError;
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    /// Reads the one spelling that [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (millis, sequence) = text.split_once('-').ok_or(CursorError)?;
+        let parse = |number: &str| number.parse::<u64>().map_err(|_| CursorError);
+        let cursor = Self { millis: parse(millis)?, sequence: parse(sequence)? };
+        if cursor.to_string() == text { Ok(cursor) } else { Err(CursorError) }
+    }
+}
+
+/// Why the store gave no answer. Whether the step was taken is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or could not do what was asked; `reason` is for operators.
+    #[error("the store is unavailable: {reason}")]
+    Unavailable {
+        /// What happened, in words that hold no key or value.
+        reason: &'static str,
+    },
+    /// It has no room for more, and drops nothing that is still needed.
+    #[error("the store is full")]
+    Full,
+}
+
+/// The shared state, in the words of the service.
+#[derive(Debug)]
+pub struct State {
+    store: Arc<dyn Store>,
+    revocations: Revocations,
+}
+
+/// What it takes to claim the first use of a subject token.
+#[derive(Debug, Clone)]
+pub struct FirstUseClaim {
+    /// Which use, from [`first_use_key`].
+    pub key: [u8; 32],
+    /// What the claim is for, kept for whoever comes second.
+    pub record: FirstUseRecord,
+    /// When no verifier accepts the token any more: its `exp`, the verifier's leeway and [`RETENTION_MARGIN`].
+    pub until: Timestamp,
+}
+
+/// What the first use of a subject token was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstUseRecord {
+    /// The upload token that was minted.
+    pub token_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// The digest of what was asked and granted.
+    pub digest: [u8; 32],
+    /// The key that minted it.
+    pub kid: String,
+}
+
+/// Proof that a subject token had not been used before. Only [`State::first_use`] gives one.
+#[derive(Debug)]
+#[must_use = "the token is spent: mint"]
+pub struct FirstUse {
+    record: FirstUseRecord,
+}
+
+impl FirstUse {
+    /// What the use is for.
+    pub const fn record(&self) -> &FirstUseRecord {
+        &self.record
+    }
+}
+
+/// Why a first use was not obtained.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FirstUseError {
+    /// The token was used before, for this.
+    #[error("the token was used before, at {}", .0.at)]
+    Replayed(FirstUseRecord),
+    /// The store gave no answer; the token may be spent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What came of [`State::spend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// One more use is spent.
+    Fresh,
+    /// This upload had spent its use before, with the same facts: the answer is the one it got.
+    Repeated,
+    /// This upload had spent its use before, with other facts.
+    Conflict,
+    /// All uses are spent by other uploads.
+    Exhausted,
+}
+
+/// The first-use record as it is stored. Members that it does not know make it unreadable.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFirstUse {
+    token_id: String,
+    at_ms: i64,
+    digest: String,
+    kid: String,
+}
+
+impl State {
+    /// The state kept in `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { revocations: Revocations::new(Arc::clone(&store)), store }
+    }
+
+    /// The tokens that were revoked.
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Claims the first use. One round trip to the store.
+    pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
+        let FirstUseClaim { key, record, until } = claim;
+        let key = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
+        match self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
+            SetOnce::Set => Ok(FirstUse { record }),
+            SetOnce::Held(held) => Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?)),
+        }
+    }
+
+    /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
+    /// the first call stored. `facts_digest` is the digest of everything the registry said about the upload; `until`
+    /// is when the token has expired everywhere.
+    pub async fn spend(
+        &self,
+        token_id: &str,
+        upload_id: &str,
+        facts_digest: [u8; 32],
+        limit: u32,
+        until: Timestamp,
+    ) -> Result<Spent, StoreError> {
+        let key = format!("uses:{token_id}");
+        // The upload's name is the registry's, of any length; its digest takes 32 bytes.
+        let upload = digest::digest(&digest::SHA256, upload_id.as_bytes());
+        Ok(match self.store.reserve(key.as_bytes(), upload.as_ref(), &facts_digest, limit, until).await? {
+            Reserved::Reserved => Spent::Fresh,
+            Reserved::Held(facts) if facts == facts_digest => Spent::Repeated,
+            Reserved::Held(_) => Spent::Conflict,
+            Reserved::Full => Spent::Exhausted,
+        })
+    }
+}
+
+/// The key under which the first use of a subject token is claimed: of the token, or with `package` of the token for
+/// that package. Tokens without a `jti` are told apart by what was signed.
+///
+/// SECURITY: every part is preceded by its length and its kind, so no choice of issuer, `jti` and package yields the
+/// key of another choice; and the signature is no part, because one signed text has many valid ECDSA signatures.
+pub fn first_use_key(iss: &str, jti: Option<&str>, signing_input_digest: &[u8; 32], package: Option<&str>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut part = |kind: u8, bytes: &[u8]| {
+        context.update(&[kind]);
+        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(bytes);
+    };
+    part(0, b"trustmint/v1/first-use");
+    part(1, iss.as_bytes());
+    match jti {
+        Some(jti) => part(2, jti.as_bytes()),
+        None => part(3, signing_input_digest),
+    }
+    if let Some(package) = package {
+        part(4, package.as_bytes());
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}
+
+impl FirstUseRecord {
+    fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
+        let stored = StoredFirstUse {
+            token_id: self.token_id.clone(),
+            at_ms: self.at.unix_millis(),
+            digest: URL_SAFE_NO_PAD.encode(self.digest),
+            kid: self.kid.clone(),
+        };
+        serde_json::to_vec(&stored).map_err(|_| StoreError::Unavailable { reason: "a first-use record has no text" })
+    }
+
+    /// SECURITY: a value that cannot be read is an error, not a first use: the token was used.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        let unreadable = StoreError::Unavailable { reason: "a stored first-use record is unreadable" };
+        let stored: StoredFirstUse = serde_json::from_slice(bytes).map_err(|_| unreadable)?;
+        let digest = URL_SAFE_NO_PAD.decode(&stored.digest).map_err(|_| unreadable)?;
+        Ok(Self {
+            token_id: stored.token_id,
+            at: Timestamp::from_unix_millis(stored.at_ms),
+            digest: digest.try_into().map_err(|_| unreadable)?,
+            kid: stored.kid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,3 +10,4 @@
 
 mod settings_corpus;
 mod tidy;
+mod store_contract;

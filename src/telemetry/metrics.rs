@@ -1,0 +1,169 @@
+//! Every instrument and every label of `/metrics`, in one struct.
+//!
+//! INVARIANT: a label's value is a code, or an id from the configuration, never a text from a token: whoever sends
+//! requests cannot add a time series.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Counter;
+use opentelemetry::metrics::Histogram;
+use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::Registry;
+use prometheus::TextEncoder;
+
+use crate::escape::is_deceptive;
+
+/// What a label says when no registry or issuer is known yet.
+pub const NONE: &str = "none";
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Upper bounds in seconds: from half a millisecond, a tenth of what a cached exchange may take, to the four seconds
+/// after which clients give up.
+const BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// The longest label; ids in the configuration are shorter.
+const LONGEST_LABEL: usize = 128;
+
+/// The instruments.
+#[derive(Debug)]
+pub struct Metrics {
+    exchanges: Counter<u64>,
+    exchange_duration: Histogram<f64>,
+    verifications: Counter<u64>,
+    verification_duration: Histogram<f64>,
+    revocations: Counter<u64>,
+    jwks_refreshes: Counter<u64>,
+    policy_reloads: Counter<u64>,
+    policy_revision: Arc<Mutex<Option<String>>>,
+    meter: Meter,
+    registry: Registry,
+    // Keeps the instruments' readings alive.
+    _provider: SdkMeterProvider,
+}
+
+/// The instruments could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics could not be set up: {0}")]
+pub struct MetricsError(String);
+
+impl Metrics {
+    /// Instruments that have counted nothing; each call makes its own.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .with_namespace("trustmint")
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("trustmint");
+
+        let counter = |name: &'static str, help: &'static str| meter.u64_counter(name).with_description(help).build();
+        let duration = |name: &'static str, help: &'static str| {
+            let histogram = meter.f64_histogram(name).with_description(help).with_unit("s");
+            histogram.with_boundaries(BUCKETS.to_vec()).build()
+        };
+        let policy_revision = Arc::new(Mutex::new(None::<String>));
+        let revision = Arc::clone(&policy_revision);
+        let _observed = meter
+            .u64_observable_gauge("policy_info")
+            .with_description("The policy that decides, by its revision.")
+            .with_callback(move |observer| {
+                if let Some(revision) = revision.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+                    observer.observe(1, &[label("revision", revision)]);
+                }
+            })
+            .build();
+        let _observed = meter
+            .u64_observable_gauge("build_info")
+            .with_description("The running version.")
+            .with_callback(|observer| observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]))
+            .build();
+
+        Ok(Self {
+            exchanges: counter("exchanges", "Token exchanges, by outcome."),
+            exchange_duration: duration("exchange_duration", "How long a token exchange took."),
+            verifications: counter("verifications", "Verifications of upload tokens, by outcome."),
+            verification_duration: duration("verification_duration", "How long a verification took."),
+            revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
+            jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
+            policy_reloads: counter("policy_reloads", "Readings of a changed policy, by result."),
+            policy_revision,
+            meter,
+            registry,
+            _provider: provider,
+        })
+    }
+
+    /// Counts an exchange: its code, the ids of its registry and issuer ([`NONE`] when unknown), how long it took.
+    pub fn exchange(&self, code: &'static str, registry: &str, issuer: &str, took: Duration) {
+        let labels = [KeyValue::new("code", code), label("registry", registry), label("issuer", issuer)];
+        self.exchanges.add(1, &labels);
+        let [_, registry, _] = labels;
+        self.exchange_duration.record(took.as_secs_f64(), &[registry]);
+    }
+
+    /// Counts a verification.
+    pub fn verification(&self, code: &'static str, registry: &str, took: Duration) {
+        let labels = [KeyValue::new("code", code), label("registry", registry)];
+        self.verifications.add(1, &labels);
+        let [_, registry] = labels;
+        self.verification_duration.record(took.as_secs_f64(), &[registry]);
+    }
+
+    /// Counts a revocation.
+    pub fn revocation(&self, code: &'static str) {
+        self.revocations.add(1, &[KeyValue::new("code", code)]);
+    }
+
+    /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.
+    pub fn jwks_refresh(&self, issuer: &str, result: &'static str) {
+        self.jwks_refreshes.add(1, &[label("issuer", issuer), KeyValue::new("result", result)]);
+    }
+
+    /// Counts a reading of a changed policy; `result` is `ok` or a reason.
+    pub fn policy_reload(&self, result: &'static str) {
+        self.policy_reloads.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// Says which policy decides from now on.
+    pub fn policy_activated(&self, revision: &str) {
+        *self.policy_revision.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision.to_owned());
+    }
+
+    /// Takes the number of lost audit events from there, at each rendering.
+    pub fn observe_audit_dropped(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _observed = self
+            .meter
+            .u64_observable_counter("audit_dropped")
+            .with_description("Audit events that were lost.")
+            .with_callback(move |observer| observer.observe(dropped(), &[]))
+            .build();
+    }
+
+    /// The text that `/metrics` answers with, of type [`CONTENT_TYPE`].
+    pub fn render(&self) -> Result<String, MetricsError> {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
+    }
+}
+
+/// SECURITY: a value that no configuration has shows as one constant, so that a caller's mistake costs one series and
+/// not one a request. (Quotes and backslashes are escaped by the encoder.)
+fn label(name: &'static str, value: &str) -> KeyValue {
+    if value.len() <= LONGEST_LABEL && !value.contains(is_deceptive) {
+        KeyValue::new(name, value.to_owned())
+    } else {
+        KeyValue::new(name, "invalid")
+    }
+}
+
+#[cfg(test)]
+mod tests;
