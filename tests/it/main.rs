@@ -9,5 +9,5 @@
 )]
 
 mod settings_corpus;
-mod tidy;
 mod store_contract;
+mod tidy;
