@@ -14,5 +14,12 @@ pub mod jwks;
 pub mod token;
 pub mod verify;
 
+pub mod cache;
 pub mod claims;
+pub mod discovery;
+pub mod fetch;
+pub mod keys;
 pub mod provider;
+
+#[cfg(test)]
+mod testing;

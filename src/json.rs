@@ -44,6 +44,16 @@ impl Object {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
+    /// This object with the member added at its end, or replaced in its place.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Json) -> Self {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+        self
+    }
+
     /// The members in the order of the text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(n, v)| (n.as_str(), v))
@@ -261,6 +271,12 @@ mod tests {
             assert!(Json::parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(Json::parse(b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_member_is_added_once() {
+        let object = Object::default().with("a", Json::Int(1)).with("b", Json::Null).with("a", Json::Bool(true));
+        assert_eq!(object.iter().collect::<Vec<_>>(), [("a", &Json::Bool(true)), ("b", &Json::Null)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! The core (`macaroon`, `identity`, `policy`) is made of functions of values; the network, the store, the clock and
 //! the file system are at the rim. The modules below are listed in reading order, each naming only those above it.
 
+pub mod code;
 pub mod escape;
 pub mod json;
 pub mod package;

@@ -84,7 +84,9 @@ fn full_event() -> AuditEvent {
 fn written(events: Vec<AuditEvent>) -> Vec<String> {
     let sink = Shared::default();
     let log = AuditLog::start(AuditSink::Writer(Box::new(sink.clone())), 64).unwrap();
-    events.into_iter().for_each(|event| log.record(event));
+    for event in events {
+        log.record(event);
+    }
     assert!(log.flush(SOON));
     assert_eq!(log.dropped(), 0);
     sink.lines()

@@ -203,7 +203,7 @@ pub enum KeyKind {
     P256,
     /// ECDSA on P-384.
     P384,
-    /// EdDSA on Ed25519.
+    /// `EdDSA` on Ed25519.
     Ed25519,
 }
 
@@ -263,7 +263,7 @@ impl Key {
             return Err(SkipReason::KeyId);
         }
         // SECURITY: `oct` would be an HMAC key: everyone who can read the set could sign.
-        let (kind, verifier) = match fields.kty.as_str() {
+        let (family, verifier) = match fields.kty.as_str() {
             "RSA" => (KeyKind::Rsa, rsa(fields)?),
             "EC" => elliptic(fields)?,
             "OKP" => (KeyKind::Ed25519, ed25519(fields)?),
@@ -272,19 +272,20 @@ impl Key {
         if fields.d.is_some() {
             return Err(SkipReason::Private);
         }
-        let signs = fields.key_use.as_ref().is_none_or(|key_use| *key_use == CoreJsonWebKeyUse::Signature);
-        let verifies = fields.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|o| o == "verify"));
-        if !signs || !verifies {
+        let is_signature_key = fields.key_use.as_ref().is_none_or(|key_use| *key_use == CoreJsonWebKeyUse::Signature);
+        let is_verification_key =
+            fields.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|o| o == "verify"));
+        if !is_signature_key || !is_verification_key {
             return Err(SkipReason::Use);
         }
         let algorithm = match &fields.alg {
             None => None,
             Some(name) => {
-                let algorithm = Algorithm::parse(name).filter(|algorithm| kind.verifies(*algorithm));
+                let algorithm = Algorithm::parse(name).filter(|algorithm| family.verifies(*algorithm));
                 Some(algorithm.ok_or(SkipReason::Algorithm)?)
             }
         };
-        Ok(Self { kid: kid.map(str::to_owned), kind, algorithm, verifier })
+        Ok(Self { kid: kid.map(str::to_owned), kind: family, algorithm, verifier })
     }
 }
 

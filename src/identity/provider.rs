@@ -10,6 +10,8 @@ use crate::identity::issuer::IssuerUrl;
 use crate::json::Json;
 use crate::json::Object;
 
+mod example;
+
 pub mod activestate;
 pub mod generic;
 pub mod github;
@@ -53,9 +55,11 @@ pub struct Provider {
     pub aliases: &'static [(&'static str, &'static str)],
     /// Conditions added to each rule that does not itself name the claim.
     pub implied: &'static [Implied],
-    /// Claims that may be shown to the caller, written into the macaroon's provenance and the audit log. Never an
-    /// e-mail address.
+    /// Claims that may be shown to the caller and written into the audit log. Never an e-mail address.
     pub public: &'static [&'static str],
+    /// Those of the public claims that the macaroon carries to the registry: enough to find the job's run and its
+    /// source, few enough that a token fits a header whatever the names in it.
+    pub provenance: &'static [&'static str],
     /// Longest accepted `exp − iat`, unless the issuer's configuration says otherwise.
     pub max_lifetime: Duration,
     /// Hosts other than the issuer's own on which its `jwks_uri` may be.
@@ -205,12 +209,13 @@ pub enum ImpliedTest {
     AbsentOrSameAs(&'static str),
 }
 
-/// A realistic claim set without `iss`, `aud` and times.
+/// A realistic claim set without `iss`, `aud`, times and `jti`, which whoever makes a token of it adds.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// The second half of its name: `tag-push` in `github/tag-push`.
     pub name: &'static str,
-    /// The claims, given overrides: a JSON object text whose dependent claims (`workflow_ref`, `sub`, …) follow.
+    /// The claims, given overrides. Dependent claims (`workflow_ref`, `sub`, …) follow the overridden ones unless they
+    /// are overridden themselves; `null` takes a claim away.
     pub claims: fn(&Object) -> Object,
 }
 
@@ -236,3 +241,6 @@ impl Provider {
         self.examples.iter().find(|example| example.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,7 +227,9 @@ fn read_kid(value: &Json) -> Result<String, TokenError> {
     match value {
         Json::String(kid) if is_key_id(kid) => Ok(kid.clone()),
         Json::String(_) => Err(TokenError::KeyIdNotAllowed),
-        other => Err(wrong_header("kid", other)),
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Array(_) | Json::Object(_) => {
+            Err(wrong_header("kid", value))
+        }
     }
 }
 

@@ -30,7 +30,8 @@ pub enum Caveat {
     Registry(BTreeSet<String>),
     /// `time-before`: it is earlier than this; whole seconds.
     TimeBefore(Timestamp),
-    /// `allow`: some pair allows the action on the package.
+    /// `allow`: some pair allows the action on the package. In the order of [`Permissions`]: by action, then names
+    /// before prefixes.
     Allow(Permissions),
     /// `version`: the version is one of these, in the spelling that the registry asks with.
     Version(BTreeSet<String>),

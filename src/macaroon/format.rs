@@ -160,7 +160,7 @@ impl Body {
 }
 
 /// A macaroon as it stands on the wire. Holding one says nothing about who made it: that is
-/// [`verify`](crate::macaroon::verify)'s to say.
+/// [`verify()`](crate::macaroon::verify())'s to say.
 #[derive(Clone)]
 pub struct Macaroon {
     body: Body,
@@ -187,6 +187,10 @@ impl Macaroon {
     /// The caveats' bytes, in order.
     pub fn caveats(&self) -> impl Iterator<Item = &[u8]> {
         self.body.caveats.iter().map(Vec::as_slice)
+    }
+
+    pub(super) fn into_caveats(self) -> Vec<Vec<u8>> {
+        self.body.caveats
     }
 
     /// The last link of the chain, as the token states it.
@@ -375,3 +379,6 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,7 @@ pub fn verify(
     if now.since(issued_at) >= MAX_AGE {
         return Err(VerifyError::TooOld { issued_at });
     }
-    Ok(Authentic { identifier, caveats: macaroon.caveats().map(<[u8]>::to_vec).collect() })
+    Ok(Authentic { identifier, caveats: macaroon.into_caveats() })
 }
 
 impl Authentic {
@@ -143,20 +143,12 @@ impl Authentic {
     /// The moment from which this copy of the token is refused: the earliest of its `time-before` caveats, at most
     /// [`Authentic::retired_at`].
     pub fn expires_at(&self) -> Timestamp {
-        // `time-before` is spelled alike in every ecosystem.
-        let moments = self.caveats(Ecosystem::Generic).filter_map(|caveat| match caveat {
-            Ok(Caveat::TimeBefore(moment)) => Some(moment),
-            Ok(
-                Caveat::Registry(_)
-                | Caveat::Allow(_)
-                | Caveat::Version(_)
-                | Caveat::Sha256(_)
-                | Caveat::MaxSize(_)
-                | Caveat::Uses(_)
-                | Caveat::Ip(_),
-            )
-            | Err(_) => None,
-        });
+        let moment = |bytes: &Vec<u8>| {
+            // `time-before` is spelled alike in every ecosystem.
+            let Ok(Caveat::TimeBefore(moment)) = Caveat::parse(Ecosystem::Generic, bytes) else { return None };
+            Some(moment)
+        };
+        let moments = self.caveats.iter().filter(|bytes| bytes.starts_with(b"time-before ")).filter_map(moment);
         moments.fold(self.retired_at(), Timestamp::min)
     }
 

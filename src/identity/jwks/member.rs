@@ -22,7 +22,7 @@ use serde::de::IgnoredAny;
 #[serde(untagged)]
 pub(super) enum Member {
     /// An object with the members of a JWK, each at most once.
-    Fields(Fields),
+    Fields(Box<Fields>),
     /// Anything else: no object, a number as `kid`, a repeated member.
     #[serde(skip_serializing)]
     Unreadable(IgnoredAny),

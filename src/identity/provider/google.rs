@@ -1,19 +1,99 @@
-//! Stub.
-use super::*;
-/// Stub.
+//! Google Cloud service accounts: Cloud Build, Compute Engine, Cloud Run and whatever else runs as one.
+//!
+//! The issuer is shared with every Google customer and with people who sign in. A service account is its numeric `sub`;
+//! its e-mail address alone can be deleted and created again by someone else. Tokens have no `jti` and no `nbf`.
+
+use std::time::Duration;
+
+use crate::identity::provider::Claim;
+use crate::identity::provider::Example;
+use crate::identity::provider::HostName;
+use crate::identity::provider::Implied;
+use crate::identity::provider::ImpliedTest;
+use crate::identity::provider::Kind;
+use crate::identity::provider::Provider;
+use crate::identity::provider::Site;
+use crate::identity::provider::example::Draft;
+use crate::json::Json;
+use crate::json::Object;
+
+/// The preset `google`.
 pub static PROVIDER: Provider = Provider {
     name: "google",
-    site: Site::Configured,
-    hosts: &[],
-    pins: &[],
-    required: &[],
-    claims: &[],
+    site: Site::Fixed("https://accounts.google.com"),
+    hosts: &[HostName::Is("accounts.google.com")],
+    pins: &["sub", "email"],
+    // Absent when the token was requested without `format=full` or `includeEmail`.
+    required: &["sub", "email", "email_verified"],
+    claims: &[
+        Claim::string("sub"),
+        Claim::string("email"),
+        Claim::boolean("email_verified"),
+        Claim::string("azp"),
+        Claim::string("hd"),
+        Claim { kind: Kind::Any, ..Claim::string("google") },
+        Claim::string("/google/compute_engine/project_id"),
+        Claim::integer("/google/compute_engine/project_number"),
+        Claim::string("/google/compute_engine/zone"),
+        Claim::string("/google/compute_engine/instance_id"),
+        Claim::string("/google/compute_engine/instance_name"),
+    ],
     derived: &[],
-    aliases: &[],
-    implied: &[],
-    public: &[],
-    max_lifetime: Duration::from_secs(3600),
-    jwks_hosts: &[],
-    examples: &[],
-    how_to: "",
+    aliases: &[
+        ("compute_engine_project_id", "/google/compute_engine/project_id"),
+        ("compute_engine_project_number", "/google/compute_engine/project_number"),
+        ("compute_engine_zone", "/google/compute_engine/zone"),
+        ("compute_engine_instance_id", "/google/compute_engine/instance_id"),
+        ("compute_engine_instance_name", "/google/compute_engine/instance_name"),
+    ],
+    // SECURITY: an unverified address is only what somebody typed.
+    implied: &[Implied { claim: "email_verified", unless_prefix: None, test: ImpliedTest::IsTrue }],
+    public: &[
+        "sub",
+        "azp",
+        "email_verified",
+        "/google/compute_engine/project_id",
+        "/google/compute_engine/project_number",
+        "/google/compute_engine/zone",
+        "/google/compute_engine/instance_id",
+        "/google/compute_engine/instance_name",
+    ],
+    provenance: &["sub", "/google/compute_engine/project_id", "/google/compute_engine/instance_id"],
+    // Google gives 3,600 s, always.
+    max_lifetime: Duration::from_secs(60 * 60),
+    jwks_hosts: &["www.googleapis.com"],
+    examples: &[
+        Example { name: "service-account", claims: service_account },
+        Example { name: "compute-engine", claims: compute_engine },
+    ],
+    how_to: "docs/providers.md#google",
 };
+
+fn service_account(overrides: &Object) -> Object {
+    account(overrides).finish()
+}
+
+fn compute_engine(overrides: &Object) -> Object {
+    let text = |text: &str| Json::String(text.to_owned());
+    let engine = Object::default()
+        .with("instance_creation_timestamp", Json::Int(1_786_990_000))
+        .with("instance_id", text("152986662232938449"))
+        .with("instance_name", text("release-builder"))
+        .with("project_id", text("acme-prod"))
+        .with("project_number", Json::Int(739_419_398_126))
+        .with("zone", text("europe-west1-b"));
+    let mut draft = account(overrides);
+    draft.value("google", Json::Object(Object::default().with("compute_engine", Json::Object(engine))));
+    draft.finish()
+}
+
+fn account(overrides: &Object) -> Draft<'_> {
+    let mut draft = Draft::new(overrides, &[]);
+    let sub = draft.text("sub", "104029292853099978293");
+    draft.texts(&[("azp", &sub), ("email", "releaser@acme-prod.iam.gserviceaccount.com")]);
+    draft.value("email_verified", Json::Bool(true));
+    draft
+}
+
+#[cfg(test)]
+mod tests;

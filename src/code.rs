@@ -1,0 +1,231 @@
+//! Stable failure codes: one row per failure, read by every layer.
+//!
+//! A row gives the code that appears, letter for letter, in the response, the audit event, the metric label and
+//! `docs/errors.md`; the class, which says who must act; and the mend. Errors and explanations map to a row with an
+//! exhaustive `match` of their own, so a new failure does not compile until its row is chosen.
+
+use std::fmt;
+
+/// Who must act on a failure. The HTTP status, the OAuth `error`, the log level and `Retry-After` follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The caller: fix what was sent.
+    Request,
+    /// The project's owner, or whoever keeps the rules.
+    Refused,
+    /// Nobody: retry later.
+    Unavailable,
+    /// The operators of this service.
+    Fault,
+}
+
+impl Class {
+    /// The class's name in audit events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $class:ident, $mend:literal;)+) => {
+        /// A failure's row.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Code {
+            /// Every row, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            const fn row(self) -> (&'static str, Class, &'static str) {
+                match self { $(Self::$variant => ($code, Class::$class, $mend),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    // The request.
+    /// The path is not an endpoint of this registry.
+    NotFound = "not-found", Request, "check the URL: the registry's documentation lists the endpoints it serves";
+    /// The endpoint does not know the method.
+    MethodNotAllowed = "method-not-allowed", Request, "use the method that the endpoint documents";
+    /// No registry is configured for the host that the request names.
+    UnknownHost = "unknown-host", Request, "ask the registry's operator to list this host among the registry's `urls`";
+    /// The `Accept` header asks for a format that the endpoint does not have.
+    NotAcceptable = "not-acceptable", Request, "accept `application/vnd.pypi.pytp.v1+json`";
+    /// The body or a header is larger than the endpoint reads.
+    TooLarge = "too-large", Request, "send less: exchange bodies have at most 32 KiB, headers 16 KiB";
+    /// The body arrived too slowly.
+    TooSlow = "too-slow", Request, "send the request at once";
+    /// The body or the query is not what the endpoint reads.
+    BadRequest = "bad-request", Request, "send what the endpoint documents";
+    /// The caller's API key is missing or is none of the registry's.
+    BadApiKey = "bad-api-key", Request, "send `Authorization: Bearer <api key>` with a key whose SHA-256 the policy lists under `callers`";
+    /// The requested target is not a registry of this host.
+    InvalidTarget = "invalid-target", Request, "name the registry by one of its audiences or URLs, on one of its own hosts";
+    /// The requested scope is not a list of `action:package` pairs.
+    InvalidScope = "invalid-scope", Request, "ask for pairs like `upload:widgets`, separated by spaces";
+    /// The OAuth grant type is not token exchange.
+    UnsupportedGrantType = "unsupported-grant-type", Request, "use `urn:ietf:params:oauth:grant-type:token-exchange`";
+
+    // The subject token, before anything in it is believed.
+    /// The request carries no token.
+    TokenMissing = "token-missing", Request, "let the CI job request an ID token and pass it on; on GitHub the job needs `permissions: id-token: write`";
+    /// The token is not a compact JWS with a JSON object inside.
+    TokenMalformed = "token-malformed", Request, "send the ID token exactly as the CI system issued it, without quotes or line breaks";
+    /// The token's header has a member that ID tokens of CI systems do not have.
+    HeaderNotAllowed = "header-not-allowed", Request, "send the ID token that the CI system issued";
+    /// The token is signed with an algorithm that is not accepted.
+    AlgorithmNotAllowed = "algorithm-not-allowed", Request, "send the ID token that the CI system issued; it must be signed with a public-key algorithm";
+    /// No configured identity provider has this issuer URL.
+    UnknownIssuer = "unknown-issuer", Request, "ask the registry's operator to configure this issuer, letter for letter";
+    /// The issuer's keys contain none with the token's key id.
+    UnknownKey = "unknown-key", Request, "request a fresh ID token; if it persists, the identity provider does not publish the key that it signs with";
+    /// The signature does not verify.
+    BadSignature = "bad-signature", Request, "send the ID token unchanged";
+    /// The token is past its expiry.
+    TokenExpired = "token-expired", Request, "request a fresh ID token right before the upload";
+    /// The token is not valid yet, or was issued in the future.
+    TokenNotYetValid = "token-not-yet-valid", Request, "check the clocks of the CI system and of this service";
+    /// The token was issued for another audience.
+    WrongAudience = "wrong-audience", Request, "request the ID token for this registry's audience";
+    /// The token names several audiences.
+    AudienceList = "audience-list", Request, "request an ID token for one audience only";
+    /// The token is valid for longer than this issuer's tokens may be.
+    LifetimeTooLong = "lifetime-too-long", Request, "request an ID token with a shorter lifetime, or ask the operator to raise `max_lifetime`";
+    /// A standard claim has the wrong JSON type.
+    ClaimType = "claim-type", Request, "send the ID token that the CI system issued";
+    /// A claim that every job's token has is missing.
+    MissingClaim = "missing-claim", Request, "update the CI system or its runner, or request the token in its full format";
+    /// The token has been exchanged before.
+    TokenReplayed = "token-replayed", Request, "request a fresh ID token: each is good for one exchange";
+
+    // The decision.
+    /// The operator has switched the registry off.
+    RegistryDisabled = "registry-disabled", Refused, "ask the registry's operator";
+    /// The operator has switched the identity provider off.
+    IssuerDisabled = "issuer-disabled", Refused, "ask the registry's operator";
+    /// No rule is for this project, or none may be shown.
+    NoMatchingRule = "no-matching-rule", Refused, "ask the registry's operator for a rule that pins this project's ids";
+    /// The rule pins another owner's id: the account or namespace was created anew.
+    OwnerMismatch = "owner-mismatch", Refused, "if the change of owner is legitimate, update the pinned id";
+    /// The ids match and the name does not: renamed or transferred, or another case.
+    Renamed = "renamed", Refused, "update the name in the rule";
+    /// The job's environment is not the rule's.
+    EnvironmentMismatch = "environment-mismatch", Refused, "declare the environment on the job that publishes, or change the rule";
+    /// The publishing workflow or pipeline file is not the rule's.
+    WorkflowMismatch = "workflow-mismatch", Refused, "publish from the workflow file that the rule names (the top-level one), or change the rule";
+    /// The job runs a reusable workflow and the rule is about the calling file.
+    ReusableWorkflow = "reusable-workflow", Refused, "name the called workflow by `job_workflow_repository` and `job_workflow_file` in the rule";
+    /// The event that started the job is not accepted.
+    EventNotAllowed = "event-not-allowed", Refused, "publish on an event that the rule accepts, such as a push of a tag or a release";
+    /// The branch or tag is not the rule's, or is not protected.
+    RefMismatch = "ref-mismatch", Refused, "publish from the branch or tag that the rule names";
+    /// The rule reads a claim that the token does not have.
+    ClaimAbsent = "claim-absent", Refused, "make the CI system include the claim, or change the rule";
+    /// Another condition of the rule does not hold.
+    ConditionFailed = "condition-failed", Refused, "compare what the rule wants with what the token has";
+    /// The rules that match do not grant the package.
+    PackageNotGranted = "package-not-granted", Refused, "ask for a package that the rule grants, or change the rule";
+    /// A name made from a claim is not a legal, canonical package name.
+    NameNotValid = "name-not-valid", Refused, "rename what the name is made from, or grant the package literally";
+    /// Rules that cannot be merged match the same job.
+    AmbiguousGrant = "ambiguous-grant", Refused, "narrow the request with `scope`, or give the rules distinct conditions";
+    /// The token would be longer than clients can carry.
+    GrantTooLarge = "grant-too-large", Refused, "narrow the request with `scope`";
+
+    // The upload token, at verification.
+    /// What was presented is not an upload token of this registry.
+    UploadTokenMalformed = "upload-token-malformed", Refused, "mint a token at this registry and send it unchanged";
+    /// The upload token is not authentic, or its key has been retired.
+    UploadTokenUnknown = "upload-token-unknown", Refused, "mint a fresh token at this registry";
+    /// The upload token is past its expiry.
+    UploadTokenExpired = "upload-token-expired", Refused, "mint a fresh token right before the upload";
+    /// The upload token has been revoked.
+    UploadTokenRevoked = "upload-token-revoked", Refused, "mint a fresh token";
+    /// The upload token is for another registry.
+    WrongRegistry = "wrong-registry", Refused, "upload to the registry that minted the token";
+    /// The upload token does not allow this action on this package.
+    PackageNotCovered = "package-not-covered", Refused, "upload a package that the token names, or mint a token for this one";
+    /// The upload token is limited to other versions.
+    VersionNotCovered = "version-not-covered", Refused, "upload the version that the token names";
+    /// The upload token is limited to other files.
+    DigestNotCovered = "digest-not-covered", Refused, "upload exactly the file that the token was narrowed to";
+    /// The file is larger than the upload token allows.
+    SizeNotCovered = "size-not-covered", Refused, "upload a smaller file";
+    /// The upload token is limited to other addresses.
+    AddressNotCovered = "address-not-covered", Refused, "upload from the network that the token names";
+    /// The upload token has a caveat that this service does not know or cannot check.
+    CaveatNotUnderstood = "caveat-not-understood", Refused, "attenuate with documented caveats only";
+    /// Every use of the upload token is spent.
+    UsesSpent = "uses-spent", Refused, "mint a token for each upload, or ask for one without `single-use-token`";
+    /// The upload token is limited in uses and the registry did not say which upload to spend one on.
+    ConsumeRequired = "consume-required", Refused, "send `consume` with an identifier of the upload";
+    /// The same upload was verified before with other facts.
+    ConsumeConflict = "consume-conflict", Refused, "send a new `consume` identifier for each upload";
+
+    // Later.
+    /// The identity provider's keys cannot be had.
+    IssuerUnavailable = "issuer-unavailable", Unavailable, "retry with the same token; the identity provider does not answer";
+    /// The store cannot be reached.
+    StoreUnavailable = "store-unavailable", Unavailable, "retry with the same token";
+    /// The store may have forgotten whether the token was used.
+    StateLost = "state-lost", Unavailable, "request a fresh ID token: this one was issued before the service's memory begins";
+    /// More requests than this replica takes at once.
+    Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
+
+    // Page us.
+    /// No key of the ring may mint at this moment.
+    NoMintingKey = "no-minting-key", Fault, "create a key with `trustmint keys new`, or correct its `activate_at`";
+    /// A defect of this service.
+    Internal = "internal", Fault, "report the request id to the operators";
+}
+
+impl Code {
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Who must act.
+    pub const fn class(self) -> Class {
+        self.row().1
+    }
+
+    /// What to do about it, in the imperative.
+    pub const fn mend(self) -> &'static str {
+        self.row().2
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_header_safe() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert!(code.as_str().chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{code}");
+            assert!(!code.mend().is_empty());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use super::*;
+use crate::identity::claims::Claims;
+
+/// Whether the preset knows the claim; one that knows none takes any.
+fn knows(provider: &Provider, name: &str) -> bool {
+    provider.claims.is_empty() || provider.claim(name).is_some()
+}
+
+fn is_of(kind: Kind, value: &Json) -> bool {
+    match kind {
+        Kind::String => matches!(value, Json::String(_)),
+        Kind::Integer => matches!(value, Json::Int(_)),
+        Kind::Bool => matches!(value, Json::Bool(_)),
+        Kind::List => matches!(value, Json::Array(_)),
+        Kind::Any => true,
+    }
+}
+
+#[test]
+fn presets_and_examples_are_found_by_name() {
+    for provider in ALL {
+        assert!(std::ptr::eq(by_name(provider.name).unwrap(), *provider));
+        for example in provider.examples {
+            assert_eq!(provider.example(example.name).unwrap().name, example.name);
+        }
+    }
+    assert!(by_name("GitHub").is_none());
+    assert!(github::PROVIDER.example("github/tag-push").is_none());
+}
+
+#[test]
+fn a_record_names_only_claims_that_it_knows() {
+    for provider in ALL {
+        let implied = provider.implied.iter().map(|implied| &implied.claim);
+        let from = provider.derived.iter().flat_map(|derived| derived.from);
+        let aliased = provider.aliases.iter().map(|(_, claim)| claim);
+        let named = [provider.pins, provider.required, provider.public, provider.provenance].concat();
+        for name in named.iter().chain(implied).chain(from).chain(aliased) {
+            assert!(knows(provider, name), "{}: {name}", provider.name);
+        }
+        for implied in provider.implied {
+            if let ImpliedTest::SameAs(other) | ImpliedTest::AbsentOrSameAs(other) = implied.test {
+                assert!(knows(provider, other), "{}: {other}", provider.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_means_one_thing() {
+    for provider in ALL {
+        let claims = provider.claims.iter().chain(provider.derived.iter().map(|derived| &derived.claim));
+        let names: Vec<_> =
+            claims.map(|claim| claim.name).chain(provider.aliases.iter().map(|(alias, _)| *alias)).collect();
+        let mut once = names.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), names.len(), "{}", provider.name);
+    }
+}
+
+#[test]
+fn every_host_and_name_belongs_to_one_preset() {
+    for (position, provider) in ALL.iter().enumerate() {
+        for other in ALL.iter().skip(position + 1) {
+            assert_ne!(provider.name, other.name);
+            assert!(provider.hosts.iter().all(|host| !other.hosts.contains(host)));
+        }
+        if let Some(url) = provider.site.owned_url() {
+            let url = IssuerUrl::parse(url).unwrap();
+            assert_eq!(owner(&url).map(|owner| owner.name), Some(provider.name));
+            assert!(!provider.pins.is_empty(), "{} is shared and pins nothing", provider.name);
+        }
+    }
+}
+
+#[test]
+fn a_domain_covers_what_is_below_it() {
+    let below = HostName::Below("ghe.com");
+    assert!(below.covers("acme.ghe.com") && below.covers("token.actions.acme.ghe.com"));
+    for host in ["ghe.com", "notghe.com", "ghe.com.evil.example", "acme-ghe.com"] {
+        assert!(!below.covers(host), "{host}");
+    }
+    assert!(HostName::Is("gitlab.com").covers("gitlab.com") && !HostName::Is("gitlab.com").covers("x.gitlab.com"));
+}
+
+#[test]
+fn no_address_is_public() {
+    for provider in ALL {
+        for name in provider.public {
+            assert!(!["email", "user_email", "user_identities", "hd"].contains(name), "{}", provider.name);
+        }
+        for name in provider.provenance {
+            assert!(provider.public.contains(name), "{}: {name}", provider.name);
+        }
+        for example in provider.examples {
+            let raw = (example.claims)(&Object::default());
+            let derived = provider.derive(&raw);
+            let claims = Claims::new(raw, derived);
+            let shown = provider.public.iter().filter_map(|name| claims.string(name));
+            assert!(shown.into_iter().all(|text| !text.contains("@example.com") && !text.contains("gserviceaccount")));
+        }
+    }
+}
+
+#[test]
+fn examples_are_tokens_of_a_job() {
+    for provider in ALL {
+        assert!(!provider.examples.is_empty());
+        for example in provider.examples {
+            let claims = (example.claims)(&Object::default());
+            let place = format!("{}/{}", provider.name, example.name);
+            for name in provider.required.iter().chain(provider.pins) {
+                assert!(claims.get(name).is_some(), "{place} lacks {name}");
+            }
+            for (name, value) in claims.iter() {
+                assert!(knows(provider, name), "{place}: {name}");
+                let kind = provider.claim(name).map_or(Kind::Any, |claim| claim.kind);
+                assert!(is_of(kind, value), "{place}: {name} is {}", value.type_name());
+            }
+            for name in ["iss", "aud", "exp", "nbf", "iat", "jti"] {
+                assert!(claims.get(name).is_none(), "{place}: {name}");
+            }
+            assert!(provider.derive(&claims).iter().all(|(_, value)| value.as_ref().is_none_or(|v| *v != Json::Null)));
+        }
+    }
+}
+
+#[test]
+fn overrides_replace_add_and_take_away() {
+    for provider in ALL {
+        for example in provider.examples {
+            let overrides = Object::default()
+                .with("sub", Json::String("mine".to_owned()))
+                .with("further", Json::Int(7))
+                .with("ref", Json::Null);
+            let claims = (example.claims)(&overrides);
+            assert_eq!(claims.get("sub"), Some(&Json::String("mine".to_owned())));
+            assert_eq!(claims.get("further"), Some(&Json::Int(7)));
+            assert_eq!(claims.get("ref"), None);
+        }
+    }
+}
+
+#[test]
+fn identifiers_never_ignore_case() {
+    for provider in ALL {
+        for claim in provider.claims.iter().filter(|claim| claim.case == Case::AsciiInsensitive) {
+            assert_eq!(claim.kind, Kind::String);
+            let name = claim.name;
+            assert!(!name.ends_with("_id") && !name.contains("ref") && name != "sub" && name != "sha", "{name}");
+        }
+    }
+}
+
+#[test]
+fn limits_and_documentation_are_set() {
+    for provider in ALL {
+        assert!((600..=3 * 3600).contains(&provider.max_lifetime.as_secs()), "{}", provider.name);
+        assert_eq!(provider.how_to, format!("docs/providers.md#{}", provider.name));
+        assert!(provider.jwks_hosts.iter().all(|host| !host.contains(['/', ':'])));
+    }
+}
