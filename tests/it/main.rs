@@ -15,6 +15,5 @@ mod store_contract;
 mod loopback_provider;
 mod loopback_registry;
 mod settings_corpus;
-mod store_contract;
 mod tidy;
 mod plug_in;
