@@ -186,22 +186,28 @@ impl<'t> Reader<'t, '_> {
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, ScanError> {
         let at = self.place(&span);
         self.refuse_properties(&event, &at);
-        Ok(match event {
-            Event::Scalar(text, style, ..) => scalar(at, &text, style == ScalarStyle::Plain),
-            Event::SequenceStart(..) => {
-                let mut items = Vec::new();
-                while let Some((event, span)) = self.next()? {
-                    if event == Event::SequenceEnd {
-                        break;
-                    }
-                    items.push(self.node(event, span)?);
-                }
-                Node { at, value: Value::Seq(items), plain: false, written: Box::default() }
-            }
-            Event::MappingStart(..) => Node { at, value: self.map()?, plain: false, written: Box::default() },
+        let value = if let Event::Scalar(text, style, ..) = event {
+            return Ok(scalar(at, &text, style == ScalarStyle::Plain));
+        } else if let Event::SequenceStart(..) = event {
+            self.sequence()?
+        } else if let Event::MappingStart(..) = event {
+            self.map()?
+        } else {
             // An alias stands for nothing here: it has been refused above.
-            _ => Node { at, value: Value::Null, plain: false, written: Box::default() },
-        })
+            Value::Null
+        };
+        Ok(Node { at, value, plain: false, written: Box::default() })
+    }
+
+    fn sequence(&mut self) -> Result<Value, ScanError> {
+        let mut items = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if event == Event::SequenceEnd {
+                break;
+            }
+            items.push(self.node(event, span)?);
+        }
+        Ok(Value::Seq(items))
     }
 
     fn map(&mut self) -> Result<Value, ScanError> {

@@ -1,0 +1,163 @@
+//! Why a job gets nothing: the nearest rules, condition by condition, and the real cause in words.
+//!
+//! The whole explanation is for the registry's side: audit, the command line, dry runs. The caller sees
+//! [`Explanation::public`], which shows a rule only to a job whose immutable identifiers that rule names. This module
+//! decides nothing about permissions.
+
+use serde::Serialize;
+
+use crate::identity::claims::Claims;
+use crate::identity::provider::Provider;
+use crate::policy::evaluate::Requested;
+use crate::policy::rule::Rule;
+
+mod cause;
+mod report;
+mod sentence;
+mod table;
+
+pub use cause::Cause;
+pub use report::ConditionReport;
+pub use report::RuleReport;
+
+/// Most rules that one explanation reports.
+const MAX_RULES: usize = 5;
+/// What stands in place of a value that is not shown.
+const WITHHELD: &str = "(not shown)";
+
+/// Everything that an explanation is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) provider: &'static Provider,
+    pub(super) claims: &'a Claims,
+    pub(super) requested: &'a Requested,
+}
+
+/// Why the answer is no. Serialises as an object with `code`, `sentence`, `rules` and `further`.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    cause: Cause,
+    /// What was asked for and is not granted, as text.
+    asked: Vec<String>,
+    rules: Vec<RuleReport>,
+    further: usize,
+}
+
+impl Explanation {
+    /// A refusal that no rule has part in.
+    pub(super) const fn without_rules(cause: Cause) -> Self {
+        Self { cause, asked: Vec::new(), rules: Vec::new(), further: 0 }
+    }
+
+    /// A refusal because no rule matched; the nearest of these rules are reported.
+    pub(super) fn of_mismatch<'r>(scene: &Scene<'_>, rules: impl Iterator<Item = &'r Rule>) -> Self {
+        let mut ranked: Vec<_> = rules.map(|rule| (report::misses(rule, scene), rule)).collect();
+        ranked.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.id.cmp(&y.id)));
+        ranked.dedup_by(|(_, x), (_, y)| x.id == y.id);
+        let reports: Vec<_> = ranked.iter().take(MAX_RULES).map(|(_, rule)| RuleReport::new(rule, scene)).collect();
+        let cause = reports.first().map_or(Cause::NoMatchingRule, Cause::of);
+        Self { cause, asked: Vec::new(), further: ranked.len() - reports.len(), rules: reports }
+    }
+
+    /// A refusal because the rules that match do not give what was asked for.
+    pub(super) fn of_request(scene: &Scene<'_>, cause: Cause, matching: &[&Rule], asked: Vec<String>) -> Self {
+        let rules: Vec<_> = matching.iter().take(MAX_RULES).map(|rule| RuleReport::new(rule, scene)).collect();
+        Self { cause, asked, further: matching.len() - rules.len(), rules }
+    }
+
+    /// The cause.
+    pub const fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// The cause's stable name.
+    pub const fn code(&self) -> &'static str {
+        self.cause.code()
+    }
+
+    /// The cause in words: what the rule wants, what the token has, and the mend.
+    pub fn sentence(&self) -> String {
+        sentence::of(self)
+    }
+
+    /// The nearest rules, the nearest first.
+    pub fn rules(&self) -> &[RuleReport] {
+        &self.rules
+    }
+
+    /// How many more rules were looked at.
+    pub const fn further(&self) -> usize {
+        self.further
+    }
+
+    /// What the caller may see.
+    ///
+    /// SECURITY: a rule is shown only to a job whose token has every one of the rule's immutable pins, of which there
+    /// is at least one: it is that job's own project. To anyone else the answer is the same whether no rule or many
+    /// exist, so it cannot be used to learn who publishes what. Claims that the preset does not call public (e-mail
+    /// addresses) are not shown at all.
+    #[must_use]
+    pub fn public(&self) -> Self {
+        let disclosed = |report: &&RuleReport| report.disclosed;
+        let mut rules: Vec<RuleReport> = self.rules.iter().filter(disclosed).cloned().collect();
+        for condition in rules.iter_mut().flat_map(|report| &mut report.conditions).filter(|c| !c.public) {
+            WITHHELD.clone_into(&mut condition.wants);
+            condition.has = condition.has.take().map(|_| WITHHELD.to_owned());
+            condition.note.clear();
+        }
+        match self.cause {
+            Cause::RegistryDisabled | Cause::IssuerDisabled => Self::without_rules(self.cause),
+            Cause::RuleDisabled
+            | Cause::NoMatchingRule
+            | Cause::OwnerMismatch
+            | Cause::RepositoryRecreated
+            | Cause::RepositoryRenamed
+            | Cause::EnvironmentMismatch
+            | Cause::ReusableWorkflow
+            | Cause::WorkflowMismatch
+            | Cause::EventNotAllowed
+            | Cause::RefMismatch
+            | Cause::MissingClaim
+            | Cause::ConditionFailed
+            | Cause::PackageNotGranted
+            | Cause::ScopeNotGranted
+            | Cause::AmbiguousGrant => {
+                if rules.is_empty() {
+                    Self::without_rules(Cause::NoMatchingRule)
+                } else {
+                    Self { cause: self.cause, asked: self.asked.clone(), rules, further: 0 }
+                }
+            }
+        }
+    }
+
+    /// What may stand in the audit log: everything but the values of claims that the preset does not call public.
+    #[must_use]
+    pub fn for_audit(&self) -> Self {
+        let mut audit = self.clone();
+        for condition in audit.rules.iter_mut().flat_map(|report| &mut report.conditions).filter(|c| !c.public) {
+            condition.has = condition.has.take().map(|_| WITHHELD.to_owned());
+            condition.note.clear();
+        }
+        audit
+    }
+
+    /// The explanation as a table for a terminal, the sentence first.
+    pub fn to_table(&self) -> String {
+        table::of(self)
+    }
+}
+
+impl Serialize for Explanation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shape<'a> {
+            code: &'static str,
+            sentence: String,
+            rules: &'a [RuleReport],
+            further: usize,
+        }
+        let shape = Shape { code: self.code(), sentence: self.sentence(), rules: &self.rules, further: self.further };
+        shape.serialize(serializer)
+    }
+}

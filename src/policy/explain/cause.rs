@@ -1,0 +1,189 @@
+//! The causes of a refusal, and how the failed conditions of the nearest rule name one.
+
+use super::ConditionReport;
+use super::RuleReport;
+
+/// Why a job gets nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The registry is switched off.
+    RegistryDisabled,
+    /// The issuer is switched off.
+    IssuerDisabled,
+    /// A rule matches and is switched off.
+    RuleDisabled,
+    /// No rule comes near, or none that the caller may know of.
+    NoMatchingRule,
+    /// The project's id matches and its owner's does not: it was transferred, or the account re-created. Never shown
+    /// to the caller.
+    OwnerMismatch,
+    /// The name matches and the id does not: deleted and created again. Never shown to the caller.
+    RepositoryRecreated,
+    /// The ids match and the name does not.
+    RepositoryRenamed,
+    /// The job ran in another environment, or in none.
+    EnvironmentMismatch,
+    /// The job runs in a reusable workflow that the rule does not name.
+    ReusableWorkflow,
+    /// Another workflow or pipeline file.
+    WorkflowMismatch,
+    /// The run was started by an event that the rule does not allow.
+    EventNotAllowed,
+    /// Another branch or tag.
+    RefMismatch,
+    /// The token lacks a claim.
+    MissingClaim,
+    /// Any other condition.
+    ConditionFailed,
+    /// The matching rules do not reach the package.
+    PackageNotGranted,
+    /// The matching rules do not grant all of the requested scope.
+    ScopeNotGranted,
+    /// The matching rules contradict each other.
+    AmbiguousGrant,
+}
+
+/// What a claim is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    Owner,
+    Name,
+    Environment,
+    Workflow,
+    ReusableWorkflow,
+    Event,
+    Ref,
+    Other,
+}
+
+/// What each claim of the presets is about, for naming causes only.
+pub(super) fn topic(claim: &str) -> Topic {
+    match claim {
+        "repository_owner_id" | "namespace_id" | "organization_id" | "enterprise_id" => Topic::Owner,
+        "repository" | "repository_owner" | "repository_name" | "workflow_repository" => Topic::Name,
+        "project_path" | "project_name" | "namespace_path" | "project" | "organization" => Topic::Name,
+        "environment" => Topic::Environment,
+        "workflow" | "workflow_ref" | "workflow_file" | "workflow_sha" => Topic::Workflow,
+        "ci_config_ref_uri" | "ci_config_file" | "ci_config_sha" => Topic::Workflow,
+        "event_name" | "pipeline_source" => Topic::Event,
+        "ref" | "ref_type" | "ref_path" | "ref_protected" | "tag" | "branch" | "workflow_git_ref" | "sha" => Topic::Ref,
+        _ if claim.starts_with("job_workflow_") => Topic::ReusableWorkflow,
+        _ => Topic::Other,
+    }
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 17] = [
+        Self::RegistryDisabled,
+        Self::IssuerDisabled,
+        Self::RuleDisabled,
+        Self::NoMatchingRule,
+        Self::OwnerMismatch,
+        Self::RepositoryRecreated,
+        Self::RepositoryRenamed,
+        Self::EnvironmentMismatch,
+        Self::ReusableWorkflow,
+        Self::WorkflowMismatch,
+        Self::EventNotAllowed,
+        Self::RefMismatch,
+        Self::MissingClaim,
+        Self::ConditionFailed,
+        Self::PackageNotGranted,
+        Self::ScopeNotGranted,
+        Self::AmbiguousGrant,
+    ];
+
+    /// Its stable name, the same in answers, audit and documentation.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::RegistryDisabled => "registry-disabled",
+            Self::IssuerDisabled => "issuer-disabled",
+            Self::RuleDisabled => "rule-disabled",
+            Self::NoMatchingRule => "no-matching-rule",
+            Self::OwnerMismatch => "owner-mismatch",
+            Self::RepositoryRecreated => "repository-recreated",
+            Self::RepositoryRenamed => "repository-renamed",
+            Self::EnvironmentMismatch => "environment-mismatch",
+            Self::ReusableWorkflow => "reusable-workflow",
+            Self::WorkflowMismatch => "workflow-mismatch",
+            Self::EventNotAllowed => "event-not-allowed",
+            Self::RefMismatch => "ref-mismatch",
+            Self::MissingClaim => "missing-claim",
+            Self::ConditionFailed => "condition-failed",
+            Self::PackageNotGranted => "package-not-granted",
+            Self::ScopeNotGranted => "scope-not-granted",
+            Self::AmbiguousGrant => "ambiguous-grant",
+        }
+    }
+
+    /// The cause that the nearest rule's conditions name.
+    pub(super) fn of(nearest: &RuleReport) -> Self {
+        let failed = || nearest.conditions.iter().filter(|condition| !condition.holds);
+        if failed().next().is_none() {
+            return if nearest.enabled { Self::NoMatchingRule } else { Self::RuleDisabled };
+        }
+        let pins = || nearest.conditions.iter().filter(|condition| condition.pin);
+        if pins().all(|pin| pin.holds) && pins().next().is_some() {
+            return failed()
+                .map(Self::of_condition)
+                .min_by_key(|cause| cause.urgency())
+                .unwrap_or(Self::ConditionFailed);
+        }
+        let owner_only = pins().filter(|pin| !pin.holds).all(|pin| topic(&pin.claim) == Topic::Owner);
+        if owner_only && pins().any(|pin| pin.holds) {
+            return Self::OwnerMismatch;
+        }
+        // Of several names the last segment alone is no evidence: `widgets` is a common one.
+        let same_name = |c: &ConditionReport| c.holds && matches!(&*c.claim, "repository" | "project_path");
+        if pins().next().is_some() && nearest.conditions.iter().any(same_name) {
+            return Self::RepositoryRecreated;
+        }
+        Self::NoMatchingRule
+    }
+
+    /// The cause that one failed condition names.
+    pub(super) fn of_condition(condition: &ConditionReport) -> Self {
+        let missing = condition.has.is_none() && !condition.derived;
+        match topic(&condition.claim) {
+            Topic::Environment => Self::EnvironmentMismatch,
+            Topic::Owner | Topic::Name | Topic::Workflow | Topic::ReusableWorkflow | Topic::Event | Topic::Ref
+                if missing =>
+            {
+                Self::MissingClaim
+            }
+            Topic::Name => Self::RepositoryRenamed,
+            Topic::Workflow => Self::WorkflowMismatch,
+            Topic::ReusableWorkflow if condition.preset => Self::ReusableWorkflow,
+            Topic::ReusableWorkflow => Self::WorkflowMismatch,
+            Topic::Event => Self::EventNotAllowed,
+            Topic::Ref => Self::RefMismatch,
+            Topic::Owner | Topic::Other if missing => Self::MissingClaim,
+            Topic::Owner | Topic::Other => Self::ConditionFailed,
+        }
+    }
+
+    /// Of several failed conditions the one to name first: what makes the others fail too, or what must not be mended
+    /// by changing the rule.
+    const fn urgency(self) -> u8 {
+        match self {
+            Self::EventNotAllowed => 0,
+            Self::RepositoryRenamed => 1,
+            Self::ReusableWorkflow => 2,
+            Self::WorkflowMismatch => 3,
+            Self::EnvironmentMismatch => 4,
+            Self::RefMismatch => 5,
+            Self::MissingClaim => 6,
+            Self::RegistryDisabled
+            | Self::IssuerDisabled
+            | Self::RuleDisabled
+            | Self::NoMatchingRule
+            | Self::OwnerMismatch
+            | Self::RepositoryRecreated
+            | Self::ConditionFailed
+            | Self::PackageNotGranted
+            | Self::ScopeNotGranted
+            | Self::AmbiguousGrant => 7,
+        }
+    }
+}

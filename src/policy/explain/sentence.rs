@@ -1,0 +1,157 @@
+//! The cause of a refusal in one sentence: what the rule wants, what the token has, and the mend.
+
+use super::Cause;
+use super::ConditionReport;
+use super::Explanation;
+use super::RuleReport;
+
+/// Most failed conditions that one sentence names beside the first.
+const MAX_OTHERS: usize = 3;
+
+pub(super) fn of(explanation: &Explanation) -> String {
+    let nearest = explanation.rules.first();
+    let name = nearest.map_or("", |report| report.rule.as_str());
+    match (explanation.cause, nearest) {
+        (Cause::RegistryDisabled, _) => "this registry is switched off for trusted publishing".to_owned(),
+        (Cause::IssuerDisabled, _) => "this identity provider is switched off for trusted publishing".to_owned(),
+        (Cause::RuleDisabled, _) => format!("the rule `{name}` matches this job and is switched off"),
+        (Cause::PackageNotGranted | Cause::ScopeNotGranted, _) => not_granted(explanation),
+        (Cause::AmbiguousGrant, _) => {
+            let rules = joined(explanation.rules.iter().map(|report| report.rule.as_str()));
+            format!("the rules {rules} match this job and differ in `single_use` — narrow the request to one of them")
+        }
+        (Cause::NoMatchingRule, Some(report)) => {
+            format!("no rule matches this job; the nearest, `{name}`, {}", difference(explanation.cause, report))
+        }
+        (Cause::NoMatchingRule, None) => {
+            "no rule of this registry matches this job — compare the rule's issuer and ids \
+             with the job's, or ask the registry's operator"
+                .to_owned()
+        }
+        (
+            Cause::OwnerMismatch
+            | Cause::RepositoryRecreated
+            | Cause::RepositoryRenamed
+            | Cause::EnvironmentMismatch
+            | Cause::ReusableWorkflow
+            | Cause::WorkflowMismatch
+            | Cause::EventNotAllowed
+            | Cause::RefMismatch
+            | Cause::MissingClaim
+            | Cause::ConditionFailed,
+            Some(report),
+        ) => {
+            let mend = mend(explanation.cause, report);
+            format!("the rule `{name}` {} — {mend}", difference(explanation.cause, report))
+        }
+        (
+            Cause::OwnerMismatch
+            | Cause::RepositoryRecreated
+            | Cause::RepositoryRenamed
+            | Cause::EnvironmentMismatch
+            | Cause::ReusableWorkflow
+            | Cause::WorkflowMismatch
+            | Cause::EventNotAllowed
+            | Cause::RefMismatch
+            | Cause::MissingClaim
+            | Cause::ConditionFailed,
+            None,
+        ) => "a condition does not hold".to_owned(),
+    }
+}
+
+fn not_granted(explanation: &Explanation) -> String {
+    let asked = joined(explanation.asked.iter().map(String::as_str));
+    let grants = explanation.rules.iter().map(|report| format!("`{}` grants {}", report.rule, report.grants));
+    let grants = grants.collect::<Vec<_>>().join(", ");
+    let asked =
+        if asked.is_empty() { "an empty scope was asked for".to_owned() } else { format!("{asked} is not granted") };
+    format!("{asked}: the rule {grants} — ask for one of these, or add the package to the rule's `allow`")
+}
+
+/// `wants `environment: release`, and the token has no `environment``; the condition that names the cause first.
+fn difference(cause: Cause, report: &RuleReport) -> String {
+    let mut failed: Vec<&ConditionReport> = report.conditions.iter().filter(|condition| !condition.holds).collect();
+    failed.sort_by_key(|condition| !names(cause, condition));
+    let Some((first, others)) = failed.split_first() else { return "matches".to_owned() };
+    let has = match &first.has {
+        Some(has) => format!("`{}: {has}`", first.claim),
+        None => format!("no `{}`", first.claim),
+    };
+    let preset = if first.preset { " (preset)" } else { "" };
+    let note = if first.note.is_empty() { String::new() } else { format!(" ({})", first.note) };
+    let mut text = format!("wants `{}: {}`{preset}, and the token has {has}{note}", first.claim, first.wants);
+    if !others.is_empty() {
+        let more = others.len().saturating_sub(MAX_OTHERS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let claims = joined(others.iter().take(MAX_OTHERS).map(|condition| condition.claim.as_str()));
+        text.push_str(&format!("; {claims}{more} {} not match either", if others.len() == 1 { "does" } else { "do" }));
+    }
+    text
+}
+
+/// Whether a failed condition is the one that the cause is about.
+fn names(cause: Cause, condition: &ConditionReport) -> bool {
+    match cause {
+        Cause::OwnerMismatch | Cause::RepositoryRecreated | Cause::NoMatchingRule => condition.pin,
+        Cause::RepositoryRenamed
+        | Cause::EnvironmentMismatch
+        | Cause::ReusableWorkflow
+        | Cause::WorkflowMismatch
+        | Cause::EventNotAllowed
+        | Cause::RefMismatch
+        | Cause::MissingClaim
+        | Cause::ConditionFailed => Cause::of_condition(condition) == cause,
+        Cause::RegistryDisabled
+        | Cause::IssuerDisabled
+        | Cause::RuleDisabled
+        | Cause::PackageNotGranted
+        | Cause::ScopeNotGranted
+        | Cause::AmbiguousGrant => true,
+    }
+}
+
+fn mend(cause: Cause, report: &RuleReport) -> &'static str {
+    match cause {
+        Cause::OwnerMismatch => {
+            "the project has another owner now, or the account was created again: change the rule only if its owner \
+             confirms it"
+        }
+        Cause::RepositoryRecreated => {
+            "the name is the same and the id is not: the project was deleted and created again, perhaps by someone \
+             else; change the rule only if its owner confirms it"
+        }
+        Cause::RepositoryRenamed => {
+            "the ids match, so the project was renamed or transferred: put its present name into the rule"
+        }
+        Cause::EnvironmentMismatch => {
+            "name the environment on the job that uploads (those of other jobs do not count), or change the rule"
+        }
+        Cause::ReusableWorkflow => {
+            "the job runs in a reusable workflow: name it in the rule, or upload from the workflow that was started"
+        }
+        Cause::WorkflowMismatch if report.conditions.iter().any(|c| !c.holds && c.claim.starts_with("ci_config")) => {
+            "the token tells the pipeline's top-level file only: name that one in the rule, not an included one"
+        }
+        Cause::WorkflowMismatch => "upload from the workflow that the rule names, or put this one into the rule",
+        Cause::EventNotAllowed => {
+            "start the run by an allowed event: others, such as `pull_request_target`, can run code from outside"
+        }
+        Cause::RefMismatch => "start the run for a branch or tag that the rule names, or change the rule",
+        Cause::MissingClaim => {
+            "the provider left the claim out: request the token in its full format, or update the runner or the provider"
+        }
+        Cause::RegistryDisabled
+        | Cause::IssuerDisabled
+        | Cause::RuleDisabled
+        | Cause::NoMatchingRule
+        | Cause::ConditionFailed
+        | Cause::PackageNotGranted
+        | Cause::ScopeNotGranted
+        | Cause::AmbiguousGrant => "change the job or the rule",
+    }
+}
+
+fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,237 @@
+//! Globs over claims: `*` stays within one segment, `**` does not, everything else is literal.
+//!
+//! A pattern always covers the whole value, in time linear in the value. What must not be matched by pattern at all
+//! (pins, `sub`, owners) is decided by lint.
+
+use std::fmt;
+
+use crate::identity::provider::Case;
+
+/// Longest pattern, in bytes: it bounds the work of a match.
+pub const MAX_PATTERN: usize = 256;
+
+/// A pattern that covers a whole text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Glob(Box<str>);
+
+/// Why a text is not a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GlobError {
+    /// No `*` in it.
+    #[error("has no `*`, so it matches one text only")]
+    Literal,
+    /// Nothing but stars.
+    #[error("matches everything")]
+    Everything,
+    /// Three stars in a row.
+    #[error("has more than two `*` in a row")]
+    Stars,
+    /// Longer than [`MAX_PATTERN`].
+    #[error("is longer than 256 bytes")]
+    TooLong,
+    /// A control character.
+    #[error("has a control character")]
+    Control,
+}
+
+impl Glob {
+    /// Reads a pattern.
+    pub fn parse(pattern: &str) -> Result<Self, GlobError> {
+        if pattern.len() > MAX_PATTERN {
+            Err(GlobError::TooLong)
+        } else if pattern.contains(char::is_control) {
+            Err(GlobError::Control)
+        } else if !pattern.contains('*') {
+            Err(GlobError::Literal)
+        } else if pattern.contains("***") {
+            Err(GlobError::Stars)
+        } else if pattern.chars().all(|c| c == '*') {
+            Err(GlobError::Everything)
+        } else {
+            Ok(Self(Box::from(pattern)))
+        }
+    }
+
+    /// The pattern as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the pattern covers the whole text.
+    ///
+    /// The latest star is extended first, then the latest double star. Going back no further is enough: a double star
+    /// absorbs anything, so the earliest match of what precedes it is as good as any; between two single stars a
+    /// literal that holds a separator has one place where it can be, and of one without a separator the earliest place
+    /// leaves all others in reach.
+    pub fn matches(&self, text: &str, case: Case) -> bool {
+        // SECURITY: no provider's value has a control character; a line break after a good value must not pass.
+        if text.contains(|c: char| c.is_ascii_control()) {
+            return false;
+        }
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (mut p, mut t) = (0, 0);
+        let mut star: Option<(usize, usize)> = None;
+        let mut double: Option<(usize, usize)> = None;
+        loop {
+            match (pattern.get(p), text.get(t)) {
+                (None, None) => return true,
+                (Some(b'*'), _) => {
+                    if pattern.get(p + 1) == Some(&b'*') {
+                        p += 2;
+                        double = Some((p, t));
+                        star = None;
+                    } else {
+                        p += 1;
+                        star = Some((p, t));
+                    }
+                    continue;
+                }
+                (Some(want), Some(have)) if same(*want, *have, case) => {
+                    p += 1;
+                    t += 1;
+                    continue;
+                }
+                (Some(_) | None, Some(_) | None) => {}
+            }
+            if let Some((after, reached)) = star
+                && text.get(reached).is_some_and(|byte| !is_separator(*byte))
+            {
+                (p, t) = (after, reached + 1);
+                star = Some((p, t));
+            } else if let Some((after, reached)) = double
+                && reached < text.len()
+            {
+                (p, t) = (after, reached + 1);
+                double = Some((p, t));
+                star = None;
+            } else {
+                return false;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What `*` never crosses: the separators of paths, of `sub` and of refs in workflow names.
+const fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'/' | b':' | b'@')
+}
+
+fn same(want: u8, have: u8, case: Case) -> bool {
+    match case {
+        Case::Exact => want == have,
+        Case::AsciiInsensitive => want.eq_ignore_ascii_case(&have),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Glob::parse(pattern).unwrap().matches(text, Case::Exact)
+    }
+
+    #[test]
+    fn a_star_stays_within_its_segment() {
+        for (pattern, text, expected) in [
+            ("v*", "v1.2", true),
+            ("v*", "v", true),
+            ("v*", "xv1", false),
+            ("v*", "v1/x", false),
+            ("v*", "v1:x", false),
+            ("v*", "v1@x", false),
+            ("v*", "v1\n", false),
+            ("v**", "v1/x:y@z", true),
+            ("v**", "v1/x\n", false),
+            ("*.yml", "release.yml", true),
+            ("*.yml", "release.yml.exe", false),
+            ("*.yml", "dir/release.yml", false),
+            ("**.yml", "dir/release.yml", true),
+            ("refs/tags/*", "refs/tags/v1", true),
+            ("refs/tags/*", "refs/tags/v1/evil", false),
+            ("refs/*/v*", "refs/tags/v1", true),
+            ("refs/*/v*", "refs/tags/x/v1", false),
+            ("**/v*", "refs/tags/x/v1", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("**a*b", "xa/ab", true),
+            ("*/x*y", "a/x/x/y", false),
+            ("é*", "é1", true),
+            ("a?*", "ab", false),
+            ("[ab]*", "ax", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn case_is_ignored_only_where_the_provider_ignores_it() {
+        let glob = Glob::parse("Acme/w*").unwrap();
+        assert!(glob.matches("acme/Widgets", Case::AsciiInsensitive));
+        assert!(!glob.matches("acme/Widgets", Case::Exact));
+        assert!(!Glob::parse("k*").unwrap().matches("\u{212a}x", Case::AsciiInsensitive));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        let long = format!("{}*", "a".repeat(MAX_PATTERN));
+        for (text, error) in [
+            ("v1", GlobError::Literal),
+            ("", GlobError::Literal),
+            ("*", GlobError::Everything),
+            ("**", GlobError::Everything),
+            ("a***", GlobError::Stars),
+            ("a\n*", GlobError::Control),
+            (long.as_str(), GlobError::TooLong),
+        ] {
+            assert_eq!(Glob::parse(text), Err(error), "{text}");
+        }
+    }
+
+    /// The definition, in exponential time.
+    fn covers(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            [b'*', b'*', rest @ ..] => (0..=text.len()).any(|n| covers(rest, &text[n..])),
+            [b'*', rest @ ..] => {
+                let reach = text.iter().position(|b| is_separator(*b)).unwrap_or(text.len());
+                (0..=reach).any(|n| covers(rest, &text[n..]))
+            }
+            [literal, rest @ ..] => text.first() == Some(literal) && covers(rest, &text[1..]),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        #[test]
+        fn matching_is_as_defined(pattern in "[ab/*]{1,8}", text in "[ab/]{0,10}") {
+            if let Ok(glob) = Glob::parse(&pattern) {
+                prop_assert_eq!(glob.matches(&text, Case::Exact), covers(pattern.as_bytes(), text.as_bytes()));
+            }
+        }
+
+        #[test]
+        fn nothing_sticks_to_either_end(
+            pattern in "[ab.]{0,3}\\*[ab./]{1,4}",
+            text in "[ab./]{0,8}",
+            separator in "[/:@\n]",
+            stuck in "[ab./:@]{0,5}",
+        ) {
+            let glob = Glob::parse(&pattern).unwrap();
+            if glob.matches(&text, Case::Exact) {
+                let (before, after) = (format!("{stuck}{separator}{text}"), format!("{text}{separator}{stuck}"));
+                prop_assert!(!glob.matches(&before, Case::Exact));
+                prop_assert!(!glob.matches(&after, Case::Exact));
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `registries`: the tenants.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::identity::issuer::IssuerUrl;
+use crate::policy::lint;
+use crate::policy::registry::Caller;
+use crate::policy::registry::Dialect;
+use crate::policy::registry::Registry;
+use crate::policy::registry::Replay;
+use crate::policy::registry::TokenSettings;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Field;
+use crate::policy::yaml::Fields;
+use crate::policy::yaml::shown;
+
+const KEYS: &[&str] = &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay"];
+const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
+const CALLER_KEYS: &[&str] = &["key_sha256"];
+/// How long upload tokens live unless the policy says otherwise.
+const USUAL_TTL: Duration = Duration::from_mins(15);
+/// Longest life of an upload token: what is stolen from a job must be worthless soon.
+const LONGEST_TTL: Duration = Duration::from_hours(1);
+/// Longest prefix of an upload token.
+const MAX_PREFIX: usize = 32;
+
+pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registry> {
+    let fields = entry.fields(KEYS, faults)?;
+    let dialects = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
+    let dialect = fields.require("dialect", "add `dialect: pypi` or `dialect: generic`", faults);
+    let dialect = dialect.and_then(|field| super::choice(&field, &dialects, faults));
+    let urls = fields.require("urls", "add the public upload URLs: `urls: [https://…]`", faults);
+    let urls = urls.and_then(|field| urls_of(&field, faults));
+    let audiences = fields.require("audiences", "add the audiences that CI jobs ask for: `audiences: [acme]`", faults);
+    let audiences = audiences.and_then(|field| audiences_of(&field, urls.as_deref().unwrap_or_default(), faults));
+    let callers = fields.get("callers").map_or(Some(Vec::new()), |field| callers_of(&field, faults));
+    let key_id = fields.get("key_id").map_or(Some(entry.name().to_owned()), |field| key_id(&field, faults));
+    let most = i64::from(u32::MAX);
+    let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
+    let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
+    let replays = [("once", Replay::Once), ("off", Replay::Off)];
+    let replay = fields.get("replay").map_or(Some(Replay::Once), |field| super::choice(&field, &replays, faults));
+    let token = token(&fields, dialect, faults);
+    Some(Registry {
+        id: entry.name().to_owned(),
+        dialect: dialect?,
+        urls: urls?,
+        audiences: audiences?,
+        token: token?,
+        callers: callers?,
+        key_id: key_id?,
+        epoch: u32::try_from(epoch?).ok()?,
+        enabled: enabled?,
+        replay: replay?,
+    })
+}
+
+/// A length of time that an upload token may live.
+pub(super) fn ttl(field: &Field<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<Duration> {
+    let ttl = field.duration(faults)?;
+    let shortest = dialect.map_or(Duration::ZERO, Dialect::shortest_ttl);
+    if ttl > LONGEST_TTL {
+        field.fault(faults, "is longer than an hour", "upload tokens live at most `1h`");
+        None
+    } else if ttl < shortest {
+        let minutes = shortest.as_secs() / 60;
+        let name = dialect.map_or("", Dialect::name);
+        field.fault(
+            faults,
+            format!("is shorter than tokens of dialect `{name}` may live"),
+            format!("write `{minutes}m` or more"),
+        );
+        None
+    } else {
+        Some(ttl)
+    }
+}
+
+fn token(fields: &Fields<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<TokenSettings> {
+    let usual = dialect.map_or("", Dialect::token_prefix);
+    let Some(field) = fields.get("token") else {
+        return Some(TokenSettings { prefix: usual.to_owned(), ttl: USUAL_TTL });
+    };
+    let fields = field.fields(TOKEN_KEYS, faults)?;
+    let prefix = fields.get("prefix").map_or(Some(usual), |field| prefix(&field, faults));
+    let ttl = fields.get("ttl").map_or(Some(USUAL_TTL), |field| ttl(&field, dialect, faults));
+    Some(TokenSettings { prefix: prefix?.to_owned(), ttl: ttl? })
+}
+
+fn prefix<'a>(field: &Field<'a>, faults: &mut Faults) -> Option<&'a str> {
+    let text = field.text(faults)?;
+    // The token stands in headers, and its prefix must be told from base64url text that follows by a scanner's pattern.
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if !plain || text.is_empty() || text.len() > MAX_PREFIX {
+        let remedy = "use 1 to 32 letters, digits, `-` and `_`, such as `acme-`";
+        field.fault(faults, format!("`{}` is not a token prefix", shown(text)), remedy);
+        return None;
+    }
+    Some(text)
+}
+
+fn urls_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Url>> {
+    let before = faults.len();
+    let mut urls = Vec::new();
+    for item in field.items(faults)? {
+        let Some(text) = item.text(faults) else { continue };
+        // The same discipline as for issuers, but for the slash at the end, which upload URLs often have.
+        let parsed = IssuerUrl::parse(text.strip_suffix('/').unwrap_or(text));
+        match (parsed, Url::parse(text)) {
+            (Ok(_), Ok(url)) if !urls.contains(&url) => urls.push(url),
+            (Ok(_), Ok(_)) => item.fault(faults, format!("`{text}` is listed twice"), "remove one"),
+            (Err(error), _) => item.fault(faults, format!("`{}` {error}", shown(text)), "write the public upload URL"),
+            (Ok(_), Err(_)) => {
+                item.fault(faults, format!("`{}` is not a URL", shown(text)), "write the public upload URL")
+            }
+        }
+    }
+    if urls.is_empty() && faults.len() == before {
+        field.fault(faults, "is empty", "write the public upload URLs: [https://…]");
+    }
+    (faults.len() == before).then_some(urls)
+}
+
+fn audiences_of(field: &Field<'_>, urls: &[Url], faults: &mut Faults) -> Option<Vec<String>> {
+    let before = faults.len();
+    let mut audiences: Vec<String> = Vec::new();
+    for item in field.items(faults)? {
+        let Some(text) = item.text(faults) else { continue };
+        if let Some((message, remedy)) = lint::audience(text, urls) {
+            item.fault(faults, message, remedy);
+        } else if audiences.iter().any(|audience| audience == text) {
+            item.fault(faults, format!("`{text}` is listed twice"), "remove one");
+        } else {
+            audiences.push(text.to_owned());
+        }
+    }
+    if audiences.is_empty() && faults.len() == before {
+        field.fault(faults, "L003: is empty", "write the audiences that CI jobs ask for: [acme]");
+    }
+    (faults.len() == before).then_some(audiences)
+}
+
+fn callers_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Caller>> {
+    let before = faults.len();
+    let mut callers = Vec::new();
+    for entry in field.entries(faults)? {
+        if !super::is_id(entry.name()) {
+            let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
+            entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
+        }
+        let Some(fields) = entry.fields(CALLER_KEYS, faults) else { continue };
+        let Some(digest) = fields.require("key_sha256", "add the SHA-256 of its API key", faults) else { continue };
+        let Some(text) = digest.text(faults) else { continue };
+        match digest_of(text) {
+            Some(key_sha256) => callers.push(Caller { name: entry.name().to_owned(), key_sha256 }),
+            None => digest.fault(faults, "is not a SHA-256", "write 64 lower-case hexadecimal digits, in quotes"),
+        }
+    }
+    (faults.len() == before).then_some(callers)
+}
+
+/// 64 lower-case hexadecimal digits.
+fn digest_of(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+fn key_id(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = field.text(faults)?;
+    if !super::is_id(text) {
+        let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
+        field.fault(faults, format!("`{}` is not a name", shown(text)), remedy);
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,236 @@
+//! Registries: the tenants, each known by its public URLs, its audiences and its callers' keys.
+//!
+//! A request belongs to the registry whose URL it was sent to or whose audience it names; nothing here falls back to a
+//! default, and two registries never answer to one name (lint holds that).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::package::Ecosystem;
+use crate::secret::constant_time_eq;
+
+/// How a registry's clients spell the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// PEP 807 and PyPI's own endpoints, beside the endpoints that all registries have.
+    Pypi,
+    /// RFC 8693 alone.
+    Generic,
+}
+
+impl Dialect {
+    /// Every dialect, in the order that documentation lists them.
+    pub const ALL: [Self; 2] = [Self::Pypi, Self::Generic];
+
+    /// Its name in the policy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pypi => "pypi",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// How its packages are named.
+    pub const fn ecosystem(self) -> Ecosystem {
+        match self {
+            Self::Pypi => Ecosystem::Pypi,
+            Self::Generic => Ecosystem::Generic,
+        }
+    }
+
+    /// Whether its clients drop the path of the registry's URL, so that a host has room for one registry.
+    pub const fn owns_host(self) -> bool {
+        match self {
+            Self::Pypi => true,
+            Self::Generic => false,
+        }
+    }
+
+    /// The shortest life of its tokens: PEP 807 promises 15 minutes.
+    pub const fn shortest_ttl(self) -> Duration {
+        match self {
+            Self::Pypi => Duration::from_mins(15),
+            Self::Generic => Duration::from_mins(1),
+        }
+    }
+
+    /// What its tokens begin with unless the policy says otherwise.
+    pub const fn token_prefix(self) -> &'static str {
+        match self {
+            Self::Pypi => "pypi-",
+            Self::Generic => "tm-",
+        }
+    }
+}
+
+/// Whether one ID token may be exchanged again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Replay {
+    /// An ID token is good for one exchange.
+    Once,
+    /// As often as it is valid.
+    Off,
+}
+
+/// How a registry's upload tokens look and live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Their first characters, by which scanners for leaked secrets know them.
+    pub prefix: String,
+    /// How long they live unless a rule says less.
+    pub ttl: Duration,
+}
+
+/// Someone who may ask about a registry's tokens, known by the digest of an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its name in the policy.
+    pub name: String,
+    /// SHA-256 of its API key, which is 256 random bits and therefore needs no slow hash.
+    pub key_sha256: [u8; 32],
+}
+
+/// One package registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Its name in the policy.
+    pub id: String,
+    /// How its clients speak.
+    pub dialect: Dialect,
+    /// Its public upload URLs, at least one; `https`, without query or fragment.
+    pub urls: Vec<Url>,
+    /// The audiences that ID tokens for it may have; the first is the one that clients are told. At least one.
+    pub audiences: Vec<String>,
+    /// How its upload tokens look and live.
+    pub token: TokenSettings,
+    /// Who may ask about its tokens.
+    pub callers: Vec<Caller>,
+    /// The name under which its root secret is derived; unique, and stable when the registry is renamed.
+    pub key_id: String,
+    /// Raising it withdraws every token of the registry that is alive.
+    pub epoch: u32,
+    /// Whether it takes part at present.
+    pub enabled: bool,
+    /// Whether one ID token may be exchanged again.
+    pub replay: Replay,
+}
+
+impl Registry {
+    /// How its packages are named.
+    pub const fn ecosystem(&self) -> Ecosystem {
+        self.dialect.ecosystem()
+    }
+
+    /// What a macaroon says about where it is meant for: the first URL's host, and its port unless it is the usual one.
+    pub fn location(&self) -> String {
+        let Some(url) = self.urls.first() else { return String::new() };
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The audience that clients are told to ask for.
+    pub fn audience(&self) -> &str {
+        self.audiences.first().map_or("", String::as_str)
+    }
+
+    /// The caller whose API key has this digest.
+    pub fn caller(&self, key_sha256: &[u8; 32]) -> Option<&Caller> {
+        self.callers.iter().find(|caller| constant_time_eq(&caller.key_sha256, key_sha256))
+    }
+
+    fn is_at(&self, host: &str, port: Option<u16>) -> bool {
+        self.urls.iter().any(|url| is_at(url, host, port))
+    }
+
+    /// How many bytes of the path its nearest URL accounts for; `None` if the path is outside all of them.
+    fn covers(&self, host: &str, port: Option<u16>, path: &str) -> Option<usize> {
+        let below = |url: &&Url| {
+            // SECURITY: whole raw segments, undecoded: `/a%2fb` and `/ab` are not below `/a`.
+            let prefix = url.path().trim_end_matches('/');
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let urls = self.urls.iter().filter(|url| is_at(url, host, port)).filter(below);
+        urls.map(|url| url.path().trim_end_matches('/').len()).max()
+    }
+}
+
+/// Whether a URL has this host and port; no port means the scheme's own.
+fn is_at(url: &Url, host: &str, port: Option<u16>) -> bool {
+    let usual = if url.scheme() == "http" { 80 } else { 443 };
+    let same_host = url.host_str().is_some_and(|have| have.eq_ignore_ascii_case(host));
+    same_host && url.port().unwrap_or(usual) == port.unwrap_or(usual)
+}
+
+/// Every registry of a policy.
+#[derive(Debug, Default)]
+pub struct Registries {
+    all: Vec<Arc<Registry>>,
+    by_id: HashMap<String, u32>,
+    by_audience: HashMap<String, u32>,
+}
+
+impl Registries {
+    /// Files registries that lint has found disjoint.
+    pub(super) fn new(all: Vec<Registry>) -> Self {
+        let mut registries = Self::default();
+        for (registry, number) in all.into_iter().zip(0..) {
+            registries.by_id.insert(registry.id.clone(), number);
+            registries.by_audience.extend(registry.audiences.iter().map(|audience| (audience.clone(), number)));
+            registries.all.push(Arc::new(registry));
+        }
+        registries
+    }
+
+    /// The registry of that name.
+    pub fn by_id(&self, id: &str) -> Option<&Arc<Registry>> {
+        self.nth(*self.by_id.get(id)?)
+    }
+
+    /// The registry that an audience names.
+    pub fn by_audience(&self, audience: &str) -> Option<&Arc<Registry>> {
+        self.nth(*self.by_audience.get(audience)?)
+    }
+
+    /// The registry that has exactly this URL: a `resource` of RFC 8707.
+    pub fn by_url(&self, url: &str) -> Option<&Arc<Registry>> {
+        let url = Url::parse(url).ok()?;
+        self.all.iter().find(|registry| registry.urls.contains(&url))
+    }
+
+    /// The registries on a host, given as in `Host`; no port means the usual one.
+    pub fn by_host(&self, host: &str, port: Option<u16>) -> impl Iterator<Item = &Arc<Registry>> {
+        self.all.iter().filter(move |registry| registry.is_at(host, port))
+    }
+
+    /// The registry whose URL covers a raw request path, the longest one first.
+    pub fn by_path(&self, host: &str, port: Option<u16>, path: &str) -> Option<&Arc<Registry>> {
+        let covering = self.all.iter().filter_map(|registry| Some((registry.covers(host, port, path)?, registry)));
+        covering.max_by_key(|(length, _)| *length).map(|(_, registry)| registry)
+    }
+
+    /// All of them, in the order of the policy.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
+        self.all.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn position(&self, id: &str) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn nth(&self, number: u32) -> Option<&Arc<Registry>> {
+        self.all.get(usize::try_from(number).ok()?)
+    }
+}
