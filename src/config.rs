@@ -16,10 +16,12 @@ use config::Config;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::audit::AuditSink;
 use crate::config::layer::Layer;
 use crate::config::merged::Merged;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
+use crate::telemetry::logs::LogFormat;
 
 mod environment;
 pub mod keys;
@@ -105,7 +107,7 @@ pub struct KeyFiles {
 pub struct State {
     /// Which store.
     pub store: Store,
-    /// Most entries that the memory store holds.
+    /// Most bytes that the memory store holds.
     pub capacity: usize,
 }
 
@@ -120,68 +122,28 @@ pub enum Store {
 /// The audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Where its lines go.
-    pub sink: AuditSink,
+    /// The file to whose end events are written; `None`: standard output.
+    pub file: Option<PathBuf>,
     /// Events that may wait to be written.
     pub capacity: usize,
 }
 
-/// Where audit lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditSink {
-    /// Standard output.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
+impl Audit {
+    /// Where events are written.
+    pub fn sink(&self) -> AuditSink {
+        self.file.clone().map_or(AuditSink::Stdout, AuditSink::File)
+    }
 }
 
 /// Logs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// How a log line looks.
+    /// How a log line is spelled.
+    #[serde(deserialize_with = "merged::log_format")]
     pub log: LogFormat,
-    /// The least severe line that is written.
-    pub level: LogLevel,
-}
-
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-/// How severe a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Something failed that an operator must mend.
-    Error,
-    /// Something may need an operator.
-    Warn,
-    /// Start, stop, reloads.
-    Info,
-    /// For finding faults.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    /// The name, as in the settings.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
+    /// The least severe level that is written, or a list such as `info,trustmint=debug`: sound for `telemetry::logs`.
+    pub level: String,
 }
 
 /// Bounds on what clients can occupy.
@@ -220,7 +182,7 @@ impl Settings {
         let settings = layers.build().and_then(|merged| {
             let resolved = merged.cache.clone();
             let sections: Merged = merged.try_deserialize()?;
-            Ok(sections.settle(&resolved, &mut faults))
+            Ok(Some(sections.settle(&resolved, &mut faults)))
         });
         let settings = settings.unwrap_or_else(|error| {
             // The schema let pass what the types refuse: a defect of this program, told rather than hidden.

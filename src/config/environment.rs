@@ -78,25 +78,22 @@ fn variables(keys: &'static [Key], prefix: &str, known: &mut Vec<Variable>) {
 /// Reports a variable that was meant as a setting. Others with our prefix are not ours to judge: Kubernetes puts
 /// `TRUSTMINT_SERVICE_HOST` and `TRUSTMINT_PORT` into the pods beside a service of that name.
 fn unknown(name: &str, known: &[Variable], faults: &mut Faults) {
-    let single = known.iter().find(|variable| variable.name.replace("__", "_") == name);
-    let remedy = match single {
-        Some(meant) => format!("did you mean `{}`? sections are separated by two underscores", meant.name),
-        None if !name.contains("__") => return,
-        None => match nearest(name, known.iter().map(|variable| variable.name.as_str())) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => {
-                let of_section = |variable: &&Variable| {
-                    let section = variable.name.split_inclusive("__").next();
-                    section.is_some_and(|section| name.starts_with(section))
-                };
-                let names: Vec<&str> = known.iter().filter(of_section).map(|variable| variable.name.as_str()).collect();
-                if names.is_empty() {
-                    "unset it: there is no such section".to_owned()
-                } else {
-                    format!("known: {}", names.join(", "))
-                }
-            }
-        },
+    let names = || known.iter().map(|variable| variable.name.as_str());
+    let remedy = if let Some(meant) = names().find(|known| known.replace("__", "_") == name) {
+        format!("did you mean `{meant}`? sections are separated by two underscores")
+    } else if !name.contains("__") {
+        return;
+    } else if let Some(meant) = nearest(name, names()) {
+        format!("did you mean `{meant}`?")
+    } else {
+        let in_section =
+            |known: &&str| known.split_inclusive("__").next().is_some_and(|section| name.starts_with(section));
+        let names: Vec<&str> = names().filter(in_section).collect();
+        if names.is_empty() {
+            "unset it: there is no such section".to_owned()
+        } else {
+            format!("known: {}", names.join(", "))
+        }
     };
     let place = Place::whole(format!("environment variable {}", shown(name)).into());
     faults.push(place, String::new(), "is no setting", remedy);

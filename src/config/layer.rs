@@ -149,8 +149,10 @@ fn scalar(value: &Value, kind: &Kind) -> String {
     }
     match kind {
         _ if value.kind == ValueKind::Nil => "null".to_owned(),
-        Kind::Address | Kind::Path | Kind::Networks | Kind::Optional(Kind::Path) => format!("{:?}", value.to_string()),
+        Kind::Address | Kind::Path | Kind::Networks | Kind::LogLevel | Kind::Optional(Kind::Path) => {
+            format!("{:?}", value.to_string())
+        }
         Kind::Seconds(_) => format!("{value}s"),
-        Kind::Choice(_) | Kind::Integer(..) | Kind::Optional(_) => value.to_string(),
+        Kind::Choice(_) | Kind::Integer(..) | Kind::Bytes(_) | Kind::Optional(_) => value.to_string(),
     }
 }

@@ -12,7 +12,6 @@ use serde::de::Error;
 
 use super::layer;
 use crate::config::Audit;
-use crate::config::AuditSink;
 use crate::config::KeyFiles;
 use crate::config::Limits;
 use crate::config::Listen;
@@ -24,6 +23,7 @@ use crate::config::Telemetry;
 use crate::config::Tls;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
+use crate::telemetry::logs::LogFormat;
 
 /// What the `config` crate yields: some sections are still in pieces.
 #[derive(Deserialize)]
@@ -72,7 +72,7 @@ enum MergedSink {
 
 impl Merged {
     /// Joins what belongs together; what does not fit is reported at the origin of the value to be changed.
-    pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Option<Settings> {
+    pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Settings {
         let written = |path: &str| layer::find(resolved, path).is_some_and(|value| value.origin().is_some());
         let mut fault = |path: &str, message: &str, remedy: &str| {
             let origin = layer::find(resolved, path).map_or("default", layer::origin);
@@ -106,9 +106,9 @@ impl Merged {
             let message = format!("`{}` and `{}` are one listener", listen.address, operations.address);
             fault(path, &message, "give each its own port: the operators' side must never be public");
         }
-        let sink = match (audit.sink, audit.file) {
-            (MergedSink::Stdout, None) => Some(AuditSink::Stdout),
-            (MergedSink::File, Some(file)) => Some(AuditSink::File(file)),
+        let audit_file = match (audit.sink, audit.file) {
+            (MergedSink::Stdout, None) => None,
+            (MergedSink::File, Some(file)) => Some(file),
             (MergedSink::File, None) => {
                 fault("audit.sink", "names no file", "set `audit.file` too");
                 None
@@ -120,9 +120,9 @@ impl Merged {
         };
 
         let listen = Listen { address: listen.address, tls, trusted_proxies: listen.trusted_proxies };
-        let audit = Audit { sink: sink?, capacity: audit.capacity };
+        let audit = Audit { file: audit_file, capacity: audit.capacity };
         let resolved = layer::to_yaml(resolved);
-        Some(Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved })
+        Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved }
     }
 }
 
@@ -140,4 +140,13 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
 /// A length of time in whole seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+/// The spelling of log lines, by name.
+pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(D::Error::custom(format!("unknown log format `{other}`"))),
+    }
 }

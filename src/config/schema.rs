@@ -12,6 +12,8 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
+use crate::telemetry::logs;
+use crate::telemetry::logs::LogFormat;
 
 /// A key and what stands under it.
 #[derive(Debug)]
@@ -44,6 +46,10 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// An integer in these bounds.
     Integer(i64, i64),
+    /// A number of bytes, at least so many.
+    Bytes(u64),
+    /// What `telemetry::logs` takes as its level.
+    LogLevel,
     /// A length of time up to so many seconds.
     Seconds(u64),
     /// May be `null` too.
@@ -74,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     section("operations", &[key("address", Kind::Address)]),
     section("policy", &[key("directory", Kind::Path)]),
     section("keys", &[key("directory", Kind::Path)]),
-    section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Integer(1_000, 1_000_000_000))]),
+    section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
     section(
         "audit",
         &[
@@ -83,13 +89,7 @@ pub(super) const KEYS: &[Key] = &[
             key("capacity", Kind::Integer(1, 1_000_000)),
         ],
     ),
-    section(
-        "telemetry",
-        &[
-            key("log", Kind::Choice(&["text", "json"])),
-            key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"])),
-        ],
-    ),
+    section("telemetry", &[key("log", Kind::Choice(&["text", "json"])), key("level", Kind::LogLevel)]),
     section(
         "limits",
         &[
@@ -111,6 +111,8 @@ impl Kind {
             Self::Networks => networks(field, faults),
             Self::Choice(words) => choice(words, field, faults),
             Self::Integer(least, most) => field.integer(*least, *most, faults).map(ValueKind::I64),
+            Self::Bytes(least) => bytes(*least, field, faults),
+            Self::LogLevel => log_level(field, faults),
             Self::Seconds(most) => seconds(*most, field, faults),
             Self::Optional(_) if matches!(field.node.value, Value::Null) => Some(ValueKind::Nil),
             Self::Optional(kind) => kind.read(field, folder, faults),
@@ -195,4 +197,24 @@ fn seconds(most: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKin
         return None;
     }
     Some(seconds.into())
+}
+
+fn bytes(least: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let bytes = field.bytes(faults)?;
+    if bytes < least {
+        field.fault(faults, format!("must be at least {least} bytes, and this is {bytes}"), "");
+        return None;
+    }
+    Some(bytes.into())
+}
+
+fn log_level(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let text = field.text(faults)?;
+    // A log that goes nowhere, made for its judgement of the level.
+    if logs::subscriber(LogFormat::Text, text, std::io::sink).is_ok() {
+        return Some(text.into());
+    }
+    let remedy = "write error, warn, info, debug or trace, or a list such as \"info,trustmint=debug\"";
+    field.fault(faults, format!("`{}` is no log level", shown(text)), remedy);
+    None
 }

@@ -8,13 +8,12 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trustmint::config::AuditSink;
+use trustmint::audit::AuditSink;
 use trustmint::config::DEFAULTS;
-use trustmint::config::LogFormat;
-use trustmint::config::LogLevel;
 use trustmint::config::Settings;
 use trustmint::config::Store;
 use trustmint::policy::yaml::Faults;
+use trustmint::telemetry::logs::LogFormat;
 
 const BROKEN: &str = "tests/data/settings/broken";
 
@@ -70,8 +69,8 @@ fn the_defaults_are_safe_and_complete() {
     assert_eq!(settings.policy.directory, Path::new("policy"));
     assert_eq!(settings.keys.directory, Path::new("keys"));
     assert_eq!(settings.state.store, Store::Memory);
-    assert_eq!(settings.audit.sink, AuditSink::Stdout);
-    assert_eq!((settings.telemetry.log, settings.telemetry.level), (LogFormat::Text, LogLevel::Info));
+    assert_eq!(settings.audit.file, None);
+    assert_eq!((settings.telemetry.log, settings.telemetry.level.as_str()), (LogFormat::Text, "info"));
     assert_eq!(settings.limits.workers, None);
     assert_eq!(settings.limits.read_timeout, Duration::from_secs(5));
 }
@@ -110,7 +109,7 @@ fn later_layers_win_key_by_key() {
     assert_eq!(settings.listen.address.to_string(), "0.0.0.0:1003");
     let proxies: Vec<String> = settings.listen.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "127.0.0.1/32"]);
-    assert_eq!((settings.telemetry.log, settings.telemetry.level), (LogFormat::Json, LogLevel::Error));
+    assert_eq!((settings.telemetry.log, settings.telemetry.level.as_str()), (LogFormat::Json, "error"));
     assert_eq!(settings.limits.workers, Some(3));
     assert_eq!(settings.limits.shutdown_timeout, Duration::from_secs(120));
     assert_eq!(settings.listen.tls, None);
@@ -127,7 +126,7 @@ fn a_list_is_replaced_and_null_unsets() {
     )
     .unwrap();
     assert_eq!(settings.listen.trusted_proxies, []);
-    assert_eq!(settings.audit.sink, AuditSink::Stdout);
+    assert_eq!(settings.audit.file, None);
 }
 
 #[test]
@@ -139,7 +138,8 @@ fn a_relative_path_starts_at_the_folder_of_its_file() {
     let settings = Settings::load(&[file], pairs([("TRUSTMINT_AUDIT__FILE", "b.jsonl")])).unwrap();
     assert_eq!(settings.policy.directory, folder.path().join("p"));
     assert_eq!(settings.keys.directory, Path::new("/etc/k"));
-    assert_eq!(settings.audit.sink, AuditSink::File("b.jsonl".into()));
+    assert_eq!(settings.audit.file, Some("b.jsonl".into()));
+    assert!(matches!(settings.audit.sink(), AuditSink::File(_)));
 }
 
 #[test]

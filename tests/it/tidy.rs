@@ -9,6 +9,7 @@ use std::path::Path;
 /// last word: `identity/fetch` is the row of `src/identity/fetch.rs`, `identity` that of the rest of `src/identity*`.
 /// Nobody names their own layer or one above, so there are no cycles.
 const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
+    ("escape", 0, &[], &[]),
     ("json", 0, &[], &[]),
     ("package", 0, &[], &[]),
     ("secret", 0, &[], &[]),
@@ -40,7 +41,7 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
 ];
 
 /// Modules that are functions of values, all their files included …
-const PURE: &[&str] = &["json", "package", "secret", "time", "macaroon", "identity", "policy"];
+const PURE: &[&str] = &["escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
 
 /// … but these, which are the rim of theirs.
 const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch"];
