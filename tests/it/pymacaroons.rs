@@ -61,7 +61,12 @@ fn keyring() -> Keyring {
 fn secret_hex() -> String {
     let keyring = keyring();
     let secret = registry_secret(keyring.get("m1").unwrap(), KEY);
-    secret.expose().iter().map(|byte| format!("{byte:02x}")).collect()
+    secret
+        .expose()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|n| char::from_digit(n.into(), 16).unwrap())
+        .collect()
 }
 
 fn minted() -> String {

@@ -78,31 +78,29 @@ fn a_key_that_is_not_active_does_not_sign() {
 }
 
 #[track_caller]
-fn refused(expected: PrepareError, change: impl FnOnce(&mut PrepareRequest<'_>)) {
-    let permissions = permissions(&["upload:widgets"]);
-    let mut request = request(&permissions);
-    change(&mut request);
+fn refused(expected: PrepareError, request: PrepareRequest<'_>) {
     assert_eq!(prepare(&keyring(), request).unwrap_err(), expected);
 }
 
 #[test]
 fn a_token_that_would_allow_nothing_or_everything_is_not_made() {
-    static NOTHING: std::sync::LazyLock<Permissions> = std::sync::LazyLock::new(Permissions::default);
-    refused(PrepareError::NothingGranted, |r| r.permissions = &NOTHING);
-    refused(PrepareError::NothingGranted, |r| r.versions = Some(&[]));
-    static EMPTY: [String; 1] = [String::new()];
-    refused(PrepareError::NothingGranted, |r| r.versions = Some(&EMPTY));
-    refused(PrepareError::NothingGranted, |r| r.uses = Some(0));
-    refused(PrepareError::Registry, |r| r.registry = "");
-    refused(PrepareError::Registry, |r| r.location = "");
-    refused(PrepareError::Lifetime, |r| r.ttl = Duration::from_millis(999));
-    refused(PrepareError::Lifetime, |r| r.ttl = MAX_AGE + Duration::from_millis(1));
+    let (some, none) = (permissions(&["upload:widgets"]), Permissions::default());
+    let ok = || request(&some);
+    refused(PrepareError::NothingGranted, request(&none));
+    refused(PrepareError::NothingGranted, PrepareRequest { versions: Some(&[]), ..ok() });
+    refused(PrepareError::NothingGranted, PrepareRequest { versions: Some(&[String::new()]), ..ok() });
+    refused(PrepareError::NothingGranted, PrepareRequest { uses: Some(0), ..ok() });
+    refused(PrepareError::Registry, PrepareRequest { registry: "", ..ok() });
+    refused(PrepareError::Registry, PrepareRequest { location: "", ..ok() });
+    refused(PrepareError::Lifetime, PrepareRequest { ttl: Duration::from_millis(999), ..ok() });
+    refused(PrepareError::Lifetime, PrepareRequest { ttl: MAX_AGE + Duration::from_millis(1), ..ok() });
 }
 
 #[test]
 fn a_prefix_that_no_header_takes_is_refused() {
+    let permissions = permissions(&["upload:widgets"]);
     for prefix in ["tm ", "tm\n", "tm:", "tm.", "é", "a23456789012345678901234567890123"] {
-        refused(PrepareError::Prefix, |r| r.prefix = prefix);
+        refused(PrepareError::Prefix, PrepareRequest { prefix, ..request(&permissions) });
     }
 }
 
@@ -132,14 +130,14 @@ fn what_does_not_fit_into_caveats_is_refused() {
     };
     let (fits, too_many) = (pairs(64), pairs(65));
     assert!(prepare(&keyring(), request(&fits)).is_ok());
-    assert_eq!(prepare(&keyring(), request(&too_many)).unwrap_err(), PrepareError::TooLarge);
+    refused(PrepareError::TooLarge, request(&too_many));
     let versions: Vec<_> = (0..65).map(|i| i.to_string()).collect();
-    let request = PrepareRequest { versions: Some(&versions), ..request(&fits) };
-    assert_eq!(prepare(&keyring(), request).unwrap_err(), PrepareError::TooLarge);
-    refused(PrepareError::TooLarge, |r| r.provenance.issuer = "i".repeat(100_000));
-    static LONG: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "l".repeat(5000));
-    refused(PrepareError::TooLarge, |r| r.location = &LONG);
-    refused(PrepareError::TooLarge, |r| r.registry = &LONG);
+    refused(PrepareError::TooLarge, PrepareRequest { versions: Some(&versions), ..request(&fits) });
+    let long = "l".repeat(5000);
+    refused(PrepareError::TooLarge, PrepareRequest { location: &long, ..request(&fits) });
+    refused(PrepareError::TooLarge, PrepareRequest { registry: &long, ..request(&fits) });
+    let provenance = Provenance { issuer: "i".repeat(100_000), ..provenance() };
+    refused(PrepareError::TooLarge, PrepareRequest { provenance, ..request(&fits) });
 }
 
 #[test]
@@ -147,7 +145,7 @@ fn the_kid_and_the_registry_choose_the_key() {
     let permissions = permissions(&["upload:widgets"]);
     let ring = Keyring::new(vec![master("m1", NOW), master("m2", after(60))]).unwrap();
     let mint = |id, key| {
-        let prepared = prepare(&ring, PrepareRequest { id, key, ..request(&permissions) }).unwrap();
+        let prepared = prepare(&ring, PrepareRequest { key, id, ..request(&permissions) }).unwrap();
         decoded(prepared.mint().token.expose())
     };
     let token = mint(TokenId::new(after(60), [1; 10]), KEY);

@@ -107,13 +107,13 @@ fn a_token_lacks_none_of_the_mandatory_caveats() {
     assert_eq!(bare.expires_at(), after(3600));
     let all: [&[u8]; 3] = [b"registry python", b"time-before 2026-11-23T00:15:00Z", b"allow upload:widgets"];
     assert_eq!(clear(&check(&signed(&identifier, &all)).unwrap(), &upload.facts()), [""; 0]);
-    for missing in 0..3 {
+    for (at, missing) in MANDATORY.into_iter().enumerate() {
         let mut some = all.to_vec();
-        some.remove(missing);
+        some.remove(at);
         let token = check(&signed(&identifier, &some)).unwrap();
         let failed = token.clear(&upload.facts(), Ecosystem::Pypi).unwrap_err();
-        assert_eq!(failed, [Failed::Missing(MANDATORY[missing])]);
-        assert!(failed[0].to_string().contains(MANDATORY[missing]));
+        assert_eq!(failed, [Failed::Missing(missing)]);
+        assert!(failed[0].to_string().contains(missing));
     }
 }
 
