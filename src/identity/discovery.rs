@@ -1,4 +1,4 @@
-//! Discovery: where an issuer's keys are, by OpenID Connect Discovery 1.0 section 4.
+//! Discovery: where an issuer's keys are, by OIDC Discovery 1.0 section 4.
 //!
 //! Decides which document is asked for and whether its answer may be believed. It fetches nothing itself.
 //!
