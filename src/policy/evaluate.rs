@@ -89,17 +89,22 @@ impl Grant {
 
 /// Decides. Deny by default; several matching rules give the union of their pairs.
 pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, requested: &Requested) -> Decision {
-    let scene = Scene { provider: subject.issuer.provider(), claims: subject.claims, requested };
     let refuse = |cause| Decision::Deny(Box::new(Explanation::without_rules(cause)));
     let registry_number = policy.registries.position(&registry.id);
     let issuer_number = policy.issuers.position(subject.issuer.url().as_str());
     let (Some(registry_number), Some(issuer_number)) = (registry_number, issuer_number) else {
         return refuse(Cause::NoMatchingRule);
     };
+    // The policy's own entries decide, should the caller's be of another revision.
+    let (Some(registry), Some(issuer)) = (policy.registries.nth(registry_number), policy.issuers.nth(issuer_number))
+    else {
+        return refuse(Cause::NoMatchingRule);
+    };
+    let scene = Scene { provider: issuer.provider(), claims: subject.claims, requested };
     if !registry.enabled {
         return refuse(Cause::RegistryDisabled);
     }
-    if !subject.issuer.enabled {
+    if !issuer.enabled {
         return refuse(Cause::IssuerDisabled);
     }
     let candidates = policy.index.candidates(registry_number, issuer_number, subject.claims);

@@ -125,8 +125,7 @@ fn check_glob(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
         let remedy = "use the claims that it is made of, or compare it whole";
         entry.fault(faults, "L008: `sub` cannot be compared by pattern: projects choose its shape", remedy);
     } else if OWNER_FIRST.contains(&&*condition.claim) && pattern.split('/').next().unwrap_or(pattern).contains('*') {
-        let message =
-            format!("L005: the pattern `{}` leaves the owner open, so `{}` has strangers in it", pattern, pattern);
+        let message = format!("L005: the pattern `{pattern}` leaves the owner open: strangers can register one");
         entry.fault(faults, message, "write the owner out: only what follows the first `/` may have `*`");
     }
 }
@@ -264,7 +263,7 @@ pub(super) fn registries(sections: &[Field<'_>], registries: &[Registry], faults
             match seen.get(&name) {
                 Some(other) if *other == id => report(sections, id, &format!("has {name} twice"), remedy, faults),
                 Some(other) => {
-                    report(sections, id, &format!("has {name}, as has the registry `{other}`"), remedy, faults)
+                    report(sections, id, &format!("has {name}, as has the registry `{other}`"), remedy, faults);
                 }
                 None => {
                     seen.insert(name, id);

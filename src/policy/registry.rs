@@ -15,7 +15,7 @@ use crate::secret::constant_time_eq;
 /// How a registry's clients spell the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// PEP 807 and PyPI's own endpoints, beside the endpoints that all registries have.
+    /// PEP 807 and `PyPI`'s own endpoints, beside the endpoints that all registries have.
     Pypi,
     /// RFC 8693 alone.
     Generic,
@@ -52,8 +52,8 @@ impl Dialect {
     /// The shortest life of its tokens: PEP 807 promises 15 minutes.
     pub const fn shortest_ttl(self) -> Duration {
         match self {
-            Self::Pypi => Duration::from_mins(15),
-            Self::Generic => Duration::from_mins(1),
+            Self::Pypi => Duration::from_secs(15 * 60),
+            Self::Generic => Duration::from_secs(60),
         }
     }
 

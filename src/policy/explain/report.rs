@@ -34,6 +34,7 @@ pub struct RuleReport {
 
 /// One condition and what came of it.
 #[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one row of a table")]
 pub struct ConditionReport {
     /// The claim.
     pub claim: String,

@@ -69,7 +69,7 @@ fn not_granted(explanation: &Explanation) -> String {
     format!("{asked}: the rule {grants} — ask for one of these, or add the package to the rule's `allow`")
 }
 
-/// `wants `environment: release`, and the token has no `environment``; the condition that names the cause first.
+/// What the rule wants and the token has, for the condition that names the cause; the others by name.
 fn difference(cause: Cause, report: &RuleReport) -> String {
     let mut failed: Vec<&ConditionReport> = report.conditions.iter().filter(|condition| !condition.holds).collect();
     failed.sort_by_key(|condition| !names(cause, condition));
@@ -80,14 +80,15 @@ fn difference(cause: Cause, report: &RuleReport) -> String {
     };
     let preset = if first.preset { " (preset)" } else { "" };
     let note = if first.note.is_empty() { String::new() } else { format!(" ({})", first.note) };
-    let mut text = format!("wants `{}: {}`{preset}, and the token has {has}{note}", first.claim, first.wants);
-    if !others.is_empty() {
-        let more = others.len().saturating_sub(MAX_OTHERS);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let claims = joined(others.iter().take(MAX_OTHERS).map(|condition| condition.claim.as_str()));
-        text.push_str(&format!("; {claims}{more} {} not match either", if others.len() == 1 { "does" } else { "do" }));
+    let text = format!("wants `{}: {}`{preset}, and the token has {has}{note}", first.claim, first.wants);
+    if others.is_empty() {
+        return text;
     }
-    text
+    let more = others.len().saturating_sub(MAX_OTHERS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let claims = joined(others.iter().take(MAX_OTHERS).map(|condition| condition.claim.as_str()));
+    let verb = if others.len() == 1 { "does" } else { "do" };
+    format!("{text}; {claims}{more} {verb} not match either")
 }
 
 /// Whether a failed condition is the one that the cause is about.

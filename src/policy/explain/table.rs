@@ -7,27 +7,29 @@ use super::RuleReport;
 const MAX_WIDTH: usize = 44;
 
 pub(super) fn of(explanation: &Explanation) -> String {
-    let mut text = format!("{}: {}\n", explanation.code(), explanation.sentence());
+    let mut lines = vec![format!("{}: {}", explanation.code(), explanation.sentence())];
     for report in &explanation.rules {
-        text.push('\n');
-        rule(&mut text, report);
+        rule(&mut lines, report);
     }
     if explanation.further > 0 {
-        text.push_str(&format!("\n{} more rules are further away\n", explanation.further));
+        lines.push(String::new());
+        lines.push(format!("{} more rules are further away", explanation.further));
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-fn rule(text: &mut String, report: &RuleReport) {
+fn rule(lines: &mut Vec<String>, report: &RuleReport) {
     let state = if report.enabled { "" } else { "  (switched off)" };
-    text.push_str(&format!("rule {}  grants {}{state}\n", report.rule, report.grants));
-    let cell = |claim: &str, preset| if preset { format!("{claim} (preset)") } else { claim.to_owned() };
-    let head = ["".to_owned(), "claim".to_owned(), "the rule wants".to_owned(), "the token has".to_owned()];
+    lines.push(String::new());
+    lines.push(format!("rule {}  grants {}{state}", report.rule, report.grants));
+    let head = ["", "claim", "the rule wants", "the token has"].map(str::to_owned);
     let rows = report.conditions.iter().map(|condition| {
         let mark = if condition.holds { "ok" } else { "NO" };
+        let preset = if condition.preset { " (preset)" } else { "" };
         let note = if condition.note.is_empty() { String::new() } else { format!("  ({})", condition.note) };
         let has = format!("{}{note}", condition.has.as_deref().unwrap_or("-"));
-        [mark.to_owned(), cell(&condition.claim, condition.preset), condition.wants.clone(), has]
+        [mark.to_owned(), format!("{}{preset}", condition.claim), condition.wants.clone(), has]
     });
     let rows: Vec<[String; 4]> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| {
@@ -36,6 +38,6 @@ fn rule(text: &mut String, report: &RuleReport) {
     };
     let (claims, wants) = (width(1), width(2));
     for [mark, claim, want, has] in &rows {
-        text.push_str(&format!("  {mark:<2}  {claim:<claims$}  {want:<wants$}  {has}\n"));
+        lines.push(format!("  {mark:<2}  {claim:<claims$}  {want:<wants$}  {has}").trim_end().to_owned());
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn conditions(
     when: &Field<'_>,
     provider: &Provider,
     pins: &[&str],
-    texts: &mut Texts,
+    kept: &mut Texts,
     faults: &mut Faults,
 ) -> Option<Vec<Condition>> {
     let before = faults.len();
@@ -33,13 +33,13 @@ pub(super) fn conditions(
     for entry in when.entries(faults)? {
         let Some((name, kind, case)) = claim(&entry, provider, faults) else { continue };
         let tests = match &entry.node.value {
-            Value::Map(_) => operators(&entry, name, kind, texts, faults),
+            Value::Map(_) => operators(&entry, name, kind, kept, faults),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Seq(_) => {
-                literal(&entry, name, kind, texts, faults).map(Test::Is).into_iter().collect()
+                literal(&entry, name, kind, kept, faults).map(Test::Is).into_iter().collect()
             }
         };
         for test in tests {
-            let mut condition = Condition { claim: texts.keep(name), test, case, pin: false };
+            let mut condition = Condition { claim: kept.keep(name), test, case, pin: false };
             condition.pin = pins.contains(&name) && !condition.literals().is_empty();
             conditions.push(condition);
         }
@@ -86,14 +86,14 @@ fn claim<'a>(entry: &Field<'a>, provider: &Provider, faults: &mut Faults) -> Opt
 }
 
 /// The operators of one claim, all of which must hold.
-fn operators(entry: &Field<'_>, name: &str, kind: Kind, texts: &mut Texts, faults: &mut Faults) -> Vec<Test> {
+fn operators(entry: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: &mut Faults) -> Vec<Test> {
     let mut tests = Vec::new();
     let Some(fields) = entry.fields(OPERATORS, faults) else { return tests };
     if let Some(field) = fields.get("is") {
-        tests.extend(literal(&field, name, kind, texts, faults).map(Test::Is));
+        tests.extend(literal(&field, name, kind, kept, faults).map(Test::Is));
     }
     if let Some(field) = fields.get("in") {
-        tests.extend(literals(&field, name, kind, texts, faults).map(Test::In));
+        tests.extend(literals(&field, name, kind, kept, faults).map(Test::In));
     }
     if let Some(field) = fields.get("glob") {
         tests.extend(glob(&field, name, kind, faults).map(Test::Glob));
@@ -119,13 +119,13 @@ fn literals(
     field: &Field<'_>,
     name: &str,
     kind: Kind,
-    texts: &mut Texts,
+    kept: &mut Texts,
     faults: &mut Faults,
 ) -> Option<Box<[Literal]>> {
     let before = faults.len();
     let mut literals = Vec::new();
     for item in field.items(faults)? {
-        let Some(literal) = literal(&item, name, kind, texts, faults) else { continue };
+        let Some(literal) = literal(&item, name, kind, kept, faults) else { continue };
         if literals.contains(&literal) {
             item.fault(faults, format!("`{literal}` is listed twice"), "remove one");
         }
@@ -141,7 +141,7 @@ fn literals(
 }
 
 /// A literal of the claim's type.
-fn literal(field: &Field<'_>, name: &str, kind: Kind, texts: &mut Texts, faults: &mut Faults) -> Option<Literal> {
+fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: &mut Faults) -> Option<Literal> {
     let node = field.node;
     let wrong = |faults: &mut Faults, wanted: &str, remedy: String| {
         let message = format!("L036: `{}` is {wanted}, and this is {}", shown(name), node.value.type_name());
@@ -167,7 +167,7 @@ fn literal(field: &Field<'_>, name: &str, kind: Kind, texts: &mut Texts, faults:
             None
         }
         (Kind::String | Kind::Any, Value::String(text)) => {
-            check_text(field, text, faults).then(|| Literal::Text(texts.keep(text)))
+            check_text(field, text, faults).then(|| Literal::Text(kept.keep(text)))
         }
         (Kind::Integer | Kind::Any, Value::Int(number)) => Some(Literal::Int(*number)),
         (Kind::Bool | Kind::Any, Value::Bool(value)) => Some(Literal::Bool(*value)),

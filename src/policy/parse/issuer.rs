@@ -20,7 +20,7 @@ use crate::policy::yaml::shown;
 const KEYS: &[&str] =
     &["provider", "url", "ca_file", "jwks_file", "allow_networks", "max_lifetime", "enabled", "tenancy"];
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
-const LONGEST_LIFETIME: Duration = Duration::from_hours(24);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 type ReadFile<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 

@@ -20,9 +20,9 @@ const KEYS: &[&str] = &["dialect", "urls", "audiences", "token", "callers", "key
 const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 const CALLER_KEYS: &[&str] = &["key_sha256"];
 /// How long upload tokens live unless the policy says otherwise.
-const USUAL_TTL: Duration = Duration::from_mins(15);
+const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
-const LONGEST_TTL: Duration = Duration::from_hours(1);
+const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
 /// Longest prefix of an upload token.
 const MAX_PREFIX: usize = 32;
 
@@ -113,7 +113,7 @@ fn urls_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Url>> {
             (Ok(_), Ok(_)) => item.fault(faults, format!("`{text}` is listed twice"), "remove one"),
             (Err(error), _) => item.fault(faults, format!("`{}` {error}", shown(text)), "write the public upload URL"),
             (Ok(_), Err(_)) => {
-                item.fault(faults, format!("`{}` is not a URL", shown(text)), "write the public upload URL")
+                item.fault(faults, format!("`{}` is not a URL", shown(text)), "write the public upload URL");
             }
         }
     }
