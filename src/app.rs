@@ -165,19 +165,18 @@ impl App {
         // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
         if let Some(proven) = outcome.proven {
             let explanation = match &outcome.result {
-                Err(Failure::Denied(explanation)) => serde_json::to_value(explanation).ok(),
+                Err(Failure::Denied(explanation)) => serde_json::to_value(explanation.for_audit()).ok(),
                 Ok(_) | Err(_) => None,
             };
-            self.audit.record(AuditEvent {
-                registry: Some(registry.id.clone()),
-                issuer: outcome.issuer,
-                rules: proven.rules,
-                policy_revision: Some(policy.revision().to_owned()),
-                claims: members(proven.claims),
-                token_id: proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string()),
-                explanation,
-                ..event(AuditKind::Exchange, code, caller, now)
-            });
+            let mut event = event(AuditKind::Exchange, code, caller, now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = outcome.issuer;
+            event.rules = proven.rules;
+            event.policy_revision = Some(policy.revision().to_owned());
+            event.claims = members(proven.claims);
+            event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
+            event.explanation = explanation;
+            self.audit.record(event);
         }
         outcome.result
     }
@@ -200,16 +199,15 @@ impl App {
         self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
         if let Some(authentic) = &outcome.authentic {
             let identifier = authentic.identifier();
-            self.audit.record(AuditEvent {
-                registry: Some(registry.id.clone()),
-                issuer: policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone()),
-                rules: identifier.provenance.rules.clone(),
-                policy_revision: Some(policy.revision().to_owned()),
-                claims: members(identifier.provenance.claims.clone()),
-                token_id: Some(identifier.id.to_string()),
-                requested: vec![format!("{}:{}", question.action, question.package)],
-                ..event(AuditKind::Verify, code, caller, now)
-            });
+            let mut event = event(AuditKind::Verify, code, caller, now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
+            event.rules = identifier.provenance.rules.clone();
+            event.policy_revision = Some(policy.revision().to_owned());
+            event.claims = members(identifier.provenance.claims.clone());
+            event.token_id = Some(identifier.id.to_string());
+            event.requested = vec![format!("{}:{}", question.action, question.package)];
+            self.audit.record(event);
         }
         outcome
     }
@@ -227,11 +225,10 @@ impl App {
         let code = revoked.as_ref().err().map(|_| Code::StoreUnavailable);
         self.metrics.revocation(code_label(code));
         if let Some((id, registry)) = revoked? {
-            self.audit.record(AuditEvent {
-                registry: Some(registry),
-                token_id: Some(id.to_string()),
-                ..event(AuditKind::Revoke, None, caller, now)
-            });
+            let mut event = event(AuditKind::Revoke, None, caller, now);
+            event.registry = Some(registry);
+            event.token_id = Some(id.to_string());
+            self.audit.record(event);
         }
         Ok(())
     }
@@ -260,11 +257,10 @@ fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -
         Some(Class::Request | Class::Refused) => AuditDecision::Deny,
         Some(Class::Unavailable | Class::Fault) => AuditDecision::Fault,
     };
-    AuditEvent {
-        class: class.map(Class::as_str),
-        client: caller.client,
-        ..AuditEvent::new(now, caller.request_id.clone(), kind, decision, code_label(code))
-    }
+    let mut event = AuditEvent::new(now, caller.request_id.clone(), kind, decision, code_label(code));
+    event.class = class.map(Class::as_str);
+    event.client = caller.client;
+    event
 }
 
 fn members(claims: BTreeMap<String, Json>) -> Vec<(Cow<'static, str>, Json)> {

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::Receiver;
 
 use super::*;
+use crate::json::Json;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -70,8 +71,8 @@ fn full_event() -> AuditEvent {
         token_id: Some("0198".to_owned()),
         client: Some("192.0.2.7".parse().unwrap()),
         claims: vec![
-            ("repository".into(), "acme/widgets".into()),
-            ("/nested/list".into(), serde_json::json!(["a", 1])),
+            ("repository".into(), Json::String("acme/widgets".into())),
+            ("/nested/list".into(), Json::Array(vec![Json::String("a".into()), Json::Int(1)])),
         ],
         explanation: Some(serde_json::json!({"code": "ref-mismatch"})),
         decision: AuditDecision::Deny,
@@ -105,7 +106,7 @@ fn hostile_text_cannot_leave_its_line_or_disguise_it() {
     let hostile = "x\n{\"schema\":1}\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2066}\u{2028}\u{feff}\"\\";
     let mut event = full_event();
     event.request_id = hostile.to_owned();
-    event.claims = vec![(hostile.to_owned().into(), hostile.into())];
+    event.claims = vec![(hostile.to_owned().into(), Json::String(hostile.into()))];
     event.explanation = Some(serde_json::json!({ hostile: [hostile] }));
     let lines = written(vec![event.clone(), event]);
     assert_eq!(lines.len(), 2);

@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 
 use crate::app::App;
 use crate::app::Parts;
-use crate::audit;
 use crate::audit::AuditLog;
 use crate::cli::Ended;
 use crate::cli::Failed;
@@ -86,7 +85,7 @@ impl Serve {
     pub(crate) fn run(self) -> Ended {
         let loaded = self.sources.load()?;
         let settings = &loaded.settings;
-        logs::start(log_format(settings), settings.telemetry.level.as_str())?;
+        logs::start(settings.telemetry.log, &settings.telemetry.level)?;
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
         let tls = tls.map_err(|faults| Failed::new(faults.to_string()))?;
         let listener = bind("listen.address", settings.listen.address)?;
@@ -95,23 +94,12 @@ impl Serve {
     }
 }
 
-fn log_format(settings: &Settings) -> logs::LogFormat {
-    match settings.telemetry.log {
-        config::LogFormat::Text => logs::LogFormat::Text,
-        config::LogFormat::Json => logs::LogFormat::Json,
-    }
-}
-
 fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed> {
     TcpListener::bind(address).map_err(|error| Failed::new(format!("{key}: cannot listen at {address}: {error}")))
 }
 
 fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, Failed> {
-    let sink = match &settings.audit.sink {
-        config::AuditSink::Stdout => audit::AuditSink::Stdout,
-        config::AuditSink::File(path) => audit::AuditSink::File(path.clone()),
-    };
-    let audit = AuditLog::start(sink, settings.audit.capacity)
+    let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
         .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
     let metrics = Metrics::new()?;
     metrics.observe_audit_dropped(audit.dropped_reading());

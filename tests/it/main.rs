@@ -8,6 +8,7 @@
     reason = "a helper that panics is a test that fails"
 )]
 
+mod docs;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
