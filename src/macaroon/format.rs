@@ -24,7 +24,7 @@ use crate::secret::Secret;
 /// Longest token accepted, in bytes before base64url: over three times what this service mints, so that there is room
 /// to narrow a token.
 pub const MAX_TOKEN: usize = 8 * 1024;
-/// Most caveats in one token; this service mints at most seven.
+/// Most caveats in one token; this service mints at most six.
 pub const MAX_CAVEATS: usize = 32;
 /// Longest single field, in bytes.
 pub const MAX_FIELD: usize = 4 * 1024;

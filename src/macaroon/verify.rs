@@ -17,8 +17,8 @@ use crate::macaroon::key::registry_secret;
 use crate::package::Ecosystem;
 use crate::time::Timestamp;
 
-/// Oldest token accepted, by the moment in its id and whatever its caveats say: a key that leaked to one registry, or a
-/// fault in minting, cannot make a token that lives on.
+/// Oldest token accepted, by the moment in its id and whatever its caveats say: a fault in minting cannot make a token
+/// that lives on, and what is remembered about a token need not be remembered for longer.
 pub const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// How far in the future a token's moment of issue may lie: the clocks of two replicas differ.
@@ -132,6 +132,8 @@ impl Authentic {
             }
         }
         failed.extend(missing.into_iter().map(Failed::Missing));
+        // SECURITY: the facts have a `now` of their own, and the caller may have kept the token since it was verified.
+        failed.extend(Caveat::TimeBefore(self.retired_at()).check(facts).err());
         if failed.is_empty() { Ok(Cleared { uses, expires_at: self.expires_at() }) } else { Err(failed) }
     }
 
@@ -180,8 +182,8 @@ pub struct Unverified(Macaroon);
 impl Unverified {
     /// Longest prefix that is looked past.
     const MAX_PREFIX: usize = 64;
-    /// How every token starts after its prefix: version 2, a location.
-    const START: &'static str = "AgE";
+    /// How every token starts after its prefix: version 2. The next character depends on the location's length.
+    const START: &'static str = "Ag";
 
     /// Reads a token with or without its prefix, whatever the prefix is.
     pub fn parse(text: &str) -> Result<Self, FormatError> {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::json;
+use crate::json::Json;
 use crate::macaroon::fixture::KEY;
 use crate::macaroon::fixture::NOW;
 use crate::macaroon::fixture::PREFIX;
@@ -11,6 +13,7 @@ use crate::macaroon::fixture::provenance;
 use crate::macaroon::fixture::request;
 use crate::macaroon::format::Macaroon;
 use crate::macaroon::key::RegistryKeyId;
+use crate::macaroon::verify::verify;
 
 fn decoded(token: &str) -> Macaroon {
     Macaroon::decode_text(token.strip_prefix(PREFIX).unwrap()).unwrap()
@@ -153,4 +156,19 @@ fn the_kid_and_the_registry_choose_the_key() {
     assert!(!token.is_signed_with(registry_secret(ring.get("m1").unwrap(), KEY).expose()));
     let other = RegistryKeyId { key_id: "npm", ..KEY };
     assert!(!token.is_signed_with(registry_secret(ring.get("m2").unwrap(), other).expose()));
+}
+
+/// What the verifier would not read back must not be minted: the subject token would be spent on nothing.
+#[test]
+fn claims_that_cannot_be_read_back_are_refused() {
+    let pairs = permissions(&["upload:widgets"]);
+    let nested = |depth: usize| {
+        let mut request = request(&pairs);
+        let claim = (0..depth).fold(Json::Null, |inner, _| Json::Array(vec![inner]));
+        request.provenance.claims.insert("groups".to_owned(), claim);
+        prepare(&keyring(), request)
+    };
+    let minted = nested(json::MAX_DEPTH - 2).unwrap().mint();
+    assert!(verify(minted.token.expose(), PREFIX, &keyring(), KEY, NOW).is_ok());
+    assert_eq!(nested(json::MAX_DEPTH - 1).unwrap_err(), PrepareError::Provenance);
 }

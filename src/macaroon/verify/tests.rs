@@ -450,11 +450,99 @@ proptest! {
                 size: max_size,
                 client_ip: None,
             };
-            // A lifetime of one second may be over before it began: its end is rounded down.
-            let at_end = now >= minted.expires_at;
+            // Its end is rounded down, and still no lifetime is over before it began.
             let cleared = token.clear(&facts, Ecosystem::Pypi);
-            prop_assert_eq!(cleared.is_ok(), !at_end);
-            prop_assert_eq!(cleared.ok().and_then(|c| c.uses()), uses.filter(|_| !at_end));
+            prop_assert_eq!(cleared.map(|cleared| cleared.uses()), Ok(uses));
+        }
+    }
+}
+
+mod attacks {
+    use super::*;
+    use crate::macaroon::caveat::MAX_ARGUMENTS;
+    use crate::macaroon::format::MAX_CAVEATS;
+    use crate::macaroon::format::MAX_TOKEN;
+
+    /// The first character of the location's length changes at 64 bytes, the number of its bytes at 128.
+    #[test]
+    fn a_token_with_a_long_location_can_be_looked_into() {
+        let pairs = permissions(&["upload:widgets"]);
+        for length in [1, 63, 64, 127, 128, 253] {
+            let location = "r".repeat(length);
+            let minted = prepare(&keyring(), PrepareRequest { location: &location, ..request(&pairs) }).unwrap().mint();
+            assert_eq!(Unverified::parse(minted.token.expose()).unwrap().location(), location, "{length}");
+        }
+    }
+
+    /// A caller may keep what it verified, and clear it when it is asked again.
+    #[test]
+    fn a_token_that_was_verified_is_not_cleared_once_it_is_retired() {
+        let identifier = decoded().identifier().to_vec();
+        let all: [&[u8]; 3] = [b"registry python", b"time-before 2999-01-01T00:00:00Z", b"allow upload:widgets"];
+        let token = check(&signed(&identifier, &all)).unwrap();
+        let upload = upload("widgets");
+        let at = |now| clear(&token, &Facts { now, ..upload.facts() });
+        assert_eq!(at(token.retired_at().minus(Duration::from_millis(1))), [""; 0]);
+        assert_eq!(at(token.retired_at()), ["token-expired"]);
+        assert_eq!(at(after(86_400)), ["token-expired"]);
+    }
+
+    /// What a stranger makes the service do: a known key's name and a wrong signature over as much as is read.
+    #[test]
+    fn a_stranger_has_little_allocated() {
+        let long = vec![b'c'; (MAX_TOKEN - 1000) / MAX_CAVEATS];
+        let forged = Macaroon::create(b"guess", "l", decoded().identifier(), &[long.as_slice(); MAX_CAVEATS]).unwrap();
+        let text = forged.encode_text(PREFIX);
+        let ring = keyring();
+        let counted = allocation_counter::measure(|| {
+            assert_eq!(verify(text.expose(), PREFIX, &ring, KEY, NOW).unwrap_err(), VerifyError::NotAuthentic);
+        });
+        assert!(counted.bytes_total < 3 * 8192, "{}", counted.bytes_total);
+    }
+
+    /// What a holder makes the service do and say: as many caveats and arguments as are read, none of them met.
+    #[test]
+    fn a_holder_cannot_make_refusals_grow() {
+        let list: Vec<String> = (0..MAX_ARGUMENTS).map(|i| format!("upload:{i:02}")).collect();
+        let caveat = format!("allow {}", list.join(","));
+        let mut token = decoded();
+        while let Ok(longer) = token.attenuate(caveat.as_bytes()) {
+            token = longer;
+        }
+        let token = check(token.encode_text(PREFIX).expose()).unwrap();
+        let failed = token.clear(&upload("widgets").facts(), Ecosystem::Pypi).unwrap_err();
+        assert!(failed.len() > 8);
+        let sentences: usize = failed.iter().map(|failed| failed.to_string().len()).sum();
+        assert!(sentences < MAX_TOKEN, "{sentences}");
+    }
+
+    /// A registry that verifies offline signs what it likes: no moment in an id makes a token that lives longer.
+    #[test]
+    fn no_moment_in_an_id_stops_or_outlives() {
+        let text = String::from_utf8(decoded().identifier().to_vec()).unwrap();
+        for (id, code) in [
+            ("00000000-0000-7000-8000-000000000000", "token-expired"),
+            ("ffffffff-ffff-7fff-bfff-ffffffffffff", "token-from-future"),
+        ] {
+            let token = signed(text.replacen(&minted().id.to_string(), id, 1).as_bytes(), &[]);
+            let error = check(&token).unwrap_err();
+            assert_eq!(error.code(), code);
+            assert!(!error.to_string().is_empty());
+            for now in [i64::MIN, 0, i64::MAX] {
+                let _ = verify(&token, PREFIX, &keyring(), KEY, Timestamp::from_unix_millis(now));
+            }
+        }
+    }
+
+    /// Names and versions that a person or another program takes for the same are other ones here.
+    #[test]
+    fn what_looks_alike_is_not_alike() {
+        let token = narrowed(&["version 1.0,%C3%A9"]);
+        let upload = upload("widgets");
+        let is = |version| clear(&token, &Facts { version: Some(version), ..upload.facts() });
+        assert_eq!((is("1.0"), is("\u{e9}")), (vec![], vec![]));
+        for version in ["", "1.0\0", " 1.0", "1.0 ", "1%2E0", "%C3%A9", "e\u{301}", "1.0,\u{e9}", "\u{ff11}.0"] {
+            assert_eq!(is(version), ["version-mismatch"], "{version:?}");
         }
     }
 }
