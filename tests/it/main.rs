@@ -8,12 +8,12 @@
     reason = "a helper that panics is a test that fails"
 )]
 
-mod macaroon_oracle;
-mod macaroon_vectors;
-mod pymacaroons;
-mod store_contract;
 mod loopback_provider;
 mod loopback_registry;
-mod settings_corpus;
-mod tidy;
+mod macaroon_oracle;
+mod macaroon_vectors;
 mod plug_in;
+mod pymacaroons;
+mod settings_corpus;
+mod store_contract;
+mod tidy;
