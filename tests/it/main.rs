@@ -5,10 +5,12 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
 
 mod docs;
+mod exchange;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
@@ -17,4 +19,5 @@ mod plug_in;
 mod pymacaroons;
 mod settings_corpus;
 mod store_contract;
+mod support;
 mod tidy;
