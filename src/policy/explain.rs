@@ -161,3 +161,6 @@ impl Serialize for Explanation {
         shape.serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,3 +8,4 @@
     missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
+mod policy_corpus;
