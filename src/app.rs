@@ -1,1 +1,268 @@
-//! Stub.
+//! The composition root: one concrete value that holds the service's parts and runs its use-cases.
+//!
+//! It reads the clock once per request, takes one policy revision for the whole of it, and records one audit event and
+//! one count per outcome. Built the same way by `serve`, by the demonstration and by the tests.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use crate::audit::AuditDecision;
+use crate::audit::AuditEvent;
+use crate::audit::AuditKind;
+use crate::audit::AuditLog;
+use crate::code::Class;
+use crate::code::Code;
+use crate::exchange;
+use crate::exchange::Failure;
+use crate::exchange::IssuedToken;
+use crate::identity::fetch::Fetch;
+use crate::identity::keys::Keys;
+use crate::identity::keys::Refresh;
+use crate::json::Json;
+use crate::macaroon::Keyring;
+use crate::macaroon::TokenId;
+use crate::policy::Policy;
+use crate::policy::registry::Registry;
+use crate::revoke;
+use crate::secret::random_bytes;
+use crate::state::State;
+use crate::state::Store;
+use crate::state::StoreError;
+use crate::telemetry::Metrics;
+use crate::telemetry::Stopwatch;
+use crate::telemetry::metrics::NONE;
+use crate::time::Clock;
+use crate::time::Timestamp;
+use crate::verify;
+
+/// What the service is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The rules to begin with.
+    pub policy: Policy,
+    /// Our own keys.
+    pub keyring: Keyring,
+    /// How documents of identity providers are fetched.
+    pub fetch: Arc<dyn Fetch>,
+    /// What replicas share.
+    pub store: Arc<dyn Store>,
+    /// Where outcomes are recorded.
+    pub audit: AuditLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where fetches run; it outlives the HTTP server's workers.
+    pub runtime: Handle,
+}
+
+/// The running service.
+#[derive(Debug)]
+pub struct App {
+    policy: ArcSwap<Policy>,
+    keyring: ArcSwap<Keyring>,
+    keys: Keys,
+    state: Arc<State>,
+    audit: AuditLog,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who asks, as far as that matters for the record.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The request's id, drawn by this service.
+    pub request_id: String,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+}
+
+impl App {
+    /// Wires the parts together and prepares the caches of every configured issuer.
+    pub fn build(parts: Parts) -> Self {
+        let counted = Arc::clone(&parts.metrics);
+        let report = Box::new(move |refresh: &Refresh<'_>| counted.jwks_refresh(&refresh.issuer.id, refresh.code()));
+        let keys = Keys::new(parts.fetch, Arc::clone(&parts.clock), parts.runtime, report);
+        let app = Self {
+            policy: ArcSwap::from_pointee(parts.policy),
+            keyring: ArcSwap::from_pointee(parts.keyring),
+            keys,
+            state: Arc::new(State::new(parts.store)),
+            audit: parts.audit,
+            metrics: parts.metrics,
+            clock: parts.clock,
+        };
+        app.activated();
+        app
+    }
+
+    /// The rules in force. Take them once per request: one revision decides it throughout.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts other rules in force, for requests that begin from now on.
+    pub fn activate(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+        self.activated();
+    }
+
+    fn activated(&self) {
+        let policy = self.policy.load();
+        self.keys.install(policy.issuers().iter());
+        self.metrics.policy_activated(policy.revision());
+    }
+
+    /// The present moment; read once per request.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The shared state.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// The identity providers' keys.
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Whether requests can be served: some key may mint. Deliberately not whether an identity provider answers.
+    pub fn is_ready(&self) -> bool {
+        self.keyring.load().minting_key(self.now()).is_some()
+    }
+
+    /// Exchanges a subject token and records the outcome.
+    pub async fn exchange(
+        &self,
+        policy: &Policy,
+        request: exchange::Request<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<IssuedToken, Failure> {
+        let registry = request.registry;
+        let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
+        let keyring = self.keyring.load_full();
+        let parts = exchange::Parts { policy, keys: &self.keys, keyring: &keyring, state: &self.state };
+        let stopwatch = Stopwatch::start();
+        let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
+
+        let code = outcome.result.as_ref().err().map(Failure::code);
+        let issuer = outcome.issuer.as_deref().unwrap_or(NONE);
+        self.metrics.exchange(code_label(code), &registry.id, issuer, stopwatch.elapsed());
+        // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
+        if let Some(proven) = outcome.proven {
+            let explanation = match &outcome.result {
+                Err(Failure::Denied(explanation)) => serde_json::to_value(explanation.for_audit()).ok(),
+                Ok(_) | Err(_) => None,
+            };
+            let mut event = event(AuditKind::Exchange, code, caller, now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = outcome.issuer;
+            event.rules = proven.rules;
+            event.policy_revision = Some(policy.revision().to_owned());
+            event.claims = members(proven.claims);
+            event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
+            event.explanation = explanation;
+            self.audit.record(event);
+        }
+        outcome.result
+    }
+
+    /// Answers a registry's question about one upload and records the answer.
+    pub async fn verify(
+        &self,
+        policy: &Policy,
+        registry: &Registry,
+        question: &verify::Question<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> verify::Outcome {
+        let keyring = self.keyring.load_full();
+        let parts = verify::Parts { policy, keyring: &keyring, state: &self.state };
+        let stopwatch = Stopwatch::start();
+        let outcome = verify::verify(parts, registry, question, now).await;
+
+        let code = outcome.result.as_ref().err().map(verify::Refused::code);
+        self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
+        if let Some(authentic) = &outcome.authentic {
+            let identifier = authentic.identifier();
+            let mut event = event(AuditKind::Verify, code, caller, now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
+            event.rules = identifier.provenance.rules.clone();
+            event.policy_revision = Some(policy.revision().to_owned());
+            event.claims = members(identifier.provenance.claims.clone());
+            event.token_id = Some(identifier.id.to_string());
+            event.requested = vec![format!("{}:{}", question.action, question.package)];
+            self.audit.record(event);
+        }
+        outcome
+    }
+
+    /// Revokes a token of one of the registries, if it is one, and records that.
+    pub async fn revoke(
+        &self,
+        registries: &[&Registry],
+        token: &str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let keyring = self.keyring.load_full();
+        let revoked = revoke::revoke(&keyring, &self.state, registries, token, now).await;
+        let code = revoked.as_ref().err().map(|_| Code::StoreUnavailable);
+        self.metrics.revocation(code_label(code));
+        if let Some((id, registry)) = revoked? {
+            let mut event = event(AuditKind::Revoke, None, caller, now);
+            event.registry = Some(registry);
+            event.token_id = Some(id.to_string());
+            self.audit.record(event);
+        }
+        Ok(())
+    }
+
+    /// Writes out what is still queued; for the end of the process.
+    pub fn close(&self, within: Duration) {
+        if !self.audit.flush(within) {
+            tracing::warn!("the last audit events could not be written in time");
+        }
+    }
+
+    /// Learns what was revoked on other replicas.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        self.state.revocations().sync(self.now()).await
+    }
+}
+
+fn code_label(code: Option<Code>) -> &'static str {
+    code.map_or("ok", Code::as_str)
+}
+
+fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -> AuditEvent {
+    let class = code.map(Code::class);
+    let decision = match class {
+        None => AuditDecision::Allow,
+        Some(Class::Request | Class::Refused) => AuditDecision::Deny,
+        Some(Class::Unavailable | Class::Fault) => AuditDecision::Fault,
+    };
+    let mut event = AuditEvent::new(now, caller.request_id.clone(), kind, decision, code_label(code));
+    event.class = class.map(Class::as_str);
+    event.client = caller.client;
+    event
+}
+
+fn members(claims: BTreeMap<String, Json>) -> Vec<(Cow<'static, str>, Json)> {
+    claims.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect()
+}

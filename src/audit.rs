@@ -28,6 +28,7 @@ use serde::Serializer;
 use serde_json::Value;
 
 use crate::escape::EscapedJson;
+use crate::json::Json;
 use crate::time::Timestamp;
 
 /// A queue that holds a burst of a tenth of a second at the service's peak.
@@ -86,7 +87,7 @@ pub struct AuditEvent {
     pub client: Option<IpAddr>,
     /// The job's public claims that the policy reads; names are distinct.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
-    pub claims: Vec<(Cow<'static, str>, Value)>,
+    pub claims: Vec<(Cow<'static, str>, Json)>,
     /// Why, in full: the explanation of a denial, the cause of a fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Value>,
@@ -147,13 +148,14 @@ impl AuditEvent {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     let seconds = time.to_string();
     let millis = time.unix_millis().rem_euclid(1000);
     serializer.collect_str(&format_args!("{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds)))
 }
 
-fn members<S: Serializer>(claims: &[(Cow<'static, str>, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+fn members<S: Serializer>(claims: &[(Cow<'static, str>, Json)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
 }
 
@@ -308,7 +310,7 @@ impl Writer {
         }
         let flushed = self.sink.flush().is_ok();
         let lost = if flushed { rest } else { self.batch.as_slice() };
-        let lines = lost.iter().filter(|byte| **byte == b'\n').count();
+        let lines = lost.split(|byte| *byte == b'\n').count().saturating_sub(1);
         self.progress.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
         let written = self.batch.len().saturating_sub(rest.len());
         self.torn |= written > 0 && self.batch.get(written.saturating_sub(1)) != Some(&b'\n');
@@ -316,3 +318,6 @@ impl Writer {
         self.batch.shrink_to(BATCH.saturating_mul(2));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,136 @@
-//! Stub.
+//! The command line: a rim that calls what HTTP calls. Only `main` names it.
+//!
+//! Output is for people unless `--json` asks for the same facts for programs. Tokens and keys come from files or
+//! standard input, never from arguments, which other users of the machine can read. Exit codes: 0 done or allowed, 1
+//! refused or faulty, 2 called wrongly.
+
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::Parser;
+use clap::Subcommand;
+
+mod check;
+mod demo;
+mod explain;
+mod keys;
+mod serve;
+mod token;
+
+/// Trusted publishing for any package registry.
+#[derive(Debug, Parser)]
+#[command(name = "trustmint", version, about, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the service
+    Serve(serve::Serve),
+    /// Watch a whole exchange on this machine: a loopback identity provider, a registry, an upload, a refusal
+    Demo(demo::Demo),
+    /// Read settings, keys and policy as `serve` would, and say everything that is wrong with them
+    Check(check::Check),
+    /// Decide as the service would, and say why
+    #[command(subcommand)]
+    Policy(explain::Policy),
+    /// The service's own keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Upload tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a verb ends with: whether the answer was yes.
+type Ended = Result<bool, Failed>;
+
+/// Why a verb could not do its work: what happened, and what to do.
+#[derive(Debug)]
+pub(crate) struct Failed(String);
+
+impl Failed {
+    /// A failure in words.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    /// A failed operation on a file.
+    pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
+        Self(format!("`{}`: {error}", path.display()))
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Parses the command line, does what it says and answers with the exit code.
+pub fn run() -> ExitCode {
+    let ended = match Arguments::parse().verb {
+        Verb::Serve(serve) => serve.run(),
+        Verb::Demo(demo) => demo.run(),
+        Verb::Check(check) => check.run(),
+        Verb::Policy(policy) => policy.run(),
+        Verb::Keys(keys) => keys.run(),
+        Verb::Token(token) => token.run(),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "trustmint", &mut io::stdout());
+            Ok(true)
+        }
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failed(message)) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output. A closed pipe (`trustmint … | head`) is no error.
+pub(crate) fn say(text: &str) {
+    let _closed = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Prints to standard error.
+pub(crate) fn complain(text: &str) {
+    let _closed = writeln!(io::stderr().lock(), "error: {text}");
+}
+
+/// Prints a value for programs.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    say(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Reads a small text from a file, or from standard input when the path is `-` or missing.
+pub(crate) fn read_input(path: Option<&PathBuf>) -> Result<String, Failed> {
+    const MOST: u64 = 64 * 1024;
+    let mut text = String::new();
+    match path.filter(|path| path.as_os_str() != "-") {
+        Some(path) => {
+            let file = std::fs::File::open(path).map_err(|error| Failed::file(path, &error))?;
+            file.take(MOST).read_to_string(&mut text).map_err(|error| Failed::file(path, &error))?;
+        }
+        None => {
+            io::stdin().take(MOST).read_to_string(&mut text)?;
+        }
+    }
+    Ok(text)
+}

@@ -100,8 +100,10 @@ codes! {
     LifetimeTooLong = "lifetime-too-long", Request, "request an ID token with a shorter lifetime, or ask the operator to raise `max_lifetime`";
     /// A standard claim has the wrong JSON type.
     ClaimType = "claim-type", Request, "send the ID token that the CI system issued";
-    /// A claim that every job's token has is missing.
-    MissingClaim = "missing-claim", Request, "update the CI system or its runner, or request the token in its full format";
+    /// A claim that every job's token has, or that the rule reads, is missing.
+    MissingClaim = "missing-claim", Request, "update the CI system or its runner, or make the job request the claim";
+    /// The issuer in the token is not the one whose key signed it.
+    IssuerMismatch = "issuer-mismatch", Request, "send the ID token that the CI system issued";
     /// The token has been exchanged before.
     TokenReplayed = "token-replayed", Request, "request a fresh ID token: each is good for one exchange";
 
@@ -110,12 +112,16 @@ codes! {
     RegistryDisabled = "registry-disabled", Refused, "ask the registry's operator";
     /// The operator has switched the identity provider off.
     IssuerDisabled = "issuer-disabled", Refused, "ask the registry's operator";
+    /// The rule that matches is switched off.
+    RuleDisabled = "rule-disabled", Refused, "ask the registry's operator";
     /// No rule is for this project, or none may be shown.
     NoMatchingRule = "no-matching-rule", Refused, "ask the registry's operator for a rule that pins this project's ids";
     /// The rule pins another owner's id: the account or namespace was created anew.
     OwnerMismatch = "owner-mismatch", Refused, "if the change of owner is legitimate, update the pinned id";
+    /// The name matches and the id does not: deleted and created again.
+    RepositoryRecreated = "repository-recreated", Refused, "if it is the same project, update the pinned id";
     /// The ids match and the name does not: renamed or transferred, or another case.
-    Renamed = "renamed", Refused, "update the name in the rule";
+    RepositoryRenamed = "repository-renamed", Refused, "update the name in the rule";
     /// The job's environment is not the rule's.
     EnvironmentMismatch = "environment-mismatch", Refused, "declare the environment on the job that publishes, or change the rule";
     /// The publishing workflow or pipeline file is not the rule's.
@@ -126,12 +132,12 @@ codes! {
     EventNotAllowed = "event-not-allowed", Refused, "publish on an event that the rule accepts, such as a push of a tag or a release";
     /// The branch or tag is not the rule's, or is not protected.
     RefMismatch = "ref-mismatch", Refused, "publish from the branch or tag that the rule names";
-    /// The rule reads a claim that the token does not have.
-    ClaimAbsent = "claim-absent", Refused, "make the CI system include the claim, or change the rule";
     /// Another condition of the rule does not hold.
     ConditionFailed = "condition-failed", Refused, "compare what the rule wants with what the token has";
     /// The rules that match do not grant the package.
     PackageNotGranted = "package-not-granted", Refused, "ask for a package that the rule grants, or change the rule";
+    /// The rules that match do not grant all of the requested scope.
+    ScopeNotGranted = "scope-not-granted", Refused, "ask for pairs that the rule grants, or change the rule";
     /// A name made from a claim is not a legal, canonical package name.
     NameNotValid = "name-not-valid", Refused, "rename what the name is made from, or grant the package literally";
     /// Rules that cannot be merged match the same job.
@@ -152,6 +158,8 @@ codes! {
     WrongRegistry = "wrong-registry", Refused, "upload to the registry that minted the token";
     /// The upload token does not allow this action on this package.
     PackageNotCovered = "package-not-covered", Refused, "upload a package that the token names, or mint a token for this one";
+    /// The upload token names the package, but not this action on it.
+    ActionNotCovered = "action-not-covered", Refused, "mint a token by a rule that grants the action; the first upload of a name needs `create`";
     /// The upload token is limited to other versions.
     VersionNotCovered = "version-not-covered", Refused, "upload the version that the token names";
     /// The upload token is limited to other files.
@@ -160,7 +168,9 @@ codes! {
     SizeNotCovered = "size-not-covered", Refused, "upload a smaller file";
     /// The upload token is limited to other addresses.
     AddressNotCovered = "address-not-covered", Refused, "upload from the network that the token names";
-    /// The upload token has a caveat that this service does not know or cannot check.
+    /// The upload token is limited by something that the registry did not state.
+    FactNotStated = "fact-not-stated", Refused, "the registry must send the version, digest, size or address that the token is limited by";
+    /// The upload token has a caveat that this service does not know or cannot read, or lacks one that every token has.
     CaveatNotUnderstood = "caveat-not-understood", Refused, "attenuate with documented caveats only";
     /// Every use of the upload token is spent.
     UsesSpent = "uses-spent", Refused, "mint a token for each upload, or ask for one without `single-use-token`";

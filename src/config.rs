@@ -1,1 +1,199 @@
-//! Stub.
+//! Settings: how one instance is run. Listeners, directories, limits; read once, at start.
+//!
+//! Built-in defaults (`config/trustmint.yaml` itself), then files, then the environment, laid over each other by the
+//! `config` crate. That crate coerces (`1.9` becomes 2, `5` becomes "5") and stops at the first fault, so each layer is
+//! checked first, strictly, against one schema: unknown keys, wrong types and impossible values are all reported at
+//! once, with file, line, key and remedy, also where a later layer hides them.
+//!
+//! What may be published is not decided here, and nothing here is a secret: keys and certificates are files, whose
+//! readers are [`keys`] and [`tls`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::Config;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::audit::AuditSink;
+use crate::config::layer::Layer;
+use crate::config::merged::Merged;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Place;
+use crate::telemetry::logs::LogFormat;
+
+mod environment;
+pub mod keys;
+mod layer;
+mod merged;
+mod schema;
+mod secret_file;
+pub mod tls;
+
+/// The defaults, and the documentation of every key.
+pub const DEFAULTS: &str = include_str!("../config/trustmint.yaml");
+
+/// How one instance is run. Immutable after start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The public listener.
+    pub listen: Listen,
+    /// The operators' listener.
+    pub operations: Operations,
+    /// Where the policy is.
+    pub policy: PolicyFiles,
+    /// Where the master keys are.
+    pub keys: KeyFiles,
+    /// The store.
+    pub state: State,
+    /// The audit log.
+    pub audit: Audit,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// Bounds on what clients can occupy.
+    pub limits: Limits,
+    /// What [`Settings::to_yaml_redacted`] says.
+    resolved: String,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where it listens; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The certificate, if it speaks https.
+    pub tls: Option<Tls>,
+    /// Networks whose forwarded headers are believed. Never a whole address family.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM: the chain, leaf first.
+    pub certificate_file: PathBuf,
+    /// PEM: the private key.
+    pub key_file: PathBuf,
+}
+
+/// The operators' listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operations {
+    /// Where it listens; never the public listener's address.
+    pub address: SocketAddr,
+}
+
+/// Where the policy is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFiles {
+    /// The directory of its YAML files.
+    pub directory: PathBuf,
+}
+
+/// Where the master keys are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFiles {
+    /// The directory of the key files.
+    pub directory: PathBuf,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Which store.
+    pub store: Store,
+    /// Most bytes that the memory store holds.
+    pub capacity: usize,
+}
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// This process alone.
+    Memory,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The file to whose end events are written; `None`: standard output.
+    pub file: Option<PathBuf>,
+    /// Events that may wait to be written.
+    pub capacity: usize,
+}
+
+impl Audit {
+    /// Where events are written.
+    pub fn sink(&self) -> AuditSink {
+        self.file.clone().map_or(AuditSink::Stdout, AuditSink::File)
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// How a log line is spelled.
+    #[serde(deserialize_with = "merged::log_format")]
+    pub log: LogFormat,
+    /// The least severe level that is written, or a list such as `info,trustmint=debug`: sound for `telemetry::logs`.
+    pub level: String,
+}
+
+/// Bounds on what clients can occupy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Threads that serve requests; `None`: one per core.
+    pub workers: Option<usize>,
+    /// Most open connections of the public listener.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its headers.
+    #[serde(deserialize_with = "merged::seconds")]
+    pub read_timeout: Duration,
+    /// How long running requests may go on after SIGTERM.
+    #[serde(deserialize_with = "merged::seconds")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads the settings: defaults, then `files` in order, then those variables of `environment` that are settings.
+    /// Every fault of every layer is reported, and with any fault there are no settings; how values fit together is
+    /// judged once each is sound.
+    pub fn load(files: &[PathBuf], environment: impl Iterator<Item = (String, String)>) -> Result<Self, Faults> {
+        let mut faults = Faults::new();
+        let defaults = Layer::of_defaults(DEFAULTS, &mut faults);
+        let files: Vec<Layer> = files.iter().filter_map(|file| Layer::of_file(file, &mut faults)).collect();
+        let environment = environment::layer(environment, &mut faults);
+        if !faults.is_empty() {
+            return faults.into_result(None);
+        }
+
+        let mut layers = Config::builder();
+        for layer in defaults.into_iter().chain(files).chain([environment]) {
+            layers = layers.add_source(layer);
+        }
+        let settings = layers.build().and_then(|merged| {
+            let resolved = merged.cache.clone();
+            let sections: Merged = merged.try_deserialize()?;
+            Ok(Some(sections.settle(&resolved, &mut faults)))
+        });
+        let settings = settings.unwrap_or_else(|error| {
+            // The schema let pass what the types refuse: a defect of this program, told rather than hidden.
+            faults.push(Place::whole("settings".into()), String::new(), error.to_string(), "report this as a defect");
+            None
+        });
+        faults.into_result(settings)
+    }
+
+    /// The resolved settings, as loaded, as YAML: each value with where it came from. Files are named, never shown.
+    pub fn to_yaml_redacted(&self) -> &str {
+        &self.resolved
+    }
+}

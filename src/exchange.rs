@@ -1,1 +1,258 @@
-//! Stub.
+//! Token exchange (RFC 8693): a CI job's ID token in, a scoped upload token out.
+//!
+//! The steps are those of the protocol and the types carry their order: what a step returns can be had in no other
+//! way. Nothing in a token causes network traffic before its issuer is known; a denied job can retry with the same
+//! token, because its first use is claimed only when everything that can fail has succeeded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::json::Json;
+
+use crate::identity::issuer::Issuer;
+use crate::identity::keys::Keys;
+use crate::identity::token::UnverifiedToken;
+use crate::identity::verify::LEEWAY;
+use crate::identity::verify::VerifiedToken;
+use crate::identity::verify::verify;
+use crate::macaroon::Codec;
+use crate::macaroon::Keyring;
+use crate::macaroon::Minted;
+use crate::macaroon::PrepareRequest;
+use crate::macaroon::Prepared;
+use crate::macaroon::Provenance;
+use crate::macaroon::RegistryKeyId;
+use crate::macaroon::TokenId;
+use crate::policy::Policy;
+use crate::policy::evaluate::Decision;
+use crate::policy::evaluate::Grant;
+use crate::policy::evaluate::Requested;
+use crate::policy::evaluate::Subject;
+use crate::policy::evaluate::evaluate;
+use crate::policy::registry::Registry;
+use crate::secret::sha256;
+use crate::state::FirstUse;
+use crate::state::FirstUseClaim;
+use crate::state::FirstUseError;
+use crate::state::FirstUseRecord;
+use crate::state::RETENTION_MARGIN;
+use crate::state::State;
+use crate::time::Timestamp;
+
+pub use error::Failure;
+
+mod error;
+
+/// Longest wait for an identity provider's key. With the store's share an exchange answers within 4 s, whatever they
+/// do: twine gives up after 5. The fetch itself goes on, so a retry finds the key.
+pub const KEY_WAIT: Duration = Duration::from_millis(2500);
+
+/// How much longer than its expiry the first use of a token is remembered.
+///
+/// SECURITY: with less than [`LEEWAY`] a token could be exchanged again in the seconds between the record's end and
+/// the last moment at which the token still verifies; the margin covers clocks that differ.
+pub const FIRST_USE_RETENTION: Duration = LEEWAY.saturating_add(RETENTION_MARGIN);
+
+/// What a client asks for, bounded and typed before anything in it is believed.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The registry that the request names.
+    pub registry: &'a Registry,
+    /// The CI job's ID token, as it was sent.
+    pub subject_token: &'a str,
+    /// The package that the dialect names, and the pairs to which `scope` narrows the grant.
+    pub requested: Requested,
+    /// Whether the upload token shall be good for one upload only.
+    pub single_use: bool,
+}
+
+/// The parts of the service that an exchange uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The rules, in one revision throughout.
+    pub policy: &'a Policy,
+    /// The identity providers' keys.
+    pub keys: &'a Keys,
+    /// Our own keys.
+    pub keyring: &'a Keyring,
+    /// First uses.
+    pub state: &'a Arc<State>,
+}
+
+/// An upload token on its way to the client. Obtainable only from a grant and the first use of a subject token.
+#[derive(Debug)]
+pub struct IssuedToken(Minted);
+
+impl IssuedToken {
+    /// The token and what is said about it.
+    pub const fn minted(&self) -> &Minted {
+        &self.0
+    }
+}
+
+/// What an exchange came to, with what is proven about the caller: enough for one audit event.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The token, or why there is none.
+    pub result: Result<IssuedToken, Failure>,
+    /// The configured issuer, once the token named one.
+    pub issuer: Option<String>,
+    /// What is known of the job once the signature was proven.
+    pub proven: Option<Proven>,
+}
+
+/// What a proven token said, and which rules granted.
+#[derive(Debug)]
+pub struct Proven {
+    /// The claims that the preset lets be seen.
+    pub claims: BTreeMap<String, Json>,
+    /// The granting rules; empty when there was no grant.
+    pub rules: Vec<String>,
+    /// The upload token's id, once one was prepared.
+    pub token_id: Option<TokenId>,
+}
+
+/// Exchanges a subject token for an upload token. `id` is the identity of the token that may be minted.
+pub async fn exchange(parts: Parts<'_>, request: Request<'_>, id: TokenId, now: Timestamp) -> Outcome {
+    let mut outcome = Outcome { result: Err(Failure::Internal), issuer: None, proven: None };
+    outcome.result = steps(parts, request, id, now, &mut outcome.issuer, &mut outcome.proven).await;
+    outcome
+}
+
+async fn steps(
+    parts: Parts<'_>,
+    request: Request<'_>,
+    id: TokenId,
+    now: Timestamp,
+    named: &mut Option<String>,
+    proven: &mut Option<Proven>,
+) -> Result<IssuedToken, Failure> {
+    let registry = request.registry;
+    if !registry.enabled {
+        return Err(Failure::RegistryDisabled);
+    }
+
+    let unverified = UnverifiedToken::parse(request.subject_token)?;
+    let issuer = known_issuer(parts.policy, &unverified)?;
+    *named = Some(issuer.id.clone());
+
+    let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
+    let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
+    let known = proven.insert(Proven { claims: public_claims(&token), rules: Vec::new(), token_id: None });
+
+    let grant = decide(parts.policy, &request, &token)?;
+    known.rules = grant.rules().to_vec();
+
+    let prepared = prepare(parts, &request, &token, &grant, id)?;
+    known.token_id = Some(id);
+
+    let claim = first_use_claim(&request, &token, &grant, &prepared, now);
+    first_use_and_issue(parts.state, claim, prepared, now).await
+}
+
+/// Step 1: the issuer, byte for byte, before anything costs a network request.
+fn known_issuer(policy: &Policy, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
+    let Some(issuer) = policy.issuers().by_url(token.issuer()) else {
+        let nearest = nearly(policy, token.issuer()).map(|issuer| issuer.url().to_string());
+        return Err(Failure::UnknownIssuer { issuer: error::echo(token.issuer()), nearest });
+    };
+    if issuer.enabled { Ok(Arc::clone(issuer)) } else { Err(Failure::IssuerDisabled) }
+}
+
+/// The configured issuer that differs from this text by case or a final slash only. Whoever wrote the text knows the
+/// URL already; any other resemblance would tell strangers which providers are configured.
+fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
+    let fold = |text: &str| text.trim_end_matches('/').to_ascii_lowercase();
+    policy.issuers().nearest(iss).filter(|issuer| fold(issuer.url().as_str()) == fold(iss))
+}
+
+/// Step 3: what the rules say.
+fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Result<Grant, Failure> {
+    let subject = Subject { issuer: token.issuer(), claims: token.claims() };
+    match evaluate(policy, request.registry, &subject, &request.requested) {
+        Decision::Allow(grant) => Ok(grant),
+        Decision::Deny(explanation) => Err(Failure::Denied(explanation)),
+    }
+}
+
+/// Step 4: everything of the upload token that can fail.
+fn prepare(
+    parts: Parts<'_>,
+    request: &Request<'_>,
+    token: &VerifiedToken,
+    grant: &Grant,
+    id: TokenId,
+) -> Result<Prepared, Failure> {
+    let registry = request.registry;
+    let uses = if request.single_use { Some(1) } else { grant.uses() };
+    let provenance = Provenance {
+        rules: grant.rules().to_vec(),
+        policy_revision: parts.policy.revision().to_owned(),
+        issuer: token.issuer().url().as_str().to_owned(),
+        claims: public_claims(token),
+    };
+    let wanted = PrepareRequest {
+        registry: &registry.id,
+        key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
+        location: &registry.location(),
+        prefix: &registry.token.prefix,
+        permissions: grant.permissions(),
+        ttl: grant.ttl(),
+        versions: None,
+        uses,
+        max_size: grant.max_size(),
+        provenance,
+        id,
+    };
+    Ok(crate::macaroon::prepare(parts.keyring, wanted)?)
+}
+
+fn first_use_claim(
+    request: &Request<'_>,
+    token: &VerifiedToken,
+    grant: &Grant,
+    prepared: &Prepared,
+    now: Timestamp,
+) -> FirstUseClaim {
+    let key =
+        crate::state::first_use_key(token.issuer().url().as_str(), token.jti(), token.signing_input_digest(), None);
+    let facts = format!("{}\n{}\n{}", request.registry.id, grant.permissions(), grant.rules().join("\n"));
+    let digest = sha256(facts.as_bytes());
+    let record =
+        FirstUseRecord { token_id: prepared.id().to_string(), at: now, digest, kid: prepared.kid().to_owned() };
+    let until = token.expires_at().plus(FIRST_USE_RETENTION);
+    FirstUseClaim { key, record, issued_at: token.issued_at(), until }
+}
+
+/// Steps 5 and 6 run to their end even if the client has gone: a first use without its token would lock a job out.
+async fn first_use_and_issue(
+    state: &Arc<State>,
+    claim: FirstUseClaim,
+    prepared: Prepared,
+    now: Timestamp,
+) -> Result<IssuedToken, Failure> {
+    let state = Arc::clone(state);
+    let steps = tokio::spawn(async move {
+        let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
+        match state.first_use(claim).await {
+            Ok(first_use) => Ok(issue(prepared, first_use)),
+            Err(FirstUseError::Replayed(record)) => Err(Failure::Replayed(record.at)),
+            Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
+            Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
+        }
+    });
+    steps.await.unwrap_or(Err(Failure::Internal))
+}
+
+/// Step 6 cannot fail: only a prepared token and the first use of its subject token make an issued one.
+fn issue(prepared: Prepared, _proof: FirstUse) -> IssuedToken {
+    IssuedToken(prepared.mint())
+}
+
+fn public_claims(token: &VerifiedToken) -> BTreeMap<String, Json> {
+    let provider = token.issuer().provider();
+    let claims = token.claims();
+    let shown = provider.public.iter().filter_map(|name| Some(((*name).to_owned(), claims.get(name)?.clone())));
+    shown.collect()
+}

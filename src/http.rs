@@ -1,1 +1,170 @@
-//! Stub.
+//! The rim: HTTP in, HTTP out. The whole route table is here.
+//!
+//! Handlers parse and bound what arrives, call one use-case, and render what comes back; they decide nothing. The
+//! public listener serves clients and registries, the operations listener probes and scrapers.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::App as Actix;
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::HttpServer;
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web;
+use actix_web::web::ServiceConfig;
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+
+use crate::app::App;
+use crate::code::Code;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::state::StoreError;
+
+pub mod body;
+pub mod context;
+pub mod dialect;
+pub mod error;
+pub mod metadata;
+pub mod operations;
+pub mod origin;
+pub mod revoke;
+pub mod tenant;
+pub mod token;
+pub mod verify;
+
+/// Most anonymous calls at once on one replica; the rest is refused at once.
+const MAX_EXCHANGES: usize = 1024;
+/// Most registries' calls at once on one replica.
+const MAX_REGISTRY_CALLS: usize = 1024;
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How the public listener treats connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Threads that serve requests; one per core when not given.
+    pub workers: Option<usize>,
+    /// Most open connections of one thread.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub read_timeout: Duration,
+    /// How long running requests may go on after the signal to stop.
+    pub shutdown_timeout: Duration,
+}
+
+/// What the public listener's handlers share.
+#[derive(Debug)]
+pub struct Public {
+    /// The service.
+    pub app: Arc<App>,
+    /// Peers whose forwarded headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    exchanges: Semaphore,
+    registry_calls: Semaphore,
+}
+
+impl Public {
+    /// Anonymous exchanges and registries' calls have limits of their own, so that a flood of one cannot starve the
+    /// other.
+    pub const fn new(app: Arc<App>, trusted_proxies: Vec<IpNet>) -> Self {
+        Self {
+            app,
+            trusted_proxies,
+            exchanges: Semaphore::const_new(MAX_EXCHANGES),
+            registry_calls: Semaphore::const_new(MAX_REGISTRY_CALLS),
+        }
+    }
+
+    /// Admits an anonymous call while it runs, or refuses it at once.
+    pub fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        admit(&self.exchanges)
+    }
+
+    /// Admits a registry's call while it runs, or refuses it at once.
+    pub fn admit_registry_call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        admit(&self.registry_calls)
+    }
+}
+
+fn admit(limit: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    limit.try_acquire().map_err(|_| Refusal::new(Code::Overloaded, "this replica is at its limit"))
+}
+
+impl From<StoreError> for Refusal {
+    fn from(_: StoreError) -> Self {
+        Self::new(Code::StoreUnavailable, "the store does not answer")
+    }
+}
+
+/// The routes of the public listener.
+pub fn public_routes(config: &mut ServiceConfig) {
+    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+    config
+        .service(get("/v1/token").route(web::post().to(token::exchange)))
+        .service(get("/v1/verify").route(web::post().to(verify::verify)))
+        .service(get("/v1/revoke").route(web::post().to(revoke::revoke)))
+        .service(get("/.well-known/oauth-authorization-server").route(web::get().to(metadata::metadata)))
+        .service(get("/.well-known/pytp").route(web::get().to(dialect::pypi::discover)))
+        .service(get("/_/oidc/audience").route(web::get().to(dialect::pypi::audience)))
+        .service(get("/_/oidc/mint-token").route(web::post().to(dialect::pypi::mint)))
+        .service(get("/_/oidc/github/mint-token").route(web::post().to(dialect::pypi::mint)))
+        .service(get("/_/oidc/burn-token").route(web::post().to(dialect::pypi::burn)))
+        .default_service(web::to(not_found));
+}
+
+/// The routes of the operations listener.
+pub fn operations_routes(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/livez").route(web::get().to(operations::livez)))
+        .service(web::resource("/readyz").route(web::get().to(operations::readyz)))
+        .service(web::resource("/metrics").route(web::get().to(operations::metrics)));
+}
+
+/// Serves the public routes on the listener, with TLS when a configuration is given. Must be called on an actix
+/// runtime.
+pub fn serve_public(
+    public: web::Data<Public>,
+    listener: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+    limits: Limits,
+) -> io::Result<Server> {
+    let factory =
+        move || Actix::new().app_data(public.clone()).wrap(from_fn(context::middleware)).configure(public_routes);
+    let server = HttpServer::new(factory)
+        .client_request_timeout(limits.read_timeout)
+        .shutdown_timeout(limits.shutdown_timeout.as_secs())
+        .keep_alive(KEEP_ALIVE)
+        .disable_signals();
+    let server = match limits.workers {
+        Some(workers) => server.workers(workers),
+        None => server,
+    };
+    let server = server.max_connections(limits.connections.max(1));
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+/// Serves health and metrics on the listener.
+pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
+    let app = web::Data::from(app);
+    let factory = move || Actix::new().app_data(app.clone()).configure(operations_routes);
+    Ok(HttpServer::new(factory).workers(1).disable_signals().listen(listener)?.run())
+}
+
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    Refusal::new(Code::NotFound, "there is no such endpoint").respond(Spelling::Native, &context::id_of(&request))
+}
+
+async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
+    Refusal::new(Code::MethodNotAllowed, "the endpoint does not know this method")
+        .respond(Spelling::Native, &context::id_of(&request))
+}

@@ -14,7 +14,11 @@ pub mod jwks;
 pub mod token;
 pub mod verify;
 
+pub mod cache;
 pub mod claims;
+pub mod discovery;
+pub mod fetch;
+pub mod keys;
 pub mod provider;
 
 #[cfg(test)]

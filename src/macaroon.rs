@@ -15,11 +15,14 @@
 //! [`Caveat`]s only ever restrict, and all must hold. A verifier that read facts from caveats would believe the holder.
 //!
 //! INVARIANT: no caveat is looked at, and no provenance is parsed, before the MAC over all of them has been found
-//! right: the only way to an [`Authentic`] is [`verify`], and only it has caveats that can be cleared.
+//! right: the only way to an [`Authentic`] is [`verify()`], and only it has caveats that can be cleared. [`Unverified`]
+//! shows both to people, and decides nothing.
 
 mod caveat;
 mod chain;
 mod clear;
+#[cfg(test)]
+mod fixture;
 mod format;
 mod identifier;
 mod key;

@@ -1,1 +1,37 @@
-//! Stub.
+//! Revocation (RFC 7009): the holder ends an upload token's life.
+//!
+//! Possession suffices. The signature is verified before anything is written, so garbage, expired and foreign tokens
+//! cost the store nothing; and a copy that its holder narrowed has the same id, so revoking it revokes the original.
+
+use crate::macaroon::Codec;
+use crate::macaroon::Keyring;
+use crate::macaroon::RegistryKeyId;
+use crate::macaroon::TokenId;
+use crate::policy::registry::Registry;
+use crate::state::RETENTION_MARGIN;
+use crate::state::State;
+use crate::state::StoreError;
+use crate::time::Timestamp;
+
+/// Revokes the token if it is an authentic, live one of one of the registries: the answer is its id and registry, and
+/// nothing when there was nothing to revoke, which to the holder is the same (RFC 7009 section 2.2).
+pub async fn revoke(
+    keyring: &Keyring,
+    state: &State,
+    registries: &[&Registry],
+    token: &str,
+    now: Timestamp,
+) -> Result<Option<(TokenId, String)>, StoreError> {
+    for registry in registries {
+        let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+        let Ok(authentic) = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now) else { continue };
+        if authentic.expires_at() <= now {
+            return Ok(None);
+        }
+        let id = authentic.identifier().id;
+        // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
+        state.revocations().revoke(&id.to_string(), authentic.retired_at().plus(RETENTION_MARGIN)).await?;
+        return Ok(Some((id, registry.id.clone())));
+    }
+    Ok(None)
+}

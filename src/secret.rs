@@ -41,6 +41,13 @@ pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }
 
+/// SHA-256: how keys, tokens and files are known without being kept.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    digest
+}
+
 /// Fresh random bytes from the operating system's generator: the only place that draws randomness, called at the rim
 /// and passed on as a value, so that the core is a function of its arguments. `None` when the system has none to give,
 /// which callers report as a fault: a predictable token id or key is worse than no service.

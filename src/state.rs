@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::secret::sha256;
 use crate::time::Timestamp;
 
 mod memory;
@@ -40,8 +41,8 @@ pub const RETENTION_MARGIN: Duration = Duration::from_secs(60);
 /// millisecond; a write whose `until` is not in that clock's future fails, because the store could not remember it.
 /// A key is used with one kind of primitive (`set_once`, `put` and `get` are one kind); mixing kinds fails.
 ///
-/// The Redis command named at each primitive is the one that a Redis store uses; `tests/it/store_contract.rs` states
-/// the behaviour of every store.
+/// Each primitive names the Redis commands that it stands for; a Redis store runs them as one script, which first
+/// compares `until` with `TIME`. `tests/it/store_contract.rs` states the behaviour of every store.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     /// Sets `key` to `value` unless it has a value already, in which case that value is the answer and nothing
@@ -51,7 +52,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Adds `member` with `value` to the map at `key` unless it is there already, or the map holds `limit` members.
     /// A member that is there answers with its first value also when the map is full. The map lives until the latest
-    /// `until` of a member. (a script: `HGET`, `HLEN`, `HSET`, `PEXPIREAT`)
+    /// `until` of a member. (`HGET`, `HLEN`, `HSET`, `PEXPIREAT`)
     async fn reserve(
         &self,
         key: &[u8],
@@ -68,15 +69,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Adds `amount` to the counter at `key` and answers with the sum, at most `i64::MAX`. The first addition opens
-    /// the window; its `until` closes it. (a script: `INCRBY`, and `PEXPIREAT` if the key is new)
+    /// the window; its `until` closes it. (`INCRBY`, and `PEXPIREAT` if the key is new)
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError>;
 
     /// Appends `entry` to `list` and answers with its place. Places only grow, and an entry that becomes readable
-    /// never comes before one that a reader has passed. (a script: `XTRIM MINID`, `XLEN`, `XADD`, `PEXPIRE`)
+    /// never comes before one that a reader has passed. (`XTRIM MINID`, `XLEN`, `XADD`, `PEXPIRE`)
     async fn append(&self, list: &str, entry: &[u8], bounds: ListBounds) -> Result<Cursor, StoreError>;
 
     /// At most `limit` entries of `list` after `cursor` (`None`: from the oldest kept), oldest first. Entries past
-    /// their time may still be among them. (`XRANGE list (cursor + COUNT limit`)
+    /// their time may still be among them; those dropped for want of room are not, and nothing says so. (`XRANGE list (cursor + COUNT limit`)
     async fn since(
         &self,
         list: &str,
@@ -212,6 +213,8 @@ pub struct FirstUseClaim {
     pub key: [u8; 32],
     /// What the claim is for, kept for whoever comes second.
     pub record: FirstUseRecord,
+    /// When the subject token was issued: the store must remember at least since then.
+    pub issued_at: Timestamp,
     /// When no verifier accepts the token any more: its `exp`, the verifier's leeway and [`RETENTION_MARGIN`].
     pub until: Timestamp,
 }
@@ -249,6 +252,12 @@ pub enum FirstUseError {
     /// The token was used before, for this.
     #[error("the token was used before, at {}", .0.at)]
     Replayed(FirstUseRecord),
+    /// The store's memory begins after the token was issued, so an earlier use may be forgotten.
+    #[error("the token was issued before the store's memory begins, at {since}")]
+    Forgotten {
+        /// Since when the store remembers.
+        since: Timestamp,
+    },
     /// The store gave no answer; the token may be spent.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -290,12 +299,14 @@ impl State {
 
     /// Claims the first use. One round trip to the store.
     pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
-        let FirstUseClaim { key, record, until } = claim;
+        let FirstUseClaim { key, record, issued_at, until } = claim;
         let key = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
-        match self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
-            SetOnce::Set => Ok(FirstUse { record }),
-            SetOnce::Held(held) => Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?)),
+        if let SetOnce::Held(held) = self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
+            return Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?));
         }
+        // SECURITY: asked after the claim, so that a store which lost its memory in between is found out.
+        let since = self.store.remembers_since().await?;
+        if issued_at < since { Err(FirstUseError::Forgotten { since }) } else { Ok(FirstUse { record }) }
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
@@ -311,8 +322,8 @@ impl State {
     ) -> Result<Spent, StoreError> {
         let key = format!("uses:{token_id}");
         // The upload's name is the registry's, of any length; its digest takes 32 bytes.
-        let upload = digest::digest(&digest::SHA256, upload_id.as_bytes());
-        Ok(match self.store.reserve(key.as_bytes(), upload.as_ref(), &facts_digest, limit, until).await? {
+        let upload = sha256(upload_id.as_bytes());
+        Ok(match self.store.reserve(key.as_bytes(), &upload, &facts_digest, limit, until).await? {
             Reserved::Reserved => Spent::Fresh,
             Reserved::Held(facts) if facts == facts_digest => Spent::Repeated,
             Reserved::Held(_) => Spent::Conflict,

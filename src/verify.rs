@@ -1,1 +1,205 @@
-//! Stub.
+//! Verification: may this upload token do this? What a registry asks once for every upload.
+//!
+//! Authenticity first, then revocation, then every caveat against the facts that the registry states, and last, when
+//! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::code::Code;
+use crate::macaroon::Authentic;
+use crate::macaroon::Codec;
+use crate::macaroon::Facts;
+use crate::macaroon::Failed;
+use crate::macaroon::Keyring;
+use crate::macaroon::RegistryKeyId;
+use crate::macaroon::VerifyError;
+use crate::package::Action;
+use crate::package::PackageName;
+use crate::policy::Policy;
+use crate::policy::registry::Registry;
+use crate::secret::sha256;
+use crate::state::RETENTION_MARGIN;
+use crate::state::Spent;
+use crate::state::State;
+use crate::state::StoreError;
+use crate::time::Timestamp;
+
+/// How old the list of revocations may be: older, and a revoked token might pass, so the answer is 503.
+pub const REVOCATIONS_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// What the registry asks about one upload, bounded and typed.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The upload token as it was presented.
+    pub token: &'a str,
+    /// What is to be done.
+    pub action: Action,
+    /// To which package.
+    pub package: PackageName,
+    /// Which version, if the registry says.
+    pub version: Option<&'a str>,
+    /// The SHA-256 of the file, if the registry says.
+    pub sha256: Option<[u8; 32]>,
+    /// The size of the file in bytes, if the registry says.
+    pub size: Option<u64>,
+    /// The uploading client's address, if the registry says.
+    pub client_ip: Option<IpAddr>,
+    /// The registry's identifier of the upload on which a use shall be spent.
+    pub consume: Option<&'a str>,
+}
+
+/// The parts of the service that a verification uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The rules, in one revision throughout.
+    pub policy: &'a Policy,
+    /// Our own keys.
+    pub keyring: &'a Keyring,
+    /// Revocations and uses.
+    pub state: &'a State,
+}
+
+/// Why a token may not do it, or why that cannot be said now.
+#[derive(Debug)]
+pub enum Refused {
+    /// The registry is switched off.
+    RegistryDisabled,
+    /// The identity provider that the token's job came from is switched off.
+    IssuerDisabled,
+    /// The token is not an authentic one of this registry.
+    Token(VerifyError),
+    /// The token has been revoked.
+    Revoked,
+    /// Caveats that do not hold: at least one.
+    Caveats(Vec<Failed>),
+    /// The token is limited in uses and the registry named no upload to spend one on.
+    ConsumeRequired,
+    /// The upload was verified before, with other facts.
+    ConsumeConflict,
+    /// Every use is spent.
+    UsesSpent(u32),
+    /// The list of revocations is too old to be believed.
+    RevocationsStale,
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl Refused {
+    /// Its row of the failure table; of several failing caveats the first one's.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::RegistryDisabled => Code::RegistryDisabled,
+            Self::IssuerDisabled => Code::IssuerDisabled,
+            Self::Token(error) => error.code(),
+            Self::Revoked => Code::UploadTokenRevoked,
+            Self::Caveats(failed) => failed.first().map_or(Code::Internal, Failed::code),
+            Self::ConsumeRequired => Code::ConsumeRequired,
+            Self::ConsumeConflict => Code::ConsumeConflict,
+            Self::UsesSpent(_) => Code::UsesSpent,
+            Self::RevocationsStale | Self::Store(_) => Code::StoreUnavailable,
+        }
+    }
+
+    /// One sentence for each reason, for people.
+    pub fn reasons(&self) -> Vec<String> {
+        let sentence = match self {
+            Self::Caveats(failed) => return failed.iter().map(ToString::to_string).collect(),
+            Self::RegistryDisabled => "trusted publishing is switched off for this registry".to_owned(),
+            Self::IssuerDisabled => "the identity provider that this token came from is switched off".to_owned(),
+            Self::Token(error) => error.to_string(),
+            Self::Revoked => "the upload token has been revoked".to_owned(),
+            Self::ConsumeRequired => "the upload token is limited in uses and `consume` names no upload".to_owned(),
+            Self::ConsumeConflict => "this upload was verified before, with other facts".to_owned(),
+            Self::UsesSpent(1) => "the upload token was good for one upload, and that one is done".to_owned(),
+            Self::UsesSpent(uses) => format!("the upload token was good for {uses} uploads, and they are done"),
+            Self::RevocationsStale => "the list of revoked tokens is not up to date".to_owned(),
+            Self::Store(_) => "the store does not answer".to_owned(),
+        };
+        vec![sentence]
+    }
+}
+
+/// The answer, with the token as far as it is authentic: enough for one audit event.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether the token may do it.
+    pub result: Result<(), Refused>,
+    /// The token, once it was proven to be ours.
+    pub authentic: Option<Authentic>,
+}
+
+/// Answers whether the token may do this at the registry that asks.
+pub async fn verify(parts: Parts<'_>, registry: &Registry, question: &Question<'_>, now: Timestamp) -> Outcome {
+    let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+    let authentic = match crate::macaroon::verify(question.token, &registry.token.prefix, parts.keyring, key, now) {
+        Ok(authentic) => authentic,
+        Err(error) => return Outcome { result: Err(Refused::Token(error)), authentic: None },
+    };
+    let result = judge(parts, registry, &authentic, question, now).await;
+    Outcome { result, authentic: Some(authentic) }
+}
+
+async fn judge(
+    parts: Parts<'_>,
+    registry: &Registry,
+    authentic: &Authentic,
+    question: &Question<'_>,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    if !registry.enabled {
+        return Err(Refused::RegistryDisabled);
+    }
+    let id = authentic.identifier();
+    if parts.policy.issuers().by_url(&id.provenance.issuer).is_some_and(|issuer| !issuer.enabled) {
+        return Err(Refused::IssuerDisabled);
+    }
+    if !is_fresh(parts.state.revocations().synced_at(), now) {
+        return Err(Refused::RevocationsStale);
+    }
+    if parts.state.revocations().is_revoked(&id.id.to_string()) {
+        return Err(Refused::Revoked);
+    }
+    let facts = Facts {
+        registry: &registry.id,
+        now,
+        action: &question.action,
+        package: &question.package,
+        version: question.version,
+        sha256: question.sha256,
+        size: question.size,
+        client_ip: question.client_ip,
+    };
+    let cleared = authentic.clear(&facts, registry.ecosystem()).map_err(Refused::Caveats)?;
+    match cleared.uses() {
+        None => Ok(()),
+        // Reading spends nothing, so it may go on after the last upload.
+        Some(_) if question.action.as_str() == Action::READ => Ok(()),
+        Some(uses) => spend(parts.state, authentic, question, uses).await,
+    }
+}
+
+/// Verification believes only a list of revocations that was complete [`REVOCATIONS_MAX_AGE`] ago or later.
+fn is_fresh(synced_at: Option<Timestamp>, now: Timestamp) -> bool {
+    synced_at.is_some_and(|synced_at| now.since(synced_at) <= REVOCATIONS_MAX_AGE)
+}
+
+/// Spends one use, once for each (token, upload): a repeat with equal facts gets the first answer, so that a registry
+/// may retry after a lost one.
+async fn spend(state: &State, authentic: &Authentic, question: &Question<'_>, uses: u32) -> Result<(), Refused> {
+    let upload = question.consume.ok_or(Refused::ConsumeRequired)?;
+    let facts = format!(
+        "{}\n{}\n{:?}\n{:?}\n{:?}",
+        question.action, question.package, question.version, question.sha256, question.size
+    );
+    let digest = sha256(facts.as_bytes());
+    let id = authentic.identifier().id;
+    // SECURITY: remembered for as long as any copy may live. A holder can narrow the expiry of a copy; a record that
+    // ended with the copy's would give the original its uses back.
+    let until = authentic.retired_at().plus(RETENTION_MARGIN);
+    match state.spend(&id.to_string(), upload, digest, uses, until).await.map_err(Refused::Store)? {
+        Spent::Fresh | Spent::Repeated => Ok(()),
+        Spent::Conflict => Err(Refused::ConsumeConflict),
+        Spent::Exhausted => Err(Refused::UsesSpent(uses)),
+    }
+}

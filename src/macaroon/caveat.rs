@@ -1,7 +1,7 @@
 //! Caveats and the text codec: `name arg,arg`, one spelling for each meaning, and nothing unknown.
 //!
-//! A caveat restricts; all of a token must hold, and alternatives stand inside one caveat. Whoever holds a token can append any
-//! bytes as a caveat, so a caveat that cannot be read in full makes the token useless, never wider.
+//! A caveat restricts; all of a token must hold, and alternatives stand inside one caveat. Whoever holds a token can
+//! append any bytes as a caveat, so a caveat that cannot be read in full makes the token useless, never wider.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,8 @@ pub enum Caveat {
     Registry(BTreeSet<String>),
     /// `time-before`: it is earlier than this; whole seconds.
     TimeBefore(Timestamp),
-    /// `allow`: some pair allows the action on the package.
+    /// `allow`: some pair allows the action on the package. In the order of [`Permissions`]: by action, then names
+    /// before prefixes.
     Allow(Permissions),
     /// `version`: the version is one of these, in the spelling that the registry asks with.
     Version(BTreeSet<String>),
@@ -176,8 +177,11 @@ fn digest(argument: &str) -> Option<[u8; 32]> {
 }
 
 fn network(argument: &str) -> Option<IpNet> {
-    // A network with host bits set reads like one address and means many.
-    argument.parse::<IpNet>().ok().filter(|network| *network == network.trunc())
+    let network = argument.parse::<IpNet>().ok()?;
+    // A network with host bits set reads like one address and means many. IPv4 inside IPv6 is a second spelling of an
+    // IPv4 network, and one that no client's address, which is made canonical first, would be in.
+    let canonical = network == network.trunc() && network.addr() == network.addr().to_canonical();
+    canonical.then_some(network)
 }
 
 fn is_name(text: &str) -> bool {

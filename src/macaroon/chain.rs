@@ -70,6 +70,7 @@ pub(super) fn mac(key: &[u8], data: &[u8]) -> Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::macaroon::caveat::Hex;
 
     #[test]
     fn a_link_is_not_printed() {
@@ -91,7 +92,7 @@ mod tests {
     fn mac_is_rfc_4231() {
         // RFC 4231 section 4.3, test case 2.
         let tag = mac(b"Jefe", b"what do ya want for nothing?");
-        let hex: String = tag.expose().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(Hex(tag.expose()).to_string(), expected);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::CaveatError;
 use crate::macaroon::caveat::Hex;
@@ -128,26 +129,19 @@ fn require(holds: bool, failed: impl FnOnce() -> Failed) -> Result<(), Failed> {
 }
 
 impl Failed {
-    /// The stable name of the reason.
-    pub const fn code(&self) -> &'static str {
+    /// Its row of the failure table.
+    pub const fn code(&self) -> Code {
         match self {
-            Self::Registry { .. } => "registry-mismatch",
-            Self::Expired { .. } => "token-expired",
-            Self::Package { .. } => "package-not-granted",
-            Self::Action { .. } => "action-not-granted",
-            Self::Version { .. } => "version-mismatch",
-            Self::Sha256 { .. } => "sha256-mismatch",
-            Self::Size { .. } => "size-exceeded",
-            Self::ClientIp { .. } => "client-ip-mismatch",
-            Self::NotStated(Fact::Version) => "version-not-stated",
-            Self::NotStated(Fact::Sha256) => "sha256-not-stated",
-            Self::NotStated(Fact::Size) => "size-not-stated",
-            Self::NotStated(Fact::ClientIp) => "client-ip-not-stated",
-            Self::Unreadable(CaveatError::Unknown(_)) => "caveat-unknown",
-            Self::Unreadable(CaveatError::NotText | CaveatError::Arguments(_) | CaveatError::TooManyArguments(_)) => {
-                "caveat-malformed"
-            }
-            Self::Missing(_) => "caveat-missing",
+            Self::Registry { .. } => Code::WrongRegistry,
+            Self::Expired { .. } => Code::UploadTokenExpired,
+            Self::Package { .. } => Code::PackageNotCovered,
+            Self::Action { .. } => Code::ActionNotCovered,
+            Self::Version { .. } => Code::VersionNotCovered,
+            Self::Sha256 { .. } => Code::DigestNotCovered,
+            Self::Size { .. } => Code::SizeNotCovered,
+            Self::ClientIp { .. } => Code::AddressNotCovered,
+            Self::NotStated(_) => Code::FactNotStated,
+            Self::Unreadable(_) | Self::Missing(_) => Code::CaveatNotUnderstood,
         }
     }
 }

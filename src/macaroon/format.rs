@@ -24,7 +24,7 @@ use crate::secret::Secret;
 /// Longest token accepted, in bytes before base64url: over three times what this service mints, so that there is room
 /// to narrow a token.
 pub const MAX_TOKEN: usize = 8 * 1024;
-/// Most caveats in one token; this service mints at most seven.
+/// Most caveats in one token; this service mints at most six.
 pub const MAX_CAVEATS: usize = 32;
 /// Longest single field, in bytes.
 pub const MAX_FIELD: usize = 4 * 1024;
@@ -160,7 +160,7 @@ impl Body {
 }
 
 /// A macaroon as it stands on the wire. Holding one says nothing about who made it: that is
-/// [`verify`](crate::macaroon::verify)'s to say.
+/// [`verify()`](crate::macaroon::verify())'s to say.
 #[derive(Clone)]
 pub struct Macaroon {
     body: Body,
@@ -187,6 +187,10 @@ impl Macaroon {
     /// The caveats' bytes, in order.
     pub fn caveats(&self) -> impl Iterator<Item = &[u8]> {
         self.body.caveats.iter().map(Vec::as_slice)
+    }
+
+    pub(super) fn into_caveats(self) -> Vec<Vec<u8>> {
+        self.body.caveats
     }
 
     /// The last link of the chain, as the token states it.
@@ -375,3 +379,6 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,56 @@ pub(super) fn is_kid(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=MAX_KID).contains(&text.len()) && text.chars().all(legal)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::macaroon::fixture::NOW;
+    use crate::macaroon::fixture::provenance;
+
+    #[test]
+    fn an_id_holds_its_moment_and_74_random_bits() {
+        let late = NOW.plus(Duration::from_millis(123));
+        let id = TokenId::new(late, [0xff; 10]);
+        assert_eq!(id.to_string(), "01a205b3-d07b-7fff-bfff-ffffffffffff");
+        assert_eq!(id.issued_at(), late);
+        assert_eq!(TokenId::new(late, [0; 10]).to_string(), "01a205b3-d07b-7000-8000-000000000000");
+        assert_eq!(TokenId::parse(&id.to_string()), Some(id));
+        assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+    }
+
+    #[test]
+    fn a_moment_that_no_id_can_hold_is_moved_to_the_nearest() {
+        let of = |millis| TokenId::new(Timestamp::from_unix_millis(millis), [0; 10]).issued_at().unix_millis();
+        assert_eq!((of(-1), of(i64::MIN), of(0)), (0, 0, 0));
+        assert_eq!((of(i64::MAX), of((1 << 48) - 1), of(1 << 48)), ((1 << 48) - 1, (1 << 48) - 1, (1 << 48) - 1));
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        for text in [
+            "01A205B3-D07B-7FFF-BFFF-FFFFFFFFFFFF",
+            "01a205b3d07b7fffbfffffffffffffff",
+            "{01a205b3-d07b-7fff-bfff-ffffffffffff}",
+            "urn:uuid:01a205b3-d07b-7fff-bfff-ffffffffffff",
+            // Version 4; another variant; the nil id.
+            "01a205b3-d07b-4fff-bfff-ffffffffffff",
+            "01a205b3-d07b-7fff-ffff-ffffffffffff",
+            "00000000-0000-0000-0000-000000000000",
+            "",
+        ] {
+            assert_eq!(TokenId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_read_as_it_is_written() {
+        let id = TokenId::new(NOW, [7; 10]);
+        let identifier = Identifier { kid: "m1".to_owned(), epoch: u32::MAX, id, provenance: provenance() };
+        let text = identifier.to_string();
+        assert!(text.starts_with(&format!("tm1.m1.4294967295.{id}.eyJydWxlcyI6WyJ3aWRnZXRzLXJlbGVhc2UiXS")), "{text}");
+        assert_eq!(Identifier::parse(text.as_bytes()), Ok(identifier));
+    }
+}

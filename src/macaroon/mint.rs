@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::MAX_ARGUMENTS;
 use crate::macaroon::format;
@@ -75,6 +76,20 @@ pub enum PrepareError {
     /// No registry or no location.
     #[error("a token names its registry and its location")]
     Registry,
+    /// Claims so deeply nested that no verifier would read them.
+    #[error("the job's claims are nested too deeply for a token")]
+    Provenance,
+}
+
+impl PrepareError {
+    /// Its row of the failure table. Lint and evaluation see to all but the first two, so the others are defects.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::NoActiveKey => Code::NoMintingKey,
+            Self::TooLarge => Code::GrantTooLarge,
+            Self::NothingGranted | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
+        }
+    }
 }
 
 /// A token that needs only signing.
@@ -139,6 +154,8 @@ pub fn prepare(keyring: &Keyring, request: PrepareRequest<'_>) -> Result<Prepare
     let mut identifier = String::new();
     let written = write!(identifier, "{}", Identifier { kid: kid.clone(), epoch: key.epoch, id, provenance });
     written.map_err(|_| PrepareError::TooLarge)?;
+    // A token that only its maker can read would spend the subject token and then be refused.
+    Identifier::parse(identifier.as_bytes()).map_err(|_| PrepareError::Provenance)?;
     let body = Body::new(location.to_owned(), identifier.into_bytes(), caveats).map_err(too_large)?;
     if prefix.len() + format::text_length(body.encoded_length()) > MAX_TEXT {
         return Err(PrepareError::TooLarge);

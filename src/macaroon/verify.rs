@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::clear::Facts;
 use crate::macaroon::clear::Failed;
@@ -16,8 +17,8 @@ use crate::macaroon::key::registry_secret;
 use crate::package::Ecosystem;
 use crate::time::Timestamp;
 
-/// Oldest token accepted, by the moment in its id and whatever its caveats say: a key that leaked to one registry, or a
-/// fault in minting, cannot make a token that lives on.
+/// Oldest token accepted, by the moment in its id and whatever its caveats say: a fault in minting cannot make a token
+/// that lives on, and what is remembered about a token need not be remembered for longer.
 pub const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// How far in the future a token's moment of issue may lie: the clocks of two replicas differ.
@@ -54,13 +55,12 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The stable name of the reason.
-    pub const fn code(&self) -> &'static str {
+    /// Its row of the failure table.
+    pub const fn code(&self) -> Code {
         match self {
-            Self::Prefix | Self::Format(_) => "token-malformed",
-            Self::NotAuthentic => "token-not-authentic",
-            Self::FromFuture { .. } => "token-from-future",
-            Self::TooOld { .. } => "token-expired",
+            Self::Prefix | Self::Format(_) => Code::UploadTokenMalformed,
+            Self::NotAuthentic | Self::FromFuture { .. } => Code::UploadTokenUnknown,
+            Self::TooOld { .. } => Code::UploadTokenExpired,
         }
     }
 }
@@ -107,7 +107,7 @@ pub fn verify(
     if now.since(issued_at) >= MAX_AGE {
         return Err(VerifyError::TooOld { issued_at });
     }
-    Ok(Authentic { identifier, caveats: macaroon.caveats().map(<[u8]>::to_vec).collect() })
+    Ok(Authentic { identifier, caveats: macaroon.into_caveats() })
 }
 
 impl Authentic {
@@ -132,6 +132,8 @@ impl Authentic {
             }
         }
         failed.extend(missing.into_iter().map(Failed::Missing));
+        // SECURITY: the facts have a `now` of their own, and the caller may have kept the token since it was verified.
+        failed.extend(Caveat::TimeBefore(self.retired_at()).check(facts).err());
         if failed.is_empty() { Ok(Cleared { uses, expires_at: self.expires_at() }) } else { Err(failed) }
     }
 
@@ -143,20 +145,12 @@ impl Authentic {
     /// The moment from which this copy of the token is refused: the earliest of its `time-before` caveats, at most
     /// [`Authentic::retired_at`].
     pub fn expires_at(&self) -> Timestamp {
-        // `time-before` is spelled alike in every ecosystem.
-        let moments = self.caveats(Ecosystem::Generic).filter_map(|caveat| match caveat {
-            Ok(Caveat::TimeBefore(moment)) => Some(moment),
-            Ok(
-                Caveat::Registry(_)
-                | Caveat::Allow(_)
-                | Caveat::Version(_)
-                | Caveat::Sha256(_)
-                | Caveat::MaxSize(_)
-                | Caveat::Uses(_)
-                | Caveat::Ip(_),
-            )
-            | Err(_) => None,
-        });
+        let moment = |bytes: &Vec<u8>| {
+            // `time-before` is spelled alike in every ecosystem.
+            let Ok(Caveat::TimeBefore(moment)) = Caveat::parse(Ecosystem::Generic, bytes) else { return None };
+            Some(moment)
+        };
+        let moments = self.caveats.iter().filter(|bytes| bytes.starts_with(b"time-before ")).filter_map(moment);
         moments.fold(self.retired_at(), Timestamp::min)
     }
 
@@ -188,8 +182,8 @@ pub struct Unverified(Macaroon);
 impl Unverified {
     /// Longest prefix that is looked past.
     const MAX_PREFIX: usize = 64;
-    /// How every token starts after its prefix: version 2, a location.
-    const START: &'static str = "AgE";
+    /// How every token starts after its prefix: version 2. The next character depends on the location's length.
+    const START: &'static str = "Ag";
 
     /// Reads a token with or without its prefix, whatever the prefix is.
     pub fn parse(text: &str) -> Result<Self, FormatError> {

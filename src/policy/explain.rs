@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::code::Code;
 use crate::identity::claims::Claims;
 use crate::identity::provider::Provider;
 use crate::policy::evaluate::Requested;
@@ -70,8 +71,8 @@ impl Explanation {
         self.cause
     }
 
-    /// The cause's stable name.
-    pub const fn code(&self) -> &'static str {
+    /// The cause's row of the failure table.
+    pub const fn code(&self) -> Code {
         self.cause.code()
     }
 
@@ -152,7 +153,7 @@ impl Serialize for Explanation {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Shape<'a> {
-            code: &'static str,
+            code: Code,
             sentence: String,
             rules: &'a [RuleReport],
             further: usize,

@@ -136,6 +136,11 @@ impl Registry {
         self.audiences.first().map_or("", String::as_str)
     }
 
+    /// Its URL on a host, given as in `Host`; no port means the usual one.
+    pub fn url_at(&self, host: &str, port: Option<u16>) -> Option<&Url> {
+        self.urls.iter().find(|url| is_at(url, host, port))
+    }
+
     /// The caller whose API key has this digest.
     pub fn caller(&self, key_sha256: &[u8; 32]) -> Option<&Caller> {
         self.callers.iter().find(|caller| constant_time_eq(&caller.key_sha256, key_sha256))
@@ -170,6 +175,7 @@ pub struct Registries {
     all: Vec<Arc<Registry>>,
     by_id: HashMap<String, u32>,
     by_audience: HashMap<String, u32>,
+    by_key: HashMap<[u8; 32], u32>,
 }
 
 impl Registries {
@@ -179,6 +185,7 @@ impl Registries {
         for (registry, number) in all.into_iter().zip(0..) {
             registries.by_id.insert(registry.id.clone(), number);
             registries.by_audience.extend(registry.audiences.iter().map(|audience| (audience.clone(), number)));
+            registries.by_key.extend(registry.callers.iter().map(|caller| (caller.key_sha256, number)));
             registries.all.push(Arc::new(registry));
         }
         registries
@@ -192,6 +199,15 @@ impl Registries {
     /// The registry that an audience names.
     pub fn by_audience(&self, audience: &str) -> Option<&Arc<Registry>> {
         self.nth(*self.by_audience.get(audience)?)
+    }
+
+    /// The registry, and its caller, whose API key has this digest.
+    ///
+    /// SECURITY: found by the digest and then compared in constant time. What the look-up's time could tell is about
+    /// digests of 256-bit keys, from which no key follows.
+    pub fn by_caller(&self, key_sha256: &[u8; 32]) -> Option<(&Arc<Registry>, &Caller)> {
+        let registry = self.nth(*self.by_key.get(key_sha256)?)?;
+        Some((registry, registry.caller(key_sha256)?))
     }
 
     /// The registry that has exactly this URL: a `resource` of RFC 8707.

@@ -45,8 +45,8 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct Inner {
     entries: HashMap<Arc<[u8]>, Entry>,
-    /// One timer for each entry, by the second in which it is due: no later than its end, unless a `put` brought that
-    /// forward.
+    /// One timer for each entry, by the whole second at which it is due: the first after the entry's end, unless a
+    /// `put` moved that. Until then an entry that is over takes room, and is as good as gone.
     timers: BTreeMap<i64, Vec<Arc<[u8]>>>,
     lists: HashMap<Box<str>, List>,
     /// Bytes in use, by [`OVERHEAD`]'s reckoning.

@@ -3,8 +3,10 @@
 use std::io;
 use std::io::Write;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::escape::escape;
 use crate::escape::escape_json;
@@ -23,7 +25,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is not one.
-    #[error("`{0}` is no log level: say error, warn, info, debug or trace, or a list like `info,trustmint=debug`")]
+    #[error("`{0}` is no log level: say off, error, warn, info, debug or trace, or a list like `info,trustmint=debug`")]
     Level(String),
     /// Something else in this process takes the log already.
     #[error("the log of this process is started already")]
@@ -45,12 +47,32 @@ pub fn subscriber<M>(
 where
     M: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(level).map_err(|_| LogError::Level(level.to_owned()))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(EscapedLines { format, target });
+    let filter = parse_level(level).ok_or_else(|| LogError::Level(level.to_owned()))?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(EscapedLines { format, target });
     Ok(match format {
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Text => Box::new(tracing_subscriber::registry().with(filter).with(lines)),
+        LogFormat::Json => Box::new(tracing_subscriber::registry().with(filter).with(lines.json().flatten_event(true))),
+    })
+}
+
+/// Stricter than the crate's own reading, which takes a misspelled level for a module and then logs nothing else.
+fn parse_level(text: &str) -> Option<Targets> {
+    text.split(',').try_fold(Targets::new(), |targets, part| {
+        let (module, level) = part.trim().rsplit_once('=').map_or((None, part.trim()), |(m, level)| (Some(m), level));
+        let level = match level {
+            "off" => LevelFilter::OFF,
+            "error" => LevelFilter::ERROR,
+            "warn" => LevelFilter::WARN,
+            "info" => LevelFilter::INFO,
+            "debug" => LevelFilter::DEBUG,
+            "trace" => LevelFilter::TRACE,
+            _ => return None,
+        };
+        match module {
+            Some("") => None,
+            Some(module) => Some(targets.with_target(module, level)),
+            None => Some(targets.with_default(level)),
+        }
     })
 }
 
@@ -91,5 +113,72 @@ impl<W: Write> Write for EscapedLine<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.target.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: &str, log: impl FnOnce()) -> String {
+        let target = Shared::default();
+        let writer = target.clone();
+        let subscriber = subscriber(format, level, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(target.0.lock().unwrap().clone()).unwrap()
+    }
+
+    const HOSTILE: &str = "a\nERROR forged\r\u{1b}[2J\u{85}\u{202e}\u{2028}b";
+
+    #[test]
+    fn hostile_text_stays_on_its_line() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = logged(format, "info", || {
+                tracing::info!(field = HOSTILE, debug = ?HOSTILE, "message {HOSTILE}");
+                tracing::warn!("second");
+            });
+            assert_eq!(text.lines().count(), 2, "{text:?}");
+            assert!(text.ends_with('\n'));
+            assert!(!text.replace('\n', "").contains(crate::escape::is_deceptive), "{text:?}");
+            if format == LogFormat::Json {
+                let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+                assert_eq!(first["field"], HOSTILE);
+                assert_eq!(first["level"], "INFO");
+            }
+        }
+    }
+
+    #[test]
+    fn the_level_decides_what_is_written() {
+        let text = logged(LogFormat::Text, "warn,trustmint=info", || {
+            tracing::info!(target: "trustmint::app", "ours");
+            tracing::info!(target: "reqwest", "theirs");
+            tracing::debug!(target: "trustmint::app", "detail");
+        });
+        assert!(text.contains("ours") && !text.contains("theirs") && !text.contains("detail"), "{text}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        for level in ["loud", "", "INFO", "info,x=loud", "info,x", "=info", "info,"] {
+            assert!(matches!(subscriber(LogFormat::Text, level, io::sink), Err(LogError::Level(_))), "{level}");
+        }
     }
 }

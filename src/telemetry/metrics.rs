@@ -164,3 +164,6 @@ fn label(name: &'static str, value: &str) -> KeyValue {
         KeyValue::new(name, "invalid")
     }
 }
+
+#[cfg(test)]
+mod tests;

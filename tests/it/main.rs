@@ -5,7 +5,17 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    missing_docs,
     reason = "a helper that panics is a test that fails"
 )]
 mod policy_corpus;
+
+mod docs;
+mod loopback_provider;
+mod loopback_registry;
+mod macaroon_oracle;
+mod macaroon_vectors;
+mod plug_in;
+mod pymacaroons;
+mod settings_corpus;
+mod store_contract;
+mod tidy;

@@ -49,6 +49,20 @@ fn each_kind_of_key_verifies_its_algorithms_and_no_other() {
 }
 
 #[test]
+fn a_kind_of_key_is_bound_to_its_algorithms() {
+    use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+    for (kind, expected) in [
+        (KeyKind::Rsa, vec![Rs256, Rs384, Rs512, Ps256, Ps384, Ps512]),
+        (KeyKind::P256, vec![Es256]),
+        (KeyKind::P384, vec![Es384]),
+        (KeyKind::Ed25519, vec![EdDsa]),
+    ] {
+        let verified: Vec<_> = Algorithm::ALL.into_iter().filter(|algorithm| kind.verifies(*algorithm)).collect();
+        assert_eq!(verified, expected, "{kind}");
+    }
+}
+
+#[test]
 fn a_key_that_declares_its_algorithm_verifies_only_that() {
     let keys = set(&[with(rsa_jwk(), "alg", json!("RS512"))]);
     let Find::Key(key) = keys.find(Some("rsa")) else { panic!("not found") };

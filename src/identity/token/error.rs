@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::identity::jwks::KeyKind;
 use crate::identity::token::Algorithm;
 use crate::identity::token::MAX_TOKEN;
@@ -185,33 +186,33 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The stable code of the cause: the same in answers, audit, metrics and documentation.
-    pub const fn code(&self) -> &'static str {
+    /// Its row of the failure table.
+    pub const fn code(&self) -> Code {
         match self {
-            Self::Empty
-            | Self::NotThreeParts { .. }
+            Self::Empty => Code::TokenMissing,
+            Self::NotThreeParts { .. }
             | Self::NotBase64Url { .. }
             | Self::NotJson { .. }
-            | Self::NotAnObject { .. }
-            | Self::WrongType { .. }
+            | Self::NotAnObject { .. } => Code::TokenMalformed,
+            Self::WrongType { .. }
             | Self::TimeOutOfRange { .. }
             | Self::ExpiresBeforeIssued { .. }
-            | Self::IdTooLong => "token-malformed",
-            Self::TooLarge { .. } => "token-too-large",
+            | Self::IdTooLong => Code::ClaimType,
+            Self::TooLarge { .. } => Code::TooLarge,
             Self::HeaderNotAllowed { .. } | Self::TypeNotAllowed { .. } | Self::KeyIdNotAllowed => {
-                "token-header-not-allowed"
+                Code::HeaderNotAllowed
             }
             Self::NoAlgorithm | Self::AlgorithmNotAllowed { .. } | Self::AlgorithmMismatch { .. } => {
-                "token-algorithm-not-allowed"
+                Code::AlgorithmNotAllowed
             }
-            Self::Unsigned | Self::BadSignature => "token-signature-invalid",
-            Self::IssuerMismatch { .. } => "token-issuer-mismatch",
-            Self::WrongAudience { .. } => "audience-mismatch",
-            Self::AudienceList { .. } => "audience-list",
-            Self::MissingClaim { .. } => "missing-claim",
-            Self::Expired { .. } => "token-expired",
-            Self::NotYetValid { .. } | Self::IssuedInFuture { .. } => "token-not-yet-valid",
-            Self::LifetimeTooLong { .. } => "token-lifetime-too-long",
+            Self::Unsigned | Self::BadSignature => Code::BadSignature,
+            Self::IssuerMismatch { .. } => Code::IssuerMismatch,
+            Self::WrongAudience { .. } => Code::WrongAudience,
+            Self::AudienceList { .. } => Code::AudienceList,
+            Self::MissingClaim { .. } => Code::MissingClaim,
+            Self::Expired { .. } => Code::TokenExpired,
+            Self::NotYetValid { .. } | Self::IssuedInFuture { .. } => Code::TokenNotYetValid,
+            Self::LifetimeTooLong { .. } => Code::LifetimeTooLong,
         }
     }
 }

@@ -1,1 +1,174 @@
 use super::*;
+use crate::json;
+use crate::json::Json;
+use crate::macaroon::fixture::KEY;
+use crate::macaroon::fixture::NOW;
+use crate::macaroon::fixture::PREFIX;
+use crate::macaroon::fixture::after;
+use crate::macaroon::fixture::keyring;
+use crate::macaroon::fixture::master;
+use crate::macaroon::fixture::minted;
+use crate::macaroon::fixture::permissions;
+use crate::macaroon::fixture::provenance;
+use crate::macaroon::fixture::request;
+use crate::macaroon::format::Macaroon;
+use crate::macaroon::key::RegistryKeyId;
+use crate::macaroon::verify::verify;
+
+fn decoded(token: &str) -> Macaroon {
+    Macaroon::decode_text(token.strip_prefix(PREFIX).unwrap()).unwrap()
+}
+
+fn caveats(prepared: Prepared) -> Vec<String> {
+    let token = decoded(prepared.mint().token.expose());
+    token.caveats().map(|caveat| String::from_utf8(caveat.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn a_token_says_what_was_asked_and_nothing_else() {
+    let minted = minted();
+    let token = decoded(minted.token.expose());
+    assert_eq!(token.location(), "registry.example");
+    let identifier = Identifier::parse(token.identifier()).unwrap();
+    assert_eq!((identifier.kid.as_str(), identifier.epoch, identifier.id), ("m1", KEY.epoch, minted.id));
+    assert_eq!(identifier.provenance, provenance());
+    let texts: Vec<_> = token.caveats().map(|caveat| str::from_utf8(caveat).unwrap()).collect();
+    let expected = ["registry python", "time-before 2026-11-23T00:15:00Z", "allow upload:widgets,upload:widgets-*"];
+    assert_eq!(texts, expected);
+    assert_eq!(minted.expires_at, after(900));
+    assert_eq!(minted.permissions, permissions(&["upload:widgets", "upload:widgets-*"]));
+}
+
+#[test]
+fn a_token_is_text_that_a_header_takes_and_starts_alike() {
+    let minted = minted();
+    let token = minted.token.expose();
+    assert!(token.starts_with("tm_AgEQcmVnaXN0cnkuZXhhbXBsZ"));
+    assert!(token.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-'));
+    assert!(token.len() < 800, "{}", token.len());
+    assert_eq!(format!("{:?}", minted.token), "[redacted]");
+}
+
+#[test]
+fn minting_is_a_function_of_its_arguments() {
+    assert_eq!(minted().token.expose(), minted().token.expose());
+}
+
+#[test]
+fn limits_are_caveats() {
+    let permissions = permissions(&["upload:widgets"]);
+    let versions = ["2.0".to_owned(), "1.0".to_owned(), "2.0".to_owned()];
+    let limited =
+        PrepareRequest { versions: Some(&versions), uses: Some(1), max_size: Some(1000), ..request(&permissions) };
+    let prepared = prepare(&keyring(), limited).unwrap();
+    assert_eq!((prepared.kid(), prepared.id(), prepared.expires_at()), ("m1", TokenId::new(NOW, [7; 10]), after(900)));
+    assert_eq!(caveats(prepared)[3..], ["version 1.0,2.0", "max-size 1000", "uses 1"]);
+}
+
+#[test]
+fn the_end_is_rounded_down_to_a_second() {
+    let permissions = permissions(&["upload:widgets"]);
+    let late = NOW.plus(Duration::from_millis(999));
+    let prepared = prepare(&keyring(), PrepareRequest { id: TokenId::new(late, [0; 10]), ..request(&permissions) });
+    assert_eq!(prepared.unwrap().expires_at(), after(900));
+}
+
+#[test]
+fn a_key_that_is_not_active_does_not_sign() {
+    let permissions = permissions(&["upload:widgets"]);
+    let early = Keyring::new(vec![master("m1", after(1))]).unwrap();
+    assert_eq!(prepare(&early, request(&permissions)).unwrap_err(), PrepareError::NoActiveKey);
+}
+
+#[track_caller]
+fn refused(expected: PrepareError, request: PrepareRequest<'_>) {
+    assert_eq!(prepare(&keyring(), request).unwrap_err(), expected);
+}
+
+#[test]
+fn a_token_that_would_allow_nothing_or_everything_is_not_made() {
+    let (some, none) = (permissions(&["upload:widgets"]), Permissions::default());
+    let ok = || request(&some);
+    refused(PrepareError::NothingGranted, request(&none));
+    refused(PrepareError::NothingGranted, PrepareRequest { versions: Some(&[]), ..ok() });
+    refused(PrepareError::NothingGranted, PrepareRequest { versions: Some(&[String::new()]), ..ok() });
+    refused(PrepareError::NothingGranted, PrepareRequest { uses: Some(0), ..ok() });
+    refused(PrepareError::Registry, PrepareRequest { registry: "", ..ok() });
+    refused(PrepareError::Registry, PrepareRequest { location: "", ..ok() });
+    refused(PrepareError::Lifetime, PrepareRequest { ttl: Duration::from_millis(999), ..ok() });
+    refused(PrepareError::Lifetime, PrepareRequest { ttl: MAX_AGE + Duration::from_millis(1), ..ok() });
+}
+
+#[test]
+fn a_prefix_that_no_header_takes_is_refused() {
+    let permissions = permissions(&["upload:widgets"]);
+    for prefix in ["tm ", "tm\n", "tm:", "tm.", "é", "a23456789012345678901234567890123"] {
+        refused(PrepareError::Prefix, PrepareRequest { prefix, ..request(&permissions) });
+    }
+}
+
+#[test]
+fn a_token_has_at_most_3072_characters() {
+    let pairs = permissions(&["upload:widgets"]);
+    let mut longest = 0;
+    for length in 0..2000 {
+        let mut request = request(&pairs);
+        request.provenance.policy_revision = "r".repeat(length);
+        match prepare(&keyring(), request) {
+            Ok(prepared) => longest = prepared.mint().token.expose().len(),
+            Err(error) => {
+                assert_eq!(error, PrepareError::TooLarge);
+                break;
+            }
+        }
+    }
+    assert!((MAX_TEXT - 3..=MAX_TEXT).contains(&longest), "{longest}");
+}
+
+#[test]
+fn what_does_not_fit_into_caveats_is_refused() {
+    let pairs = |count: u32| {
+        let texts: Vec<_> = (0..count).map(|i| format!("upload:w{i}")).collect();
+        permissions(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (fits, too_many) = (pairs(64), pairs(65));
+    assert!(prepare(&keyring(), request(&fits)).is_ok());
+    refused(PrepareError::TooLarge, request(&too_many));
+    let versions: Vec<_> = (0..65).map(|i| i.to_string()).collect();
+    refused(PrepareError::TooLarge, PrepareRequest { versions: Some(&versions), ..request(&fits) });
+    let long = "l".repeat(5000);
+    refused(PrepareError::TooLarge, PrepareRequest { location: &long, ..request(&fits) });
+    refused(PrepareError::TooLarge, PrepareRequest { registry: &long, ..request(&fits) });
+    let provenance = Provenance { issuer: "i".repeat(100_000), ..provenance() };
+    refused(PrepareError::TooLarge, PrepareRequest { provenance, ..request(&fits) });
+}
+
+#[test]
+fn the_kid_and_the_registry_choose_the_key() {
+    let permissions = permissions(&["upload:widgets"]);
+    let ring = Keyring::new(vec![master("m1", NOW), master("m2", after(60))]).unwrap();
+    let mint = |id, key| {
+        let prepared = prepare(&ring, PrepareRequest { key, id, ..request(&permissions) }).unwrap();
+        decoded(prepared.mint().token.expose())
+    };
+    let token = mint(TokenId::new(after(60), [1; 10]), KEY);
+    assert!(token.is_signed_with(registry_secret(ring.get("m2").unwrap(), KEY).expose()));
+    assert!(!token.is_signed_with(registry_secret(ring.get("m1").unwrap(), KEY).expose()));
+    let other = RegistryKeyId { key_id: "npm", ..KEY };
+    assert!(!token.is_signed_with(registry_secret(ring.get("m2").unwrap(), other).expose()));
+}
+
+/// What the verifier would not read back must not be minted: the subject token would be spent on nothing.
+#[test]
+fn claims_that_cannot_be_read_back_are_refused() {
+    let pairs = permissions(&["upload:widgets"]);
+    let nested = |depth: usize| {
+        let mut request = request(&pairs);
+        let claim = (0..depth).fold(Json::Null, |inner, _| Json::Array(vec![inner]));
+        request.provenance.claims.insert("groups".to_owned(), claim);
+        prepare(&keyring(), request)
+    };
+    let minted = nested(json::MAX_DEPTH - 2).unwrap().mint();
+    assert!(verify(minted.token.expose(), PREFIX, &keyring(), KEY, NOW).is_ok());
+    assert_eq!(nested(json::MAX_DEPTH - 1).unwrap_err(), PrepareError::Provenance);
+}

@@ -1,5 +1,7 @@
 //! The causes of a refusal, and how the failed conditions of the nearest rule name one.
 
+use crate::code::Code;
+
 use super::ConditionReport;
 use super::RuleReport;
 
@@ -94,26 +96,26 @@ impl Cause {
         Self::AmbiguousGrant,
     ];
 
-    /// Its stable name, the same in answers, audit and documentation.
-    pub const fn code(self) -> &'static str {
+    /// Its row of the failure table.
+    pub const fn code(self) -> Code {
         match self {
-            Self::RegistryDisabled => "registry-disabled",
-            Self::IssuerDisabled => "issuer-disabled",
-            Self::RuleDisabled => "rule-disabled",
-            Self::NoMatchingRule => "no-matching-rule",
-            Self::OwnerMismatch => "owner-mismatch",
-            Self::RepositoryRecreated => "repository-recreated",
-            Self::RepositoryRenamed => "repository-renamed",
-            Self::EnvironmentMismatch => "environment-mismatch",
-            Self::ReusableWorkflow => "reusable-workflow",
-            Self::WorkflowMismatch => "workflow-mismatch",
-            Self::EventNotAllowed => "event-not-allowed",
-            Self::RefMismatch => "ref-mismatch",
-            Self::MissingClaim => "missing-claim",
-            Self::ConditionFailed => "condition-failed",
-            Self::PackageNotGranted => "package-not-granted",
-            Self::ScopeNotGranted => "scope-not-granted",
-            Self::AmbiguousGrant => "ambiguous-grant",
+            Self::RegistryDisabled => Code::RegistryDisabled,
+            Self::IssuerDisabled => Code::IssuerDisabled,
+            Self::RuleDisabled => Code::RuleDisabled,
+            Self::NoMatchingRule => Code::NoMatchingRule,
+            Self::OwnerMismatch => Code::OwnerMismatch,
+            Self::RepositoryRecreated => Code::RepositoryRecreated,
+            Self::RepositoryRenamed => Code::RepositoryRenamed,
+            Self::EnvironmentMismatch => Code::EnvironmentMismatch,
+            Self::ReusableWorkflow => Code::ReusableWorkflow,
+            Self::WorkflowMismatch => Code::WorkflowMismatch,
+            Self::EventNotAllowed => Code::EventNotAllowed,
+            Self::RefMismatch => Code::RefMismatch,
+            Self::MissingClaim => Code::MissingClaim,
+            Self::ConditionFailed => Code::ConditionFailed,
+            Self::PackageNotGranted => Code::PackageNotGranted,
+            Self::ScopeNotGranted => Code::ScopeNotGranted,
+            Self::AmbiguousGrant => Code::AmbiguousGrant,
         }
     }
 

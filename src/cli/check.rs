@@ -1,0 +1,60 @@
+//! `trustmint check`: settings, policy and keys as `serve` would read them.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Ended;
+use crate::cli::say;
+use crate::cli::say_json;
+use crate::cli::serve::Sources;
+use crate::macaroon::MasterKey;
+use crate::time::Clock;
+use crate::time::SystemClock;
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    sources: Sources,
+    /// Print the facts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Ended {
+        let loaded = self.sources.load()?;
+        let now = SystemClock.now();
+        let minting = loaded.keyring.minting_key(now).map(MasterKey::kid);
+        let policy = &loaded.policy;
+        if self.json {
+            say_json(&json!({
+                "settings": loaded.settings.to_yaml_redacted(),
+                "policy": {
+                    "revision": policy.revision(),
+                    "issuers": policy.issuers().iter().map(|issuer| &issuer.id).collect::<Vec<_>>(),
+                    "registries": policy.registries().iter().map(|registry| &registry.id).collect::<Vec<_>>(),
+                    "rules": policy.rules().len(),
+                },
+                "keys": {
+                    "known": loaded.keyring.iter().map(MasterKey::kid).collect::<Vec<_>>(),
+                    "minting": minting,
+                },
+            }))?;
+        } else {
+            say(loaded.settings.to_yaml_redacted().trim_end());
+            say("");
+            say(&format!(
+                "policy {}: {} issuers, {} registries, {} rules",
+                policy.revision(),
+                policy.issuers().len(),
+                policy.registries().len(),
+                policy.rules().len()
+            ));
+            match minting {
+                Some(kid) => say(&format!("keys: `{kid}` mints")),
+                None => say("keys: none mints yet; exchanges will fail until one activates"),
+            }
+        }
+        Ok(minting.is_some())
+    }
+}

@@ -1,0 +1,201 @@
+//! `trustmint serve`: read everything, refuse to start on any fault, serve until told to stop.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use clap::Args;
+use tokio::runtime::Handle;
+
+use crate::app::App;
+use crate::app::Parts;
+use crate::audit::AuditLog;
+use crate::cli::Ended;
+use crate::cli::Failed;
+use crate::config;
+use crate::config::Settings;
+use crate::http;
+use crate::http::Public;
+use crate::identity::fetch::HttpsFetch;
+use crate::macaroon::Keyring;
+use crate::policy::Policy;
+use crate::state::MemoryStore;
+use crate::telemetry::Metrics;
+use crate::telemetry::logs;
+use crate::time::Clock;
+use crate::time::SystemClock;
+
+/// How often replicas learn of each other's revocations.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long the last audit events may take to be written at the end.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// About what one entry of the memory store takes, in bytes: the setting counts entries, the store bytes.
+const ENTRY: usize = 320;
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Where settings come from: later files win over earlier ones, the environment over all.
+#[derive(Debug, Args)]
+pub(crate) struct Sources {
+    /// A settings file; may be given several times, later ones win
+    #[arg(long = "config", value_name = "FILE")]
+    config: Vec<PathBuf>,
+}
+
+/// Everything that `serve` starts from and `check` looks at.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    pub(crate) policy: Policy,
+    pub(crate) keyring: Keyring,
+}
+
+impl Sources {
+    /// The settings alone.
+    pub(crate) fn settings(&self) -> Result<Settings, Failed> {
+        #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
+    }
+
+    /// Settings, policy and keys; every fault of the policy and of the keys at once.
+    pub(crate) fn load(&self) -> Result<Loaded, Failed> {
+        let settings = self.settings()?;
+        let policy = crate::policy::watch::load(&settings.policy.directory);
+        let keyring = config::keys::read_keyring(&settings.keys.directory);
+        match (policy, keyring) {
+            (Ok(policy), Ok(keyring)) => Ok(Loaded { settings, policy, keyring }),
+            (policy, keyring) => {
+                let faults = [policy.err().map(|faults| faults.to_string()), keyring.err().map(|f| f.to_string())];
+                Err(Failed::new(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")))
+            }
+        }
+    }
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Ended {
+        let loaded = self.sources.load()?;
+        let settings = &loaded.settings;
+        logs::start(settings.telemetry.log, &settings.telemetry.level)?;
+        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
+        let tls = tls.map_err(|faults| Failed::new(faults.to_string()))?;
+        let listener = bind("listen.address", settings.listen.address)?;
+        let operations = bind("operations.address", settings.operations.address)?;
+        actix_web::rt::System::new().block_on(serve(loaded, tls, listener, operations))
+    }
+}
+
+fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed> {
+    TcpListener::bind(address).map_err(|error| Failed::new(format!("{key}: cannot listen at {address}: {error}")))
+}
+
+fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, Failed> {
+    let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
+        .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
+    let metrics = Metrics::new()?;
+    metrics.observe_audit_dropped(audit.dropped_reading());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = match settings.state.store {
+        config::Store::Memory => MemoryStore::new(Arc::clone(&clock), settings.state.capacity.saturating_mul(ENTRY)),
+    };
+    let parts = Parts {
+        policy,
+        keyring,
+        fetch: Arc::new(HttpsFetch::new()),
+        store: Arc::new(store),
+        audit,
+        metrics: Arc::new(metrics),
+        clock,
+        runtime: Handle::current(),
+    };
+    Ok(App::build(parts))
+}
+
+async fn serve(
+    loaded: Loaded,
+    tls: Option<rustls::ServerConfig>,
+    listener: TcpListener,
+    operations: TcpListener,
+) -> Ended {
+    let Loaded { settings, policy, keyring } = loaded;
+    let app = Arc::new(build(policy, keyring, &settings)?);
+    app.sync().await?;
+    let limits = http::Limits {
+        workers: settings.limits.workers,
+        connections: settings.limits.connections,
+        read_timeout: settings.limits.read_timeout,
+        shutdown_timeout: settings.limits.shutdown_timeout,
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let addresses = (listener.local_addr()?, operations.local_addr()?);
+    let public = web::Data::new(Public::new(Arc::clone(&app), settings.listen.trusted_proxies));
+    let public = http::serve_public(public, listener, tls, limits)?;
+    let operations = http::serve_operations(Arc::clone(&app), operations)?;
+    tracing::info!(
+        policy.revision = app.policy().revision(),
+        issuers = app.policy().issuers().len(),
+        registries = app.policy().registries().len(),
+        rules = app.policy().rules().len(),
+        "serving at {scheme}://{}, operations at http://{}",
+        addresses.0,
+        addresses.1,
+    );
+
+    let background =
+        [actix_web::rt::spawn(keep_in_step(Arc::clone(&app))), actix_web::rt::spawn(refresh_keys(Arc::clone(&app)))];
+    let (public_handle, operations_handle) = (public.handle(), operations.handle());
+    actix_web::rt::spawn(async move {
+        stop_signal().await;
+        tracing::info!("stopping: requests in flight may finish");
+        public_handle.stop(true).await;
+        operations_handle.stop(true).await;
+    });
+    let operations = actix_web::rt::spawn(operations);
+    public.await?;
+    operations.await??;
+    background.iter().for_each(actix_web::rt::task::JoinHandle::abort);
+    app.close(FLUSH);
+    tracing::info!("stopped");
+    Ok(true)
+}
+
+/// Fetches the issuers' keys before they are needed, and again before they grow old.
+async fn refresh_keys(app: Arc<App>) {
+    app.keys().run().await;
+}
+
+/// Learns of revocations elsewhere, once a second.
+async fn keep_in_step(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(SYNC_EVERY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = app.sync().await {
+            tracing::warn!(%error, "the list of revocations could not be brought up to date");
+        }
+    }
+}
+
+/// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
+async fn stop_signal() {
+    let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match term {
+        Ok(mut term) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => {
+            let _interrupted = tokio::signal::ctrl_c().await;
+        }
+    }
+}

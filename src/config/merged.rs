@@ -1,0 +1,152 @@
+//! The merged layers: each value is sound by itself, and what depends on another is decided here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::Value;
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error;
+
+use super::layer;
+use crate::config::Audit;
+use crate::config::KeyFiles;
+use crate::config::Limits;
+use crate::config::Listen;
+use crate::config::Operations;
+use crate::config::PolicyFiles;
+use crate::config::Settings;
+use crate::config::State;
+use crate::config::Telemetry;
+use crate::config::Tls;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Place;
+use crate::telemetry::logs::LogFormat;
+
+/// What the `config` crate yields: some sections are still in pieces.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Merged {
+    listen: MergedListen,
+    operations: Operations,
+    policy: PolicyFiles,
+    keys: KeyFiles,
+    state: State,
+    audit: MergedAudit,
+    telemetry: Telemetry,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedListen {
+    address: SocketAddr,
+    tls: MergedTls,
+    #[serde(deserialize_with = "networks")]
+    trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedTls {
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedAudit {
+    sink: MergedSink,
+    file: Option<PathBuf>,
+    capacity: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MergedSink {
+    Stdout,
+    File,
+}
+
+impl Merged {
+    /// Joins what belongs together; what does not fit is reported at the origin of the value to be changed.
+    pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Settings {
+        let written = |path: &str| layer::find(resolved, path).is_some_and(|value| value.origin().is_some());
+        let mut fault = |path: &str, message: &str, remedy: &str| {
+            let origin = layer::find(resolved, path).map_or("default", layer::origin);
+            faults.push(Place::whole(origin.into()), path.to_owned(), message, remedy);
+        };
+        let Self { listen, operations, policy, keys, state, audit, telemetry, limits } = self;
+
+        let MergedTls { certificate_file, key_file } = listen.tls;
+        // SECURITY: both kinds of token are credentials, and whoever reads one off the wire can publish.
+        let exposed = !listen.address.ip().to_canonical().is_loopback();
+        if exposed && certificate_file.is_none() && key_file.is_none() && listen.trusted_proxies.is_empty() {
+            let message = "other machines reach it, and tokens would cross the network unencrypted";
+            let remedy = "set `listen.tls`, or name the proxy that speaks https for it in `listen.trusted_proxies`";
+            fault("listen.address", message, remedy);
+        }
+        let tls = match (certificate_file, key_file) {
+            (Some(certificate_file), Some(key_file)) => Some(Tls { certificate_file, key_file }),
+            (None, None) => None,
+            (Some(_), None) => {
+                fault("listen.tls.certificate_file", "has no key", "set `listen.tls.key_file` too");
+                None
+            }
+            (None, Some(_)) => {
+                fault("listen.tls.key_file", "has no certificate", "set `listen.tls.certificate_file` too");
+                None
+            }
+        };
+        if collide(listen.address, operations.address) {
+            // Told where somebody wrote it.
+            let path = if written("operations.address") { "operations.address" } else { "listen.address" };
+            let message = format!("`{}` and `{}` are one listener", listen.address, operations.address);
+            fault(path, &message, "give each its own port: the operators' side must never be public");
+        }
+        let audit_file = match (audit.sink, audit.file) {
+            (MergedSink::Stdout, None) => None,
+            (MergedSink::File, Some(file)) => Some(file),
+            (MergedSink::File, None) => {
+                fault("audit.sink", "names no file", "set `audit.file` too");
+                None
+            }
+            (MergedSink::Stdout, Some(_)) => {
+                fault("audit.file", "is not used: the sink is stdout", "set `audit.sink: file`, or remove this");
+                None
+            }
+        };
+
+        let listen = Listen { address: listen.address, tls, trusted_proxies: listen.trusted_proxies };
+        let audit = Audit { file: audit_file, capacity: audit.capacity };
+        let resolved = layer::to_yaml(resolved);
+        Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved }
+    }
+}
+
+/// Whether two listeners would take the same port of the same address. Port 0 takes a free one.
+fn collide(left: SocketAddr, right: SocketAddr) -> bool {
+    let overlap = left.ip() == right.ip() || left.ip().is_unspecified() || right.ip().is_unspecified();
+    left.port() == right.port() && left.port() != 0 && overlap
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+/// A length of time in whole seconds.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+/// The spelling of log lines, by name.
+pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(D::Error::custom(format!("unknown log format `{other}`"))),
+    }
+}

@@ -1,0 +1,220 @@
+//! Every key of the settings: its name, what its value is, and the strict reader of that value.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use config::ValueKind;
+use ipnet::IpNet;
+
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Field;
+use crate::policy::yaml::Value;
+use crate::policy::yaml::nearest;
+use crate::policy::yaml::shown;
+use crate::telemetry::logs;
+use crate::telemetry::logs::LogFormat;
+
+/// A key and what stands under it.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What stands under it.
+    pub under: Under,
+}
+
+/// What stands under a key.
+#[derive(Debug)]
+pub(super) enum Under {
+    /// More keys.
+    Keys(&'static [Key]),
+    /// A value.
+    Value(Kind),
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// An IP address and a port.
+    Address,
+    /// The path of a file or directory.
+    Path,
+    /// A list of IP networks.
+    Networks,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// An integer in these bounds.
+    Integer(i64, i64),
+    /// A number of bytes, at least so many.
+    Bytes(u64),
+    /// What `telemetry::logs` takes as its level.
+    LogLevel,
+    /// A length of time up to so many seconds.
+    Seconds(u64),
+    /// May be `null` too.
+    Optional(&'static Self),
+}
+
+const fn section(name: &'static str, keys: &'static [Key]) -> Key {
+    Key { name, under: Under::Keys(keys) }
+}
+
+const fn key(name: &'static str, kind: Kind) -> Key {
+    Key { name, under: Under::Value(kind) }
+}
+
+/// All keys, in the order of `config/trustmint.yaml`.
+pub(super) const KEYS: &[Key] = &[
+    section(
+        "listen",
+        &[
+            key("address", Kind::Address),
+            section(
+                "tls",
+                &[key("certificate_file", Kind::Optional(&Kind::Path)), key("key_file", Kind::Optional(&Kind::Path))],
+            ),
+            key("trusted_proxies", Kind::Networks),
+        ],
+    ),
+    section("operations", &[key("address", Kind::Address)]),
+    section("policy", &[key("directory", Kind::Path)]),
+    section("keys", &[key("directory", Kind::Path)]),
+    section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
+    section(
+        "audit",
+        &[
+            key("sink", Kind::Choice(&["stdout", "file"])),
+            key("file", Kind::Optional(&Kind::Path)),
+            key("capacity", Kind::Integer(1, 1_000_000)),
+        ],
+    ),
+    section("telemetry", &[key("log", Kind::Choice(&["text", "json"])), key("level", Kind::LogLevel)]),
+    section(
+        "limits",
+        &[
+            key("workers", Kind::Optional(&Kind::Integer(1, 1_024))),
+            key("connections", Kind::Integer(1, 1_000_000)),
+            key("read_timeout", Kind::Seconds(60)),
+            key("shutdown_timeout", Kind::Seconds(600)),
+        ],
+    ),
+];
+
+impl Kind {
+    /// Reads a value strictly; what is wrong with it is reported. A relative path starts at
+    /// `folder`.
+    pub(super) fn read(&self, field: &Field<'_>, folder: &Path, faults: &mut Faults) -> Option<ValueKind> {
+        match self {
+            Self::Address => address(field, faults),
+            Self::Path => path(field, folder, faults),
+            Self::Networks => networks(field, faults),
+            Self::Choice(words) => choice(words, field, faults),
+            Self::Integer(least, most) => field.integer(*least, *most, faults).map(ValueKind::I64),
+            Self::Bytes(least) => bytes(*least, field, faults),
+            Self::LogLevel => log_level(field, faults),
+            Self::Seconds(most) => seconds(*most, field, faults),
+            Self::Optional(_) if matches!(field.node.value, Value::Null) => Some(ValueKind::Nil),
+            Self::Optional(kind) => kind.read(field, folder, faults),
+        }
+    }
+}
+
+fn address(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    if let Value::Int(port) = field.node.value {
+        field.fault(faults, format!("`{port}` is a port without an address"), format!("write 127.0.0.1:{port}"));
+        return None;
+    }
+    let text = field.text(faults)?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address.to_string().into());
+    }
+    let message = format!("`{}` is not an IP address and a port", shown(text));
+    field.fault(faults, message, "write an address such as 127.0.0.1:8080, 0.0.0.0:8080 or \"[::1]:8080\"");
+    None
+}
+
+fn path(field: &Field<'_>, folder: &Path, faults: &mut Faults) -> Option<ValueKind> {
+    let text = field.text(faults)?;
+    if text.is_empty() || text.contains('\0') {
+        field.fault(faults, "is not a path", "name a file or directory");
+        return None;
+    }
+    // Both parts came from text, so the lossy form loses nothing.
+    Some(folder.join(text).to_string_lossy().into_owned().into())
+}
+
+fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    if let Value::String(text) = &field.node.value {
+        let items: Vec<&str> = text.split([',', ' ']).filter(|item| !item.is_empty()).collect();
+        field.fault(
+            faults,
+            "must be a list, and this is text",
+            format!("write a list: [{}]", shown(&items.join(", "))),
+        );
+        return None;
+    }
+    let mut networks = Vec::new();
+    for item in field.items(faults)? {
+        let Some(text) = item.text(faults) else { continue };
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            // SECURITY: a whole address family is every client, and each could then claim any address.
+            Ok(network) if network.prefix_len() == 0 => {
+                item.fault(faults, format!("`{network}` is every address"), "name the networks of your proxies only");
+            }
+            Ok(network) if network != network.trunc() => {
+                let message = format!("`{network}` is an address inside a network");
+                item.fault(faults, message, format!("write the network: {}", network.trunc()));
+            }
+            Ok(network) => networks.push(network.to_string()),
+            Err(_) => {
+                let message = format!("`{}` is not an IP network", shown(text));
+                item.fault(faults, message, "write a network such as 10.0.0.0/8 or an address such as 127.0.0.1");
+            }
+        }
+    }
+    Some(ValueKind::from(networks))
+}
+
+fn choice(words: &[&'static str], field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let text = field.text(faults)?;
+    if words.contains(&text) {
+        return Some(text.into());
+    }
+    let remedy = match nearest(text, words.iter().copied()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("known: {}", words.join(", ")),
+    };
+    field.fault(faults, format!("`{}` is not known", shown(text)), remedy);
+    None
+}
+
+fn seconds(most: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let seconds = field.duration(faults)?.as_secs();
+    if seconds > most {
+        field.fault(faults, format!("must be at most {most}s, and this is {seconds}s"), "");
+        return None;
+    }
+    Some(seconds.into())
+}
+
+fn bytes(least: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let bytes = field.bytes(faults)?;
+    if bytes < least {
+        field.fault(faults, format!("must be at least {least} bytes, and this is {bytes}"), "");
+        return None;
+    }
+    Some(bytes.into())
+}
+
+fn log_level(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let text = field.text(faults)?;
+    // A log that goes nowhere, made for its judgement of the level.
+    if logs::subscriber(LogFormat::Text, text, std::io::sink).is_ok() {
+        return Some(text.into());
+    }
+    let remedy = "write error, warn, info, debug or trace, or a list such as \"info,trustmint=debug\"";
+    field.fault(faults, format!("`{}` is no log level", shown(text)), remedy);
+    None
+}

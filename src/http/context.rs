@@ -1,0 +1,78 @@
+//! What every handler knows of its request before it reads it: the time, the request's id, the client.
+
+use actix_web::Error;
+use actix_web::HttpMessage;
+use actix_web::HttpRequest;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::HeaderName;
+use actix_web::http::header::HeaderValue;
+use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
+use actix_web::middleware::Next;
+use actix_web::web;
+
+use crate::app::Caller;
+use crate::code::Code;
+use crate::http::Public;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::http::origin;
+use crate::macaroon::TokenId;
+use crate::secret::random_bytes;
+use crate::time::Timestamp;
+
+/// Most bytes of header names and values together.
+const MAX_HEADERS: usize = 16 * 1024;
+
+/// One request's facts, read once.
+#[derive(Debug)]
+pub struct Context {
+    /// The moment at which the request is decided.
+    pub now: Timestamp,
+    /// Its id and client, for the record.
+    pub caller: Caller,
+}
+
+/// The id under which the middleware filed the request.
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
+impl Context {
+    /// Reads the clock, and collects what the middleware found out.
+    pub fn of(request: &HttpRequest, public: &Public) -> Self {
+        let client = origin::client(request, &public.trusted_proxies);
+        Self { now: public.app.now(), caller: Caller { request_id: id_of(request), client } }
+    }
+}
+
+/// The request's id.
+pub fn id_of(request: &HttpRequest) -> String {
+    request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone())
+}
+
+/// Gives every request an id of our own drawing (a caller's could collide or forge log lines), refuses oversized
+/// headers, and keeps browsers from guessing content types.
+pub async fn middleware<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
+    let now =
+        request.app_data::<web::Data<Public>>().map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
+    let id = TokenId::new(now, random_bytes().unwrap_or_default()).to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
+
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut response = if headers > MAX_HEADERS {
+        let refusal = Refusal::new(Code::TooLarge, "the headers are larger than 16 KiB");
+        request.into_response(refusal.respond(Spelling::Native, &id)).map_into_right_body()
+    } else {
+        next.call(request).await?.map_into_left_body()
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+    Ok(response)
+}

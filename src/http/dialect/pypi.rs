@@ -1,0 +1,189 @@
+//! PyPI's trusted publishing: PEP 807 discovery and the paths that uv, twine, pdm and maturin call today.
+//!
+//! Clients drop the upload URL's path and ask the root of its host, so the host alone names the registry. They send
+//! any content type, or none.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web;
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+
+use crate::code::Code;
+use crate::exchange;
+use crate::http::Public;
+use crate::http::body;
+use crate::http::body::printable;
+use crate::http::context::Context;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::http::tenant;
+use crate::json::Json;
+use crate::json::Object;
+use crate::policy::evaluate::Requested;
+use crate::policy::registry::Dialect;
+
+const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
+const SINGLE_USE: &str = "single-use-token";
+const MULTI_USE: &str = "multi-use-token";
+
+/// `GET /.well-known/pytp?discover=<path of the upload URL>`: where this index does trusted publishing.
+pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    let answer = || -> Result<HttpResponse, Refusal> {
+        accepts(&request)?;
+        let policy = public.app.policy();
+        let registry = tenant::of_dialect(&request, &public, &policy, Dialect::Pypi)?;
+        let path = discovered_path(request.query_string())?;
+        let url = registry.urls.iter().find(|url| url.path() == path).ok_or_else(|| {
+            Refusal::new(Code::NotFound, format!("no upload URL has the path `{}`", printable(&path)))
+        })?;
+        let origin = url.origin().ascii_serialization();
+        Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).json(json!({
+            "audience-endpoint": format!("{origin}/_/oidc/audience"),
+            "token-mint-endpoint": format!("{origin}/_/oidc/mint-token"),
+            "features": [SINGLE_USE, MULTI_USE],
+            "default-features": [MULTI_USE],
+        })))
+    };
+    answer().unwrap_or_else(|refusal| refusal.respond(Spelling::Pypi, &context.caller.request_id))
+}
+
+/// `GET /_/oidc/audience`: for which audience a job shall request its ID token.
+pub async fn audience(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    let answer = || -> Result<HttpResponse, Refusal> {
+        let policy = public.app.policy();
+        let registry = tenant::of_dialect(&request, &public, &policy, Dialect::Pypi)?;
+        let disabled = || Refusal::new(Code::RegistryDisabled, "trusted publishing is switched off for this registry");
+        let audience = registry.audiences.first().filter(|_| registry.enabled).ok_or_else(disabled)?;
+        Ok(HttpResponse::Ok().json(json!({ "audience": audience })))
+    };
+    answer().unwrap_or_else(|refusal| refusal.respond(Spelling::Pypi, &context.caller.request_id))
+}
+
+/// `POST /_/oidc/mint-token {"token": "<ID token>", "features": […]}`: the exchange.
+pub async fn mint(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    match mint_answer(&request, payload, &public, &context).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(Spelling::Pypi, &context.caller.request_id),
+    }
+}
+
+async fn mint_answer(
+    request: &HttpRequest,
+    payload: web::Payload,
+    public: &Public,
+    context: &Context,
+) -> Result<HttpResponse, Refusal> {
+    let _permit = public.admit_exchange()?;
+    let policy = public.app.policy();
+    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
+    let bytes = body::read(request, payload).await?;
+    let body = body::json_object(&bytes)?;
+    let asked = exchange::Request {
+        registry,
+        subject_token: token_member(&body)?,
+        requested: Requested::default(),
+        single_use: wants_single_use(&body)?,
+    };
+    let issued = public.app.exchange(&policy, asked, &context.caller, context.now).await?;
+    let minted = issued.minted();
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+        "success": true,
+        "token": minted.token.expose(),
+        "expires": minted.expires_at.unix_seconds(),
+    })))
+}
+
+/// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.
+pub async fn burn(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    match burn_answer(&request, payload, &public, &context).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(Spelling::Pypi, &context.caller.request_id),
+    }
+}
+
+async fn burn_answer(
+    request: &HttpRequest,
+    payload: web::Payload,
+    public: &Public,
+    context: &Context,
+) -> Result<HttpResponse, Refusal> {
+    let _permit = public.admit_exchange()?;
+    let policy = public.app.policy();
+    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
+    let bytes = body::read(request, payload).await?;
+    let body = body::json_object(&bytes)?;
+    let token = token_member(&body)?;
+    public.app.revoke(&[registry], token, &context.caller, context.now).await?;
+    Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
+}
+
+/// PEP 807: a missing `Accept` means this media type; any other is 406.
+fn accepts(request: &HttpRequest) -> Result<(), Refusal> {
+    let Some(accept) = request.headers().get(header::ACCEPT) else { return Ok(()) };
+    let accept = accept.to_str().unwrap_or_default();
+    let fits = |range: &str| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        matches!(range, "*/*" | "application/*") || range.eq_ignore_ascii_case(MEDIA_TYPE)
+    };
+    if accept.split(',').any(fits) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::NotAcceptable, "the `Accept` header names no format of this endpoint"))
+}
+
+fn discovered_path(query: &str) -> Result<String, Refusal> {
+    let bad = |detail: &str| Refusal::new(Code::BadRequest, detail);
+    let parameters = body::form(query.as_bytes())?;
+    let path = parameters.into_iter().find(|(name, _)| name == "discover").map(|(_, value)| value);
+    let path = path.ok_or_else(|| bad("`discover` is missing: it is the path of the upload URL"))?;
+    // The URLs of the policy are kept with their raw segments; compare what was asked in the same spelling.
+    if percent_decode_str(&path).decode_utf8().is_err() {
+        return Err(bad("`discover` is not a path"));
+    }
+    Ok(path)
+}
+
+fn token_member(body: &Object) -> Result<&str, Refusal> {
+    match body.get("token") {
+        Some(Json::String(token)) if !token.is_empty() => Ok(token),
+        Some(Json::String(_)) => Err(Refusal::new(Code::TokenMissing, "`token` is empty")),
+        Some(other) => {
+            Err(Refusal::new(Code::BadRequest, format!("`token` must be a string; it is {}", other.type_name())))
+        }
+        None => Err(Refusal::new(Code::TokenMissing, "the body has no `token`")),
+    }
+}
+
+/// PEP 807: which features the token shall have. An unknown one is refused: it may be a restriction.
+fn wants_single_use(body: &Object) -> Result<bool, Refusal> {
+    let mut single = false;
+    let mut multi = false;
+    let features = match body.get("features") {
+        None | Some(Json::Null) => return Ok(false),
+        Some(Json::Array(features)) => features,
+        Some(other) => {
+            let detail = format!("`features` must be a list; it is {}", other.type_name());
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
+    };
+    for feature in features {
+        match feature.as_str() {
+            Some(SINGLE_USE) => single = true,
+            Some(MULTI_USE) => multi = true,
+            other => {
+                let name = printable(other.unwrap_or("?"));
+                return Err(Refusal::new(Code::BadRequest, format!("the feature `{name}` is not known")));
+            }
+        }
+    }
+    if single && multi {
+        return Err(Refusal::new(Code::BadRequest, "a token is either single-use or multi-use"));
+    }
+    Ok(single)
+}

@@ -1,0 +1,166 @@
+//! Failures on the wire: the only file that names a status code for one.
+//!
+//! Every client reads another member of an error body, and some crash when theirs is missing, so all endpoints answer
+//! with one superset: `message`, `errors[]`, `error`, `body.message` for the clients; `code`, `class`, `request_id` and
+//! `explanation` for people and programs. On OAuth endpoints `error` is the RFC's code; on PyPI's the body is also an
+//! RFC 9457 problem document, which PEP 807 demands. A refusal never carries anything internal, upstream or secret.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::code::Class;
+use crate::code::Code;
+use crate::exchange::Failure;
+
+/// The page that documents every code.
+const DOCUMENTATION: &str = "docs/errors.md";
+
+/// How an endpoint's clients expect failures to be spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// This service's own endpoints.
+    Native,
+    /// OAuth endpoints: RFC 6749 section 5.2, RFC 8693 section 2.2.2.
+    OAuth,
+    /// PyPI's endpoints: PEP 807 and what PyPI does today.
+    Pypi,
+}
+
+/// A failure on its way out.
+#[derive(Debug)]
+pub struct Refusal {
+    code: Code,
+    detail: String,
+    explanation: Option<Value>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal in words of its own.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), explanation: None, retry_after: None }
+    }
+
+    /// The row of the failure table.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Renders the response in the spelling that the endpoint's clients read.
+    pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
+        let status = self.status(spelling);
+        let message = self.message();
+        let error = match spelling {
+            Spelling::OAuth => oauth_error(self.code),
+            Spelling::Native | Spelling::Pypi => message.as_str(),
+        };
+        let mut body = json!({
+            "message": message,
+            "errors": [{"code": self.code, "description": message, "detail": message}],
+            "error": error,
+            "body": {"message": message},
+            "code": self.code,
+            "class": self.code.class().as_str(),
+            "mend": self.code.mend(),
+            "documentation": format!("{DOCUMENTATION}#{}", self.code),
+            "request_id": request_id,
+        });
+        if let Some(members) = body.as_object_mut() {
+            if let Some(explanation) = &self.explanation {
+                members.insert("explanation".into(), explanation.clone());
+            }
+            match spelling {
+                Spelling::OAuth => {
+                    members.insert("error_description".into(), json!(message));
+                }
+                Spelling::Pypi => {
+                    members.insert("type".into(), json!("about:blank"));
+                    members.insert("title".into(), json!("Token request failed"));
+                    members.insert("status".into(), json!(status.as_u16()));
+                    members.insert("detail".into(), json!(message));
+                }
+                Spelling::Native => {}
+            }
+        }
+        let content_type = match spelling {
+            Spelling::Pypi => "application/problem+json",
+            Spelling::Native | Spelling::OAuth => "application/json",
+        };
+        let mut response = HttpResponse::build(status);
+        response.insert_header((header::CONTENT_TYPE, content_type));
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(wait) = self.wait() {
+            response.insert_header((header::RETRY_AFTER, wait.as_secs().max(1).to_string()));
+        }
+        if self.code == Code::BadApiKey {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"trustmint\""));
+        }
+        response.body(body.to_string())
+    }
+
+    /// The sentence that people read: the cause, then the mend.
+    fn message(&self) -> String {
+        // The sentence of an explanation names its own mend, which knows the rule.
+        if self.explanation.is_some() {
+            self.detail.clone()
+        } else {
+            format!("{} — {}", self.detail, self.code.mend())
+        }
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        match self.code.class() {
+            Class::Unavailable => Some(self.retry_after.unwrap_or(Duration::from_secs(2))),
+            Class::Request | Class::Refused | Class::Fault => self.retry_after,
+        }
+    }
+
+    fn status(&self, spelling: Spelling) -> StatusCode {
+        match (self.code, self.code.class()) {
+            (Code::NotFound, _) => StatusCode::NOT_FOUND,
+            (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
+            (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
+            (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
+            (Code::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
+            (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+            (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
+            (_, Class::Request | Class::Refused) => match (spelling, self.code.class()) {
+                (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
+                (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
+                (Spelling::Native, Class::Refused) => StatusCode::FORBIDDEN,
+                (Spelling::Native, _) => StatusCode::BAD_REQUEST,
+            },
+        }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self {
+            code: failure.code(),
+            detail: failure.to_string(),
+            explanation: failure.explanation(),
+            retry_after: failure.retry_after(),
+        }
+    }
+}
+
+/// The `error` member of OAuth endpoints. RFC 8693 section 2.2.2: an invalid or unacceptable subject token is
+/// `invalid_request`; only the target, the scope and the grant type have names of their own.
+const fn oauth_error(code: Code) -> &'static str {
+    match (code, code.class()) {
+        (Code::InvalidTarget, _) => "invalid_target",
+        (Code::InvalidScope, _) => "invalid_scope",
+        (Code::UnsupportedGrantType, _) => "unsupported_grant_type",
+        (_, Class::Unavailable) => "temporarily_unavailable",
+        (_, Class::Fault) => "server_error",
+        (_, Class::Request | Class::Refused) => "invalid_request",
+    }
+}

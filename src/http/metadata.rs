@@ -1,0 +1,44 @@
+//! `GET /.well-known/oauth-authorization-server`: authorization server metadata (RFC 8414).
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::web;
+use serde_json::json;
+
+use crate::code::Code;
+use crate::http::Public;
+use crate::http::context::Context;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::http::tenant;
+use crate::policy::registry::Registry;
+
+/// Says where the host's registries exchange and revoke tokens, and for which audiences.
+pub async fn metadata(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    let policy = public.app.policy();
+    match tenant::on_host(&request, &public, &policy).and_then(|registries| document(&request, &public, &registries)) {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(Spelling::OAuth, &context.caller.request_id),
+    }
+}
+
+fn document(request: &HttpRequest, public: &Public, registries: &[&Registry]) -> Result<HttpResponse, Refusal> {
+    let host = crate::http::origin::host(request, &public.trusted_proxies)?;
+    // The origin comes from the policy's URLs, not from the request: a proxy may speak http to us.
+    let (name, port) = tenant::split(&host)?;
+    let url = registries.iter().find_map(|registry| registry.url_at(name, port));
+    let origin = url.ok_or_else(|| Refusal::new(Code::UnknownHost, "no registry is served here"))?;
+    let origin = origin.origin().ascii_serialization();
+    let audiences: Vec<&String> = registries.iter().flat_map(|registry| &registry.audiences).collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "issuer": origin,
+        "token_endpoint": format!("{origin}/v1/token"),
+        "revocation_endpoint": format!("{origin}/v1/revoke"),
+        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "response_types_supported": [],
+        "trustmint_audiences": audiences,
+    })))
+}

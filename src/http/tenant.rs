@@ -1,0 +1,66 @@
+//! Which registry a request is about: by its host, never by default.
+
+use actix_web::HttpRequest;
+
+use crate::code::Code;
+use crate::http::Public;
+use crate::http::body::printable;
+use crate::http::error::Refusal;
+use crate::http::origin;
+use crate::policy::Policy;
+use crate::policy::registry::Dialect;
+use crate::policy::registry::Registry;
+
+/// The registries of the host that the request names: at least one.
+pub fn on_host<'p>(request: &HttpRequest, public: &Public, policy: &'p Policy) -> Result<Vec<&'p Registry>, Refusal> {
+    let host = origin::host(request, &public.trusted_proxies)?;
+    let (name, port) = split(&host)?;
+    let registries: Vec<&Registry> = policy.registries().by_host(name, port).map(AsRef::as_ref).collect();
+    if registries.is_empty() {
+        return Err(Refusal::new(Code::UnknownHost, format!("no registry is served at `{}`", printable(&host))));
+    }
+    Ok(registries)
+}
+
+/// Host and port of an authority (RFC 3986 section 3.2): an IPv6 address keeps its brackets.
+pub fn split(authority: &str) -> Result<(&str, Option<u16>), Refusal> {
+    let bad = || Refusal::new(Code::BadRequest, "the `Host` header is not a host and a port");
+    let after_address = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    match authority.rfind(':').filter(|colon| *colon >= after_address) {
+        None => Ok((authority, None)),
+        Some(colon) => {
+            let (host, port) = authority.split_at_checked(colon).ok_or_else(bad)?;
+            let port = port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or_else(bad)?;
+            Ok((host, Some(port)))
+        }
+    }
+}
+
+/// The host's registry of a dialect whose clients drop the path: there is at most one, which lint sees to.
+pub fn of_dialect<'p>(
+    request: &HttpRequest,
+    public: &Public,
+    policy: &'p Policy,
+    dialect: Dialect,
+) -> Result<&'p Registry, Refusal> {
+    on_host(request, public, policy)?
+        .into_iter()
+        .find(|registry| registry.dialect == dialect)
+        .ok_or_else(|| Refusal::new(Code::NotFound, "no registry of this host speaks this protocol"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        assert_eq!(split("a.example").unwrap(), ("a.example", None));
+        assert_eq!(split("a.example:8443").unwrap(), ("a.example", Some(8443)));
+        assert_eq!(split("[::1]").unwrap(), ("[::1]", None));
+        assert_eq!(split("[::1]:8443").unwrap(), ("[::1]", Some(8443)));
+        for text in ["a.example:", "a.example:x", "a.example:99999", "[::1]:"] {
+            assert!(split(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `POST /v1/token`: OAuth 2.0 token exchange (RFC 8693), as a form or as JSON with the same names.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web;
+use serde_json::json;
+
+use crate::code::Code;
+use crate::exchange;
+use crate::http::Public;
+use crate::http::body;
+use crate::http::body::printable;
+use crate::http::context::Context;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::http::tenant;
+use crate::package::Pattern;
+use crate::package::Permission;
+use crate::package::Permissions;
+use crate::policy::Policy;
+use crate::policy::evaluate::Requested;
+use crate::policy::registry::Registry;
+
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// CI systems' tokens are labelled one or the other.
+const SUBJECT_TOKEN_TYPES: [&str; 2] =
+    ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
+/// Most pairs that `scope` may name.
+const MAX_SCOPE: usize = 64;
+
+/// The parameters of RFC 8693 section 2.1 that this service reads; unknown ones are ignored (RFC 6749 section 3.2).
+#[derive(Debug, Default)]
+struct Parameters {
+    grant_type: Option<String>,
+    subject_token: Option<String>,
+    subject_token_type: Option<String>,
+    requested_token_type: Option<String>,
+    audience: Option<String>,
+    resource: Option<String>,
+    scope: Option<String>,
+    actor_token: Option<String>,
+}
+
+/// Exchanges an ID token for an upload token.
+pub async fn exchange(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let context = Context::of(&request, &public);
+    match answer(&request, payload, &public, &context).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.respond(Spelling::OAuth, &context.caller.request_id),
+    }
+}
+
+async fn answer(
+    request: &HttpRequest,
+    payload: web::Payload,
+    public: &Public,
+    context: &Context,
+) -> Result<HttpResponse, Refusal> {
+    let _permit = public.admit_exchange()?;
+    let bytes = body::read(request, payload).await?;
+    let parameters = match body::media_type(request).as_str() {
+        "application/x-www-form-urlencoded" => from_form(&bytes)?,
+        "application/json" => from_json(&bytes)?,
+        _ => {
+            let detail = "the body must be `application/x-www-form-urlencoded` or `application/json`";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
+    };
+    check_types(&parameters)?;
+    let policy = public.app.policy();
+    let registry = target(request, public, &policy, &parameters)?;
+    let narrow = parameters.scope.as_deref().map(|scope| narrowed(registry, scope)).transpose()?;
+    let asked = exchange::Request {
+        registry,
+        subject_token: parameters.subject_token.as_deref().unwrap_or_default(),
+        requested: Requested { package: None, narrow },
+        single_use: false,
+    };
+    let issued = public.app.exchange(&policy, asked, &context.caller, context.now).await?;
+    let minted = issued.minted();
+    let scope: Vec<String> = minted.permissions.iter().map(ToString::to_string).collect();
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+        "access_token": minted.token.expose(),
+        "issued_token_type": ACCESS_TOKEN,
+        "token_type": "Bearer",
+        "expires_in": minted.expires_at.since(context.now).as_secs(),
+        "scope": scope.join(" "),
+    })))
+}
+
+fn from_form(bytes: &[u8]) -> Result<Parameters, Refusal> {
+    let mut parameters = Parameters::default();
+    for (name, value) in body::form(bytes)? {
+        parameters.set(&name, value);
+    }
+    Ok(parameters)
+}
+
+fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
+    let mut parameters = Parameters::default();
+    for (name, value) in body::json_object(bytes)?.iter() {
+        let Some(text) = value.as_str() else {
+            let detail = format!("`{}` must be a string; it is {}", printable(name), value.type_name());
+            return Err(Refusal::new(Code::BadRequest, detail));
+        };
+        parameters.set(name, text.to_owned());
+    }
+    Ok(parameters)
+}
+
+impl Parameters {
+    /// RFC 6749 section 3.2: a parameter without a value is as if it were omitted.
+    fn set(&mut self, name: &str, value: String) {
+        let slot = match name {
+            "grant_type" => &mut self.grant_type,
+            "subject_token" => &mut self.subject_token,
+            "subject_token_type" => &mut self.subject_token_type,
+            "requested_token_type" => &mut self.requested_token_type,
+            "audience" => &mut self.audience,
+            "resource" => &mut self.resource,
+            "scope" => &mut self.scope,
+            "actor_token" => &mut self.actor_token,
+            _ => return,
+        };
+        *slot = Some(value).filter(|value| !value.is_empty());
+    }
+}
+
+fn check_types(parameters: &Parameters) -> Result<(), Refusal> {
+    let refuse = |code, detail: String| Err(Refusal::new(code, detail));
+    if parameters.grant_type.as_deref() != Some(TOKEN_EXCHANGE) {
+        return refuse(Code::UnsupportedGrantType, format!("`grant_type` must be `{TOKEN_EXCHANGE}`"));
+    }
+    if parameters.subject_token.is_none() {
+        return refuse(Code::TokenMissing, "`subject_token` is missing or empty".to_owned());
+    }
+    match parameters.subject_token_type.as_deref() {
+        Some(kind) if SUBJECT_TOKEN_TYPES.contains(&kind) => {}
+        _ => return refuse(Code::BadRequest, format!("`subject_token_type` must be `{}`", SUBJECT_TOKEN_TYPES[0])),
+    }
+    if parameters.requested_token_type.as_deref().is_some_and(|kind| kind != ACCESS_TOKEN) {
+        return refuse(Code::BadRequest, format!("`requested_token_type` may only be `{ACCESS_TOKEN}`"));
+    }
+    if parameters.actor_token.is_some() {
+        return refuse(Code::BadRequest, "`actor_token` is not supported: the job acts for itself".to_owned());
+    }
+    Ok(())
+}
+
+/// The registry that the request names by its host and, where it says more, by `audience` and `resource`: they must
+/// agree.
+fn target<'p>(
+    request: &HttpRequest,
+    public: &Public,
+    policy: &'p Policy,
+    parameters: &Parameters,
+) -> Result<&'p Registry, Refusal> {
+    let mut named = tenant::on_host(request, public, policy)?;
+    if let Some(audience) = &parameters.audience {
+        named.retain(|registry| registry.audiences.iter().any(|own| own == audience));
+    }
+    if let Some(resource) = &parameters.resource {
+        let target = policy.registries().by_url(resource).map(|registry| registry.id.as_str());
+        named.retain(|registry| Some(registry.id.as_str()) == target);
+    }
+    match named.as_slice() {
+        [registry] => Ok(registry),
+        [] => Err(Refusal::new(Code::InvalidTarget, "no registry of this host has that `audience` or `resource`")),
+        [..] => Err(Refusal::new(Code::InvalidTarget, "several registries share this host")),
+    }
+}
+
+/// The literal pairs of `scope`: `upload:widgets create:gadgets`. A pair without a package, or with a pattern, is
+/// refused: narrowing is to names.
+fn narrowed(registry: &Registry, scope: &str) -> Result<Permissions, Refusal> {
+    let pairs: Vec<&str> = scope.split(' ').filter(|pair| !pair.is_empty()).collect();
+    if pairs.len() > MAX_SCOPE {
+        return Err(Refusal::new(Code::InvalidScope, format!("`scope` names more than {MAX_SCOPE} pairs")));
+    }
+    let parse = |text: &&str| {
+        Permission::parse(registry.ecosystem(), text)
+            .filter(|pair| matches!(pair.pattern, Pattern::Literal(_)))
+            .ok_or_else(|| Refusal::new(Code::InvalidScope, format!("`{}` is not `action:package`", printable(text))))
+    };
+    pairs.iter().map(parse).collect()
+}
