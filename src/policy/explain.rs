@@ -162,3 +162,6 @@ impl Serialize for Explanation {
         shape.serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use url::Url;
 
+use crate::identity::issuer::Issuer;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
-use crate::policy::parse::IssuerEntry;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Condition;
 use crate::policy::rule::Literal;
@@ -17,6 +17,7 @@ use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Place;
+use crate::policy::yaml::Value;
 use crate::policy::yaml::shown;
 
 /// Longest audience, in bytes.
@@ -53,21 +54,25 @@ pub(super) fn pins(provider: &Provider) -> &'static [&'static str] {
     if provider.pins.is_empty() { &["sub"] } else { provider.pins }
 }
 
-/// Whether the conditions of a rule are safe.
+/// Whether the conditions of a rule are safe. What is said about `faulty` claims has been reported and is not judged.
 pub(super) fn conditions(
     when: &Field<'_>,
     provider: &'static Provider,
     conditions: &[Condition],
+    faulty: &[&str],
     single_tenant: bool,
     faults: &mut Faults,
 ) -> bool {
     let before = faults.len();
-    if conditions.is_empty() {
+    if conditions.is_empty() && faulty.is_empty() {
+        if !matches!(when.node.value, Value::Map(_)) {
+            return false;
+        }
         when.fault(faults, "L002: has no condition, so every job of the issuer would pass", "add conditions on claims");
         return false;
     }
     if !single_tenant {
-        all_pinned(when, provider, conditions, faults);
+        all_pinned(when, provider, conditions, faulty, faults);
     }
     let entries: Vec<Field<'_>> = when.entries(faults).into_iter().flatten().collect();
     let place = |claim: &str| entries.iter().find(|entry| provider.resolve(entry.name()) == claim).unwrap_or(when);
@@ -77,7 +82,7 @@ pub(super) fn conditions(
         check_glob(entry, condition, faults);
         check_event(entry, condition, faults);
     }
-    for implied in provider.implied {
+    for implied in provider.implied.iter().filter(|implied| !concerns(implied, faulty)) {
         check_replaced(implied, conditions, &place, when, faults);
     }
     faults.len() == before
@@ -85,8 +90,14 @@ pub(super) fn conditions(
 
 /// SECURITY: names can be freed and registered by someone else; numbers and UUIDs cannot. A rule that leaves one open
 /// lets strangers in, so each is fixed by literals and nothing else counts.
-fn all_pinned(when: &Field<'_>, provider: &'static Provider, conditions: &[Condition], faults: &mut Faults) {
-    for pin in pins(provider) {
+fn all_pinned(
+    when: &Field<'_>,
+    provider: &'static Provider,
+    conditions: &[Condition],
+    faulty: &[&str],
+    faults: &mut Faults,
+) {
+    for pin in pins(provider).iter().filter(|pin| !faulty.contains(pin)) {
         if conditions.iter().any(|condition| &*condition.claim == *pin && condition.pin) {
             continue;
         }
@@ -103,6 +114,12 @@ fn all_pinned(when: &Field<'_>, provider: &'static Provider, conditions: &[Condi
         }
         when.fault_at_key(faults, format!("L001: `{pin}` {how}: {reason}"), remedy);
     }
+}
+
+/// Whether one of the claims has to do with an implied condition.
+fn concerns(implied: &Implied, claims: &[&str]) -> bool {
+    let prefix = |claim: &&str| implied.unless_prefix.is_some_and(|prefix| claim.starts_with(prefix));
+    claims.iter().any(|claim| *claim == implied.claim || prefix(claim))
 }
 
 /// Identifiers are short printable ASCII; anything else is a slip, and never matches or matches a look-alike.
@@ -213,10 +230,10 @@ pub(super) fn audience(text: &str, urls: &[Url]) -> Option<(String, &'static str
 }
 
 /// Issuers have distinct URLs.
-pub(super) fn issuers(sections: &[Field<'_>], issuers: &[IssuerEntry], faults: &mut Faults) {
+pub(super) fn issuers(sections: &[Field<'_>], issuers: &[Issuer], faults: &mut Faults) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
-    for entry in issuers {
-        let (id, url) = (entry.issuer.id.as_str(), entry.issuer.url().as_str());
+    for issuer in issuers {
+        let (id, url) = (issuer.id.as_str(), issuer.url().as_str());
         if let Some(other) = seen.insert(url, id) {
             report(sections, id, &format!("has the URL of the issuer `{other}`"), "remove one of the two", faults);
         }

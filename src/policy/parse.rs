@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::identity::issuer::Issuer;
+use crate::identity::provider::Provider;
 use crate::policy::Policy;
 use crate::policy::Source;
 use crate::policy::index::Index;
@@ -42,23 +43,19 @@ struct World<'a> {
     /// By name; without a value if the entry is faulty.
     issuers: HashMap<&'a str, Option<u32>>,
     registries: HashMap<&'a str, Option<u32>>,
-    issuer_list: Vec<IssuerEntry>,
+    issuer_list: Vec<Issuer>,
     registry_list: Vec<Registry>,
-}
-
-/// An issuer, and what only the reading of its rules needs to know.
-pub(super) struct IssuerEntry {
-    pub(super) issuer: Issuer,
-    /// The operator declares that everyone on it is trusted alike: rules may go without pins.
-    pub(super) single_tenant: bool,
+    /// The presets of all issuers that name one, and whether they are declared to have one tenant: a faulty issuer's
+    /// rules are still checked.
+    presets: HashMap<&'a str, (&'static Provider, bool)>,
 }
 
 pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Policy, Faults> {
     let mut faults = Faults::new();
     let roots: Vec<Node> = sources.iter().filter_map(|s| yaml::read(&s.name, &s.text, MAX_FILE, &mut faults)).collect();
-    let unreadable = roots.len() < sources.len();
     let roots: Vec<Field<'_>> = roots.iter().filter(|n| !matches!(n.value, Value::Null)).map(Field::root).collect();
     let files: Vec<_> = roots.iter().filter_map(|root| root.fields(SECTIONS, &mut faults)).collect();
+    let all_read = faults.is_empty();
     let section = |name: &str| -> Vec<Field<'_>> { files.iter().filter_map(|fields| fields.get(name)).collect() };
 
     let referred = RefCell::new(Vec::new());
@@ -73,9 +70,15 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         registries: HashMap::new(),
         issuer_list: Vec::new(),
         registry_list: Vec::new(),
+        presets: HashMap::new(),
     };
     for entry in named(&issuers, "issuer", &mut faults) {
-        let parsed = issuer::issuer(&entry, &read, &mut faults);
+        let Some((provider, single_tenant)) = issuer::preset(&entry, &mut faults) else {
+            world.issuers.insert(entry.name(), None);
+            continue;
+        };
+        world.presets.insert(entry.name(), (provider, single_tenant));
+        let parsed = issuer::issuer(&entry, provider, &read, &mut faults);
         let number = parsed.is_some().then(|| count(&world.issuer_list));
         world.issuer_list.extend(parsed);
         world.issuers.insert(entry.name(), number);
@@ -93,7 +96,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     }
     lint::issuers(&issuers, &world.issuer_list, &mut faults);
     lint::registries(&registries, &world.registry_list, &mut faults);
-    if world.registries.is_empty() && !unreadable {
+    if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
         let remedy = "add one below `registries`";
         faults.push(Place::whole(Arc::from(name)), String::new(), "no file of the policy has a registry", remedy);
@@ -104,7 +107,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     let policy = faults.is_empty().then(|| Policy {
         revision: super::revision(bytes),
         index: Index::new(&parsed),
-        issuers: Issuers::new(world.issuer_list.into_iter().map(|entry| entry.issuer).collect()),
+        issuers: Issuers::new(world.issuer_list),
         registries: Registries::new(world.registry_list),
         rules: parsed,
     });

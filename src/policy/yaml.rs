@@ -71,6 +71,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether the reader has refused it already: an alias, in whose place nothing stands.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.value, Value::Null) && !self.plain
+    }
+
     /// The text in quotes that the writer may have meant: `"0012"` for a plain `0012`.
     pub fn quoted(&self) -> String {
         let text = if let Value::String(text) = &self.value { text } else { &*self.written };

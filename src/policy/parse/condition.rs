@@ -20,18 +20,24 @@ const OPERATORS: &[&str] = &["is", "in", "glob", "present", "absent"];
 /// Most literals of one `in`.
 const MAX_LITERALS: usize = 256;
 
-/// Reads conditions; nothing if one of them is faulty.
-pub(super) fn conditions(
-    when: &Field<'_>,
-    provider: &Provider,
+/// Reads conditions. What is faulty is reported; its claim is named apart, so that lint does not call it missing.
+pub(super) fn conditions<'a>(
+    when: &'a Field<'a>,
+    provider: &'static Provider,
     pins: &[&str],
     kept: &mut Texts,
     faults: &mut Faults,
-) -> Option<Vec<Condition>> {
-    let before = faults.len();
-    let mut conditions = Vec::new();
-    for entry in when.entries(faults)? {
-        let Some((name, kind, case)) = claim(&entry, provider, faults) else { continue };
+) -> (Vec<Condition>, Vec<&'a str>) {
+    let (mut conditions, mut faulty) = (Vec::new(), Vec::new());
+    for entry in when.entries(faults).into_iter().flatten() {
+        let before = faults.len();
+        let (name, kind, case) = match claim(&entry, provider, faults) {
+            Ok(claim) => claim,
+            Err(meant) => {
+                faulty.push(meant);
+                continue;
+            }
+        };
         let tests = match &entry.node.value {
             Value::Map(_) => operators(&entry, name, kind, kept, faults),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Seq(_) => {
@@ -43,8 +49,11 @@ pub(super) fn conditions(
             condition.pin = pins.contains(&name) && !condition.literals().is_empty();
             conditions.push(condition);
         }
+        if faults.len() > before {
+            faulty.push(name);
+        }
     }
-    (faults.len() == before).then_some(conditions)
+    (conditions, faulty)
 }
 
 /// Which implied conditions apply: those whose claim the rule does not name itself.
@@ -59,30 +68,35 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition]) -> u16 {
     applies.fold(0, |mask, (_, bit)| mask | 1 << bit)
 }
 
-/// The claim that a key names, with its type and case rule.
-fn claim<'a>(entry: &Field<'a>, provider: &Provider, faults: &mut Faults) -> Option<(&'a str, Kind, Case)> {
+/// The claim that a key names, with its type and case rule; else the name that was probably meant.
+fn claim<'a>(
+    entry: &Field<'a>,
+    provider: &'static Provider,
+    faults: &mut Faults,
+) -> Result<(&'a str, Kind, Case), &'a str> {
     let name = provider.resolve(entry.name());
     if let Some(Claim { kind, case, .. }) = provider.claim(name) {
-        return Some((name, kind, case));
+        return Ok((name, kind, case));
     }
     // A JSON pointer is known if the member that it begins with is.
     let member = name.strip_prefix('/').and_then(|pointer| pointer.split('/').next());
     let known = provider.claims.is_empty() || member.is_some_and(|member| provider.claim(member).is_some());
     if known && !name.is_empty() {
-        return Some((name, Kind::Any, Case::Exact));
+        return Ok((name, Kind::Any, Case::Exact));
     }
     let claims = provider.claims.iter().map(|claim| claim.name);
     let derived = provider.derived.iter().map(|derived| derived.claim.name);
     let aliases = provider.aliases.iter().map(|(alias, _)| *alias);
     let mut names: Vec<&str> = claims.chain(derived).chain(aliases).collect();
     names.sort_unstable();
-    let remedy = match nearest(name, names.iter().copied()) {
+    let meant = nearest(name, names.iter().copied());
+    let remedy = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("known claims: {}", names.join(", ")),
     };
     let message = format!("L035: tokens of `{}` have no claim `{}`", provider.name, shown(name));
     entry.fault_at_key(faults, message, remedy);
-    None
+    Err(meant.unwrap_or(name))
 }
 
 /// The operators of one claim, all of which must hold.
@@ -154,6 +168,7 @@ fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: 
             field.fault(faults, message, "use `{present: true}` or `{absent: true}`");
             None
         }
+        (_, Value::Null) if node.is_refused() => None,
         (_, Value::Null) => {
             field.fault(faults, "has no value", "give it a value; `{present: true}` matches any, `\"\"` is empty text");
             None

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::IssuerEntry;
 use crate::identity::issuer::Issuer;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::issuer::KeySource;
@@ -24,17 +23,28 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 type ReadFile<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 
-pub(super) fn issuer(entry: &Field<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<IssuerEntry> {
+/// The preset of an issuer, and whether it is declared to have one tenant; reports every key that is unknown.
+pub(super) fn preset(entry: &Field<'_>, faults: &mut Faults) -> Option<(&'static Provider, bool)> {
     let fields = entry.fields(KEYS, faults)?;
     let names: Vec<_> = provider::ALL.iter().map(|provider| (provider.name, *provider)).collect();
     let known = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let provider = fields.require("provider", &format!("add `provider:` with one of {known}"), faults);
-    let provider = provider.and_then(|field| super::choice(&field, &names, faults));
+    let provider = fields.require("provider", &format!("add `provider:` with one of {known}"), faults)?;
+    let provider = super::choice(&provider, &names, faults)?;
+    Some((provider, tenancy(&fields, provider, faults)))
+}
+
+/// An issuer whose preset is known.
+pub(super) fn issuer(
+    entry: &Field<'_>,
+    provider: &'static Provider,
+    file: &ReadFile<'_>,
+    faults: &mut Faults,
+) -> Option<Issuer> {
+    // The unknown keys have been reported with the preset.
+    let fields = entry.fields(KEYS, &mut Faults::new())?;
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let lifetime = fields.get("max_lifetime").map(|field| lifetime(&field, faults));
     let keys = keys(&fields, file, faults);
-    let provider = provider?;
-    let single_tenant = tenancy(&fields, provider, faults);
     let url = url(entry, &fields, provider, faults)?;
     let mut issuer = match Issuer::new(entry.name().to_owned(), provider, url) {
         Ok(issuer) => issuer,
@@ -49,7 +59,7 @@ pub(super) fn issuer(entry: &Field<'_>, file: &ReadFile<'_>, faults: &mut Faults
     if let Some(lifetime) = lifetime {
         issuer.max_lifetime = lifetime?;
     }
-    Some(IssuerEntry { issuer, single_tenant: single_tenant? })
+    Some(issuer)
 }
 
 fn url(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<IssuerUrl> {
@@ -81,16 +91,16 @@ fn lifetime(field: &Field<'_>, faults: &mut Faults) -> Option<Duration> {
     Some(lifetime)
 }
 
-fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<bool> {
-    let Some(field) = fields.get("tenancy") else { return Some(false) };
-    let single = super::choice(&field, &[("single", true)], faults)?;
+fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> bool {
+    let Some(field) = fields.get("tenancy") else { return false };
+    let single = super::choice(&field, &[("single", true)], faults);
     // SECURITY: on a shared provider "single" would let every tenant in.
     if !provider.claims.is_empty() {
         let message = format!("the provider `{}` has pins of its own, which hold on every instance", provider.name);
         field.fault(faults, message, "remove the line");
-        return None;
+        return false;
     }
-    Some(single)
+    single.unwrap_or(false)
 }
 
 fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {

@@ -1,6 +1,5 @@
 //! `rules`: who may publish what.
 
-use super::IssuerEntry;
 use super::Texts;
 use super::World;
 use super::condition;
@@ -35,19 +34,19 @@ pub(super) fn rule(entry: &Field<'_>, world: &World<'_>, texts: &mut Texts, faul
     let max_size = fields.get("max_size").map_or(Some(None), |field| field.bytes(faults).map(Some));
 
     let entry_of_registry: Option<&Registry> = registry.and_then(|n| world.registry_list.get(usize::try_from(n).ok()?));
-    let entry_of_issuer: Option<&IssuerEntry> = issuer.and_then(|n| world.issuer_list.get(usize::try_from(n).ok()?));
+    let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
+    let preset = issuer_name.and_then(|name| world.presets.get(name));
     let dialect = entry_of_registry.map(|registry| registry.dialect);
     let ttl = fields.get("ttl").map_or(Some(None), |field| super::registry::ttl(&field, dialect, faults).map(Some));
     // Without the registry, names are read as the laxest ecosystem does, to report what is wrong in any of them.
     let ecosystem = entry_of_registry.map_or(Ecosystem::Generic, Registry::ecosystem);
     let permissions = allow.and_then(|field| permissions(&field, ecosystem, faults));
-    let conditions = match (when, entry_of_issuer) {
-        (Some(when), Some(entry)) => {
-            let provider = entry.issuer.provider();
+    let conditions = match (when, preset) {
+        (Some(when), Some((provider, single_tenant))) => {
             let pins = lint::pins(provider);
-            let conditions = condition::conditions(&when, provider, pins, texts, faults);
-            let conditions = conditions.filter(|c| lint::conditions(&when, provider, c, entry.single_tenant, faults));
-            conditions.map(|conditions| (condition::implied(provider, &conditions), conditions))
+            let (conditions, faulty) = condition::conditions(&when, provider, pins, texts, faults);
+            let safe = lint::conditions(&when, provider, &conditions, &faulty, *single_tenant, faults);
+            (safe && faulty.is_empty()).then(|| (condition::implied(provider, &conditions), conditions))
         }
         (Some(_) | None, Some(_) | None) => None,
     };

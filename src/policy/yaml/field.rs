@@ -87,6 +87,9 @@ impl<'a> Field<'a> {
     }
 
     fn wrong_type(&self, faults: &mut Faults, wanted: &str, remedy: impl Into<String>) {
+        if self.node.is_refused() {
+            return;
+        }
         let message = format!("must be {wanted}, and this is {}", self.node.value.type_name());
         let remedy = match self.node.value {
             Value::Null => "give it a value, or remove the line".to_owned(),
@@ -130,7 +133,7 @@ impl<'a> Field<'a> {
         if (least..=most).contains(&value) {
             return Some(value);
         }
-        self.fault(faults, format!("must be from {least} to {most}, and this is {value}"), "");
+        self.fault(faults, format!("`{value}` is out of range"), format!("write {least} to {most}"));
         None
     }
 
@@ -166,7 +169,8 @@ impl<'a> Field<'a> {
         };
         let size = size.filter(|size| *size > 0);
         if size.is_none() {
-            self.fault(faults, "is not a size", remedy);
+            let text = if let Value::String(text) = &self.node.value { shown(text) } else { "0".to_owned() };
+            self.fault(faults, format!("`{text}` is not a size"), remedy);
         }
         size
     }

@@ -149,11 +149,11 @@ fn fields_are_read_strictly_and_every_fault_is_reported() {
         "f.yaml:1:1: `gone` is missing — add it\n\
          f.yaml:1:7: name: must be text, and this is an integer — quote it: \"7\"\n\
          f.yaml:2:6: ttl: must be a length of time, and this is an integer — write a number and a unit: `30s`, `15m`, `1h`\n\
-         f.yaml:3:7: size: is not a size — write a number and a unit: `512KiB`, `100MiB`, `1GiB`\n\
+         f.yaml:3:7: size: `1KB` is not a size — write a number and a unit: `512KiB`, `100MiB`, `1GiB`\n\
          f.yaml:4:5: on: must be `true` or `false`, and this is text — write `true` or `false` without quotes\n\
          f.yaml:5:7: list: must be a list, and this is text — write a list: [\"x\"]\n\
          f.yaml:6:1: lst: unknown key `lst` — did you mean `list`?\n\
-         f.yaml:7:8: count: must be from 1 to 10, and this is 11\n\
+         f.yaml:7:8: count: `11` is out of range — write 1 to 10\n\
          f.yaml:8:1: \"xyz.w\": unknown key `xyz.w` — known keys: name, ttl, size, on, list, count, empty, gone\n\
          f.yaml:9:6: empty: must be text, and this is empty — give it a value, or remove the line"
     );

@@ -1,0 +1,104 @@
+//! Broken policies are refused with messages that name file, line, key and remedy; the shipped ones load.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
+use trustmint::policy::watch;
+
+fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The messages about one broken file, which stands alone and is known by its bare name.
+fn faults_of(file: &Path) -> String {
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    let source = Source { name, text: fs::read_to_string(file).unwrap() };
+    let beside = |_: &str, name: &str| fs::read(file.with_file_name(name)).ok();
+    match Policy::load(&[source], &beside) {
+        Ok(_) => "loads".to_owned(),
+        Err(faults) => faults.to_string(),
+    }
+}
+
+#[test]
+fn each_broken_policy_is_refused_with_the_expected_messages() {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(data("tests/data/policy/broken")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        count += 1;
+        let expected = fs::read_to_string(file.with_extension("expected")).unwrap_or_default();
+        let got = faults_of(file);
+        if got != expected.trim_end() {
+            wrong.push(format!("{}\n--- expected\n{}\n--- got\n{got}\n", file.display(), expected.trim_end()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 60, "{count}");
+}
+
+#[test]
+fn every_message_names_the_file_and_the_line() {
+    for entry in fs::read_dir(data("tests/data/policy/broken")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "expected") {
+            let text = fs::read_to_string(&path).unwrap();
+            let name = path.with_extension("yaml").file_name().unwrap().to_str().unwrap().to_owned();
+            assert!(!text.trim().is_empty(), "{}", path.display());
+            for line in text.lines() {
+                // What concerns all files together has no line.
+                let placed = line.starts_with(&format!("{name}:"));
+                assert!(placed && (line.contains(" — ") || line.contains("provider")), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shipped_policy_loads() {
+    let policy = watch::load(&data("config/policy")).unwrap_or_else(|faults| panic!("{faults}"));
+    let rules: Vec<&str> = policy.rules().iter().map(|rule| rule.id()).collect();
+    assert_eq!(rules, ["widgets-release", "monorepo-tools", "gadgets", "nightly-data"]);
+    let registry = policy.registries().by_audience("acme").unwrap();
+    assert_eq!((registry.id.as_str(), registry.location().as_str()), ("acme-pypi", "pypi.acme.example"));
+    assert_eq!(policy.revision().len(), 16);
+}
+
+#[test]
+fn a_directory_is_read_without_hidden_files_and_without_links_out_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let registries = "registries: {acme: {dialect: pypi, urls: ['https://a.example'], audiences: [a]}}\n";
+    fs::write(path("policy.yaml"), registries).unwrap();
+    fs::write(path(".hidden.yaml"), "nonsense: [").unwrap();
+    fs::write(path("notes.txt"), "nonsense: [").unwrap();
+    let first = watch::load(directory.path()).unwrap().revision().to_owned();
+    assert_eq!(watch::load(directory.path()).unwrap().revision(), first, "the same bytes have the same name");
+
+    fs::write(path("issuers.yml"), "issuers: {it: {provider: github, ca_file: ca.pem}}\n").unwrap();
+    let missing = watch::load(directory.path()).unwrap_err().to_string();
+    assert!(missing.ends_with("the file `ca.pem` cannot be read — put it beside this one"), "{missing}");
+    fs::write(path("ca.pem"), "-----BEGIN CERTIFICATE-----\none\n").unwrap();
+    let second = watch::load(directory.path()).unwrap().revision().to_owned();
+    fs::write(path("ca.pem"), "-----BEGIN CERTIFICATE-----\ntwo\n").unwrap();
+    let third = watch::load(directory.path()).unwrap().revision().to_owned();
+    assert!(first != second && second != third, "the files that are referred to count");
+
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret.yaml"), "rules: {}\n").unwrap();
+    fs::rename(path("ca.pem"), outside.path().join("ca.pem")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("ca.pem"), path("ca.pem")).unwrap();
+    let link = watch::load(directory.path()).unwrap_err().to_string();
+    assert!(link.contains("cannot be read"), "{link}");
+    std::os::unix::fs::symlink(outside.path().join("secret.yaml"), path("secret.yaml")).unwrap();
+    let link = watch::load(directory.path()).unwrap_err().to_string();
+    assert!(link.contains("is a link to outside the policy directory"), "{link}");
+
+    let nowhere = watch::load(&path("nowhere")).unwrap_err().to_string();
+    assert!(nowhere.contains("nowhere: the policy cannot be read"), "{nowhere}");
+}
