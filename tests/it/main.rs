@@ -8,11 +8,11 @@
     reason = "a helper that panics is a test that fails"
 )]
 
+mod loopback_provider;
+mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod pymacaroons;
-mod store_contract;
-mod loopback_provider;
-mod loopback_registry;
 mod settings_corpus;
+mod store_contract;
 mod tidy;
