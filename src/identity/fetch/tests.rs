@@ -329,6 +329,7 @@ fn the_systems_authorities_count_only_for_issuers_without_their_own() {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "identity::fetch::tests::second_half_with_other_authorities"])
             .env("SSL_CERT_FILE", bundle)
+            .env_remove("SSL_CERT_DIR")
             .env("SECOND_HALF", format!("{} {expected}", server.port))
             .output()
             .unwrap();
