@@ -21,4 +21,7 @@ mod pymacaroons;
 mod settings_corpus;
 mod store_contract;
 mod support;
+mod pymacaroons;
+mod settings_corpus;
+mod store_contract;
 mod tidy;
