@@ -1,8 +1,5 @@
 //! `trustmint keys new|list`: the service's own keys, one file each in the keys directory.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,6 +10,8 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::config::keys::read_keyring;
+use crate::config::keys::write_key;
 use crate::macaroon::MasterKey;
 use crate::secret::random_bytes;
 use crate::time::Clock;
@@ -74,12 +73,8 @@ impl New {
         let kid = self.kid.unwrap_or_else(|| format!("k{today}"));
         let entropy = random_bytes().ok_or_else(|| Failed::new("the system has no randomness to give"))?;
         let key = MasterKey::generate(&kid, entropy, activate_at)?;
-        std::fs::create_dir_all(&self.directory).map_err(|error| Failed::file(&self.directory, &error))?;
-        let path = self.directory.join(&kid);
-        // SECURITY: readable by its owner alone, and never over an existing key: that would end every token it minted.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let written = file.and_then(|mut file| file.write_all(key.to_file().expose().as_bytes()));
-        written.map_err(|error| Failed::file(&path, &error))?;
+        let path =
+            write_key(&self.directory, &key).map_err(|error| Failed::file(&self.directory.join(&kid), &error))?;
         if self.json {
             say_json(&json!({"kid": kid, "activate_at": activate_at.to_string(), "file": path}))?;
         } else {
@@ -91,8 +86,7 @@ impl New {
 
 impl List {
     fn run(self) -> Ended {
-        let keyring =
-            crate::config::keys::read_keyring(&self.directory).map_err(|faults| Failed::new(faults.to_string()))?;
+        let keyring = read_keyring(&self.directory).map_err(|faults| Failed::new(faults.to_string()))?;
         let now = SystemClock.now();
         let minting = keyring.minting_key(now).map(MasterKey::kid);
         let state = |key: &MasterKey| {

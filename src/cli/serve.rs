@@ -32,9 +32,6 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// About what one entry of the memory store takes, in bytes: the setting counts entries, the store bytes.
-const ENTRY: usize = 320;
-
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
@@ -105,7 +102,7 @@ fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, F
     metrics.observe_audit_dropped(audit.dropped_reading());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = match settings.state.store {
-        config::Store::Memory => MemoryStore::new(Arc::clone(&clock), settings.state.capacity.saturating_mul(ENTRY)),
+        config::Store::Memory => MemoryStore::new(Arc::clone(&clock), settings.state.capacity),
     };
     let parts = Parts {
         policy,

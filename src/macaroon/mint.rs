@@ -87,7 +87,8 @@ impl PrepareError {
         match self {
             Self::NoActiveKey => Code::NoMintingKey,
             Self::TooLarge => Code::GrantTooLarge,
-            Self::NothingGranted | Self::Provenance | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
+            Self::Provenance => Code::ClaimType,
+            Self::NothingGranted | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
         }
     }
 }
