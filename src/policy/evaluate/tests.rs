@@ -48,9 +48,9 @@ fn granted(decision: Decision) -> Grant {
 }
 
 #[track_caller]
-fn denied(decision: Decision) -> Box<Explanation> {
+fn denied(decision: Decision) -> Explanation {
     match decision {
-        Decision::Deny(explanation) => explanation,
+        Decision::Deny(explanation) => *explanation,
         Decision::Allow(grant) => panic!("{grant:?}"),
     }
 }
