@@ -139,7 +139,11 @@ async fn steps(
 
     let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
-    let known = proven.insert(Proven { claims: public_claims(&token), rules: Vec::new(), token_id: None });
+    let known = proven.insert(Proven {
+        claims: chosen_claims(&token, token.issuer().provider().public),
+        rules: Vec::new(),
+        token_id: None,
+    });
 
     let grant = decide(parts.policy, &request, &token)?;
     known.rules = grant.rules().to_vec();
@@ -190,7 +194,7 @@ fn prepare(
         rules: grant.rules().to_vec(),
         policy_revision: parts.policy.revision().to_owned(),
         issuer: token.issuer().url().as_str().to_owned(),
-        claims: public_claims(token),
+        claims: chosen_claims(token, token.issuer().provider().provenance),
     };
     let wanted = PrepareRequest {
         registry: &registry.id,
@@ -250,9 +254,7 @@ fn issue(prepared: Prepared, _proof: FirstUse) -> IssuedToken {
     IssuedToken(prepared.mint())
 }
 
-fn public_claims(token: &VerifiedToken) -> BTreeMap<String, Json> {
-    let provider = token.issuer().provider();
+fn chosen_claims(token: &VerifiedToken, names: &[&str]) -> BTreeMap<String, Json> {
     let claims = token.claims();
-    let shown = provider.public.iter().filter_map(|name| Some(((*name).to_owned(), claims.get(name)?.clone())));
-    shown.collect()
+    names.iter().filter_map(|name| Some(((*name).to_owned(), claims.get(name)?.clone()))).collect()
 }

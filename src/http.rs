@@ -102,20 +102,24 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// The routes of the public listener.
-pub fn public_routes(config: &mut ServiceConfig) {
-    let get = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
-    config
-        .service(get("/v1/token").route(web::post().to(token::exchange)))
-        .service(get("/v1/verify").route(web::post().to(verify::verify)))
-        .service(get("/v1/revoke").route(web::post().to(revoke::revoke)))
-        .service(get("/.well-known/oauth-authorization-server").route(web::get().to(metadata::metadata)))
-        .service(get("/.well-known/pytp").route(web::get().to(dialect::pypi::discover)))
-        .service(get("/_/oidc/audience").route(web::get().to(dialect::pypi::audience)))
-        .service(get("/_/oidc/mint-token").route(web::post().to(dialect::pypi::mint)))
-        .service(get("/_/oidc/github/mint-token").route(web::post().to(dialect::pypi::mint)))
-        .service(get("/_/oidc/burn-token").route(web::post().to(dialect::pypi::burn)))
-        .default_service(web::to(not_found));
+/// The public listener: its routes behind the middleware that every request passes.
+pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    move |config| {
+        let at = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+        let routes = web::scope("")
+            .wrap(from_fn(context::middleware))
+            .service(at("/v1/token").route(web::post().to(token::exchange)))
+            .service(at("/v1/verify").route(web::post().to(verify::verify)))
+            .service(at("/v1/revoke").route(web::post().to(revoke::revoke)))
+            .service(at("/.well-known/oauth-authorization-server").route(web::get().to(metadata::metadata)))
+            .service(at("/.well-known/pytp").route(web::get().to(dialect::pypi::discover)))
+            .service(at("/_/oidc/audience").route(web::get().to(dialect::pypi::audience)))
+            .service(at("/_/oidc/mint-token").route(web::post().to(dialect::pypi::mint)))
+            .service(at("/_/oidc/github/mint-token").route(web::post().to(dialect::pypi::mint)))
+            .service(at("/_/oidc/burn-token").route(web::post().to(dialect::pypi::burn)))
+            .default_service(web::to(not_found));
+        config.app_data(public.clone()).service(routes);
+    }
 }
 
 /// The routes of the operations listener.
@@ -134,8 +138,8 @@ pub fn serve_public(
     tls: Option<rustls::ServerConfig>,
     limits: Limits,
 ) -> io::Result<Server> {
-    let factory =
-        move || Actix::new().app_data(public.clone()).wrap(from_fn(context::middleware)).configure(public_routes);
+    let routes = public_routes(public);
+    let factory = move || Actix::new().configure(routes.clone());
     let server = HttpServer::new(factory)
         .client_request_timeout(limits.read_timeout)
         .shutdown_timeout(limits.shutdown_timeout.as_secs())

@@ -30,8 +30,16 @@ pub async fn revoke(
         }
         let id = authentic.identifier().id;
         // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
-        state.revocations().revoke(&id.to_string(), authentic.retired_at().plus(RETENTION_MARGIN)).await?;
+        state.revocations().revoke(&name_in_state(registry, id), authentic.retired_at().plus(RETENTION_MARGIN)).await?;
         return Ok(Some((id, registry.id.clone())));
     }
     Ok(None)
+}
+
+/// How revocations and spent uses name a token.
+///
+/// SECURITY: with the registry's key in front. A registry that verifies offline can sign any identifier with its own
+/// key; under the id alone it could revoke, or use up, another registry's token whose id it has seen.
+pub fn name_in_state(registry: &Registry, id: TokenId) -> String {
+    format!("{}:{id}", registry.key_id)
 }

@@ -157,7 +157,7 @@ async fn judge(
     if !is_fresh(parts.state.revocations().synced_at(), now) {
         return Err(Refused::RevocationsStale);
     }
-    if parts.state.revocations().is_revoked(&id.id.to_string()) {
+    if parts.state.revocations().is_revoked(&crate::revoke::name_in_state(registry, id.id)) {
         return Err(Refused::Revoked);
     }
     let facts = Facts {
@@ -175,7 +175,7 @@ async fn judge(
         None => Ok(()),
         // Reading spends nothing, so it may go on after the last upload.
         Some(_) if question.action.as_str() == Action::READ => Ok(()),
-        Some(uses) => spend(parts.state, authentic, question, uses).await,
+        Some(uses) => spend(parts.state, registry, authentic, question, uses).await,
     }
 }
 
@@ -186,7 +186,13 @@ fn is_fresh(synced_at: Option<Timestamp>, now: Timestamp) -> bool {
 
 /// Spends one use, once for each (token, upload): a repeat with equal facts gets the first answer, so that a registry
 /// may retry after a lost one.
-async fn spend(state: &State, authentic: &Authentic, question: &Question<'_>, uses: u32) -> Result<(), Refused> {
+async fn spend(
+    state: &State,
+    registry: &Registry,
+    authentic: &Authentic,
+    question: &Question<'_>,
+    uses: u32,
+) -> Result<(), Refused> {
     let upload = question.consume.ok_or(Refused::ConsumeRequired)?;
     let facts = format!(
         "{}\n{}\n{:?}\n{:?}\n{:?}",
@@ -197,7 +203,11 @@ async fn spend(state: &State, authentic: &Authentic, question: &Question<'_>, us
     // SECURITY: remembered for as long as any copy may live. A holder can narrow the expiry of a copy; a record that
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
-    match state.spend(&id.to_string(), upload, digest, uses, until).await.map_err(Refused::Store)? {
+    match state
+        .spend(&crate::revoke::name_in_state(registry, id), upload, digest, uses, until)
+        .await
+        .map_err(Refused::Store)?
+    {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),
         Spent::Exhausted => Err(Refused::UsesSpent(uses)),

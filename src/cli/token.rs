@@ -8,7 +8,6 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::Ended;
-use crate::cli::Failed;
 use crate::cli::read_input;
 use crate::cli::say;
 use crate::cli::say_json;
@@ -42,7 +41,7 @@ impl Token {
 impl Inspect {
     fn run(self) -> Ended {
         let text = read_input(self.file.as_ref())?;
-        let token = read_token(text.trim())?;
+        let token = Unverified::parse(text.trim())?;
         let identifier = token.identifier()?;
         let caveats: Vec<String> =
             token.caveats().map(|caveat| escape(&String::from_utf8_lossy(caveat)).into_owned()).collect();
@@ -81,22 +80,4 @@ impl Inspect {
         say(out.trim_end());
         Ok(true)
     }
-}
-
-/// A token is its registry's prefix and base64url; the prefix is not known here, so the longest suffix that decodes is
-/// taken: every token of this format begins with the same letters.
-fn read_token(text: &str) -> Result<Unverified, Failed> {
-    const BEGINNING: &str = "AgE";
-    let starts = text.match_indices(BEGINNING).map(|(at, _)| at);
-    let mut reason = None;
-    for at in starts.take(8) {
-        match Unverified::parse(text.get(at..).unwrap_or_default()) {
-            Ok(token) => return Ok(token),
-            Err(error) => reason = reason.or(Some(error)),
-        }
-    }
-    Err(match reason {
-        Some(error) => error.into(),
-        None => Failed::new("this is not an upload token: a prefix and base64url of a V2 macaroon were expected"),
-    })
 }

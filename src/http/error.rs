@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::code::Class;
 use crate::code::Code;
+use crate::escape::escape;
 use crate::exchange::Failure;
 
 /// The page that documents every code.
@@ -106,11 +107,9 @@ impl Refusal {
     /// The sentence that people read: the cause, then the mend.
     fn message(&self) -> String {
         // The sentence of an explanation names its own mend, which knows the rule.
-        if self.explanation.is_some() {
-            self.detail.clone()
-        } else {
-            format!("{} — {}", self.detail, self.code.mend())
-        }
+        // What strangers wrote may be quoted in a detail; it must not be able to disguise a terminal's line.
+        let detail = escape(&self.detail);
+        if self.explanation.is_some() { detail.into_owned() } else { format!("{detail} — {}", self.code.mend()) }
     }
 
     fn wait(&self) -> Option<Duration> {

@@ -210,5 +210,10 @@ mod tests {
         let text = identifier.to_string();
         assert!(text.starts_with(&format!("tm1.m1.4294967295.{id}.eyJydWxlcyI6WyJ3aWRnZXRzLXJlbGVhc2UiXS")), "{text}");
         assert_eq!(Identifier::parse(text.as_bytes()), Ok(identifier));
+        for kid in ["", "M1", "m_1", "m\u{e9}", &"m".repeat(33)] {
+            let other = text.replacen(".m1.", &format!(".{kid}."), 1);
+            assert_eq!(Identifier::parse(other.as_bytes()), Err(IdentifierError), "{kid:?}");
+        }
+        assert_eq!(Identifier::parse(b"tm1.\xff"), Err(IdentifierError));
     }
 }

@@ -87,7 +87,7 @@ impl PrepareError {
         match self {
             Self::NoActiveKey => Code::NoMintingKey,
             Self::TooLarge => Code::GrantTooLarge,
-            Self::NothingGranted | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
+            Self::NothingGranted | Self::Provenance | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
         }
     }
 }

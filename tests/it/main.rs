@@ -5,16 +5,22 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
 mod policy_corpus;
 
 mod docs;
+mod exchange;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod plug_in;
+mod pymacaroons;
+mod settings_corpus;
+mod store_contract;
+mod support;
 mod pymacaroons;
 mod settings_corpus;
 mod store_contract;

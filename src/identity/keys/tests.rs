@@ -249,6 +249,25 @@ async fn discovery_is_asked_again_after_an_hour_and_after_a_failure() {
     bench.clock.forward(1);
     assert!(bench.key(Some("new")).await.is_ok());
     assert_eq!(bench.requested(), [KEYS_URL, DOCUMENT_URL, "https://ci.example/moved"]);
+    // An empty set is a failure too.
+    bench.says("https://ci.example/moved", Ok(EMPTY));
+    bench.keys.refresh(issuer().url());
+    bench.settle().await;
+    bench.requested();
+    bench.keys.refresh(issuer().url());
+    bench.settle().await;
+    assert_eq!(bench.requested(), [DOCUMENT_URL, "https://ci.example/moved"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_make_discovery_last() {
+    let bench = Bench::new();
+    assert!(bench.key(Some("old")).await.is_ok());
+    bench.requested();
+    bench.clock.forward(-24 * 3600);
+    bench.keys.refresh_due();
+    bench.settle().await;
+    assert_eq!(bench.requested(), [DOCUMENT_URL, KEYS_URL]);
 }
 
 #[tokio::test]
@@ -369,6 +388,15 @@ async fn a_new_policy_keeps_what_is_held_unless_the_way_to_the_issuer_changed() 
     assert!(bench.key(Some("old")).await.is_ok());
     let expected = [DOCUMENT_URL, KEYS_URL].map(|url| (url.to_owned(), reach.clone()));
     assert_eq!(*bench.script.requests.lock().unwrap(), expected);
+
+    let other_preset = provider::by_name("gitlab").unwrap();
+    let other_preset = Issuer::new("ci".into(), other_preset, issuer().url().clone()).unwrap();
+    bench.keys.install([&Arc::new(issuer())]);
+    assert!(bench.key(Some("old")).await.is_ok());
+    bench.requested();
+    bench.keys.install([&Arc::new(other_preset)]);
+    assert!(bench.key(Some("old")).await.is_ok());
+    assert_eq!(bench.requested(), [DOCUMENT_URL, KEYS_URL]);
 
     bench.keys.install([]);
     assert_eq!(reason(&bench.key(Some("old")).await), "the issuer is no longer configured");

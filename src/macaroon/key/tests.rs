@@ -104,15 +104,15 @@ fn a_key_is_not_printed() {
 
 #[test]
 fn a_key_verifies_at_once_and_mints_once_it_is_active() {
-    let ring = Keyring::new(vec![master("b", after(60)), master("a", NOW), master("c", after(120))]).unwrap();
+    let ring = Keyring::new(vec![master("b", after(60)), master("c", NOW), master("a", after(120))]).unwrap();
     let minting = |now| ring.minting_key(now).map(MasterKey::kid);
     assert_eq!(minting(NOW.minus(std::time::Duration::from_millis(1))), None);
-    assert_eq!(minting(NOW), Some("a"));
-    assert_eq!(minting(after(59)), Some("a"));
+    assert_eq!(minting(NOW), Some("c"));
+    assert_eq!(minting(after(59)), Some("c"));
     assert_eq!(minting(after(60)), Some("b"));
-    assert_eq!(minting(after(9999)), Some("c"));
-    assert_eq!(ring.iter().map(MasterKey::kid).collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert!(ring.get("c").is_some());
+    assert_eq!(minting(after(9999)), Some("a"));
+    assert_eq!(ring.iter().map(MasterKey::kid).collect::<Vec<_>>(), ["c", "b", "a"]);
+    assert!(ring.get("a").is_some());
     assert!(ring.get("d").is_none());
 }
 

@@ -526,7 +526,7 @@ mod attacks {
         ] {
             let token = signed(text.replacen(&minted().id.to_string(), id, 1).as_bytes(), &[]);
             let error = check(&token).unwrap_err();
-            assert_eq!(error.code(), code);
+            assert_eq!(error.code().as_str(), code);
             assert!(!error.to_string().is_empty());
             for now in [i64::MIN, 0, i64::MAX] {
                 let _ = verify(&token, PREFIX, &keyring(), KEY, Timestamp::from_unix_millis(now));

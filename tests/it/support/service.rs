@@ -1,0 +1,246 @@
+//! One running service.
+
+use std::io;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use actix_web::web;
+use serde_json::Value;
+use serde_json::json;
+use tokio::runtime::Handle;
+use trustmint::app::App;
+use trustmint::app::Parts;
+use trustmint::audit::AuditLog;
+use trustmint::audit::AuditSink;
+use trustmint::demo::Serving;
+use trustmint::demo::bind;
+use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::demo::provider::LoopbackProvider;
+use trustmint::http;
+use trustmint::http::Public;
+use trustmint::identity::fetch::HttpsFetch;
+use trustmint::identity::provider;
+use trustmint::json::Json;
+use trustmint::json::Object;
+use trustmint::macaroon::Keyring;
+use trustmint::macaroon::MasterKey;
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
+use trustmint::secret::random_bytes;
+use trustmint::state::MemoryStore;
+use trustmint::telemetry::Metrics;
+use trustmint::time::Clock;
+use trustmint::time::SystemClock;
+use trustmint::time::Timestamp;
+
+use super::SetClock;
+
+/// The API key of the registry `acme-pypi`.
+pub const API_KEY: &str = "a-test-key-with-256-bits-would-be-longer";
+/// The audience of the registry `acme-pypi`.
+pub const AUDIENCE: &str = "acme";
+
+/// One registry, `acme-pypi`, at `/legacy/` of this host; one issuer, `github`, on loopback; and the rules given.
+pub struct Service {
+    pub app: Arc<App>,
+    pub clock: Arc<SetClock>,
+    pub provider: LoopbackProvider,
+    pub client: reqwest::Client,
+    pub base: String,
+    pub authority_pem: String,
+    audit: Lines,
+    _serving: Serving,
+}
+
+/// A rule for `acme/widgets` that grants `widgets` and new names below `widgets-`.
+pub const WIDGETS: &str = r#"
+  widgets-release:
+    registry: acme-pypi
+    issuer: github
+    when:
+      repository_owner_id: "9123456"
+      repository_id: "701234567"
+      repository: acme/widgets
+      workflow_file: release.yml
+      environment: release
+      tag: {glob: "v*"}
+    allow:
+      upload: [widgets]
+      create: ["widgets-*"]
+"#;
+
+impl Service {
+    /// A service with the rule [`WIDGETS`].
+    pub async fn start() -> Self {
+        Self::with_rules(WIDGETS).await
+    }
+
+    /// A service with these rules.
+    pub async fn with_rules(rules: &str) -> Self {
+        // Whole seconds, as times in tokens are: a token issued now is not older than the store.
+        let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
+        let clock = Arc::new(SetClock::starting_at(now));
+        let provider = LoopbackProvider::start(clock.clone()).unwrap();
+        let listener = bind().unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let policy = policy(&policy_text(&base, provider.issuer(), rules));
+        let audit = Lines::default();
+        let app = App::build(Parts {
+            policy,
+            keyring: keyring(now),
+            fetch: Arc::new(HttpsFetch::new()),
+            store: Arc::new(MemoryStore::new(clock.clone(), 1 << 24)),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(audit.clone())), 1024).unwrap(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            clock: clock.clone(),
+            runtime: Handle::current(),
+        });
+        let app = Arc::new(app);
+        app.sync().await.unwrap();
+        let certificate = LoopbackCertificate::generate(now).unwrap();
+        let public = web::Data::new(Public::new(Arc::clone(&app), Vec::new()));
+        let tls = Some(certificate.server_config().unwrap());
+        let serving = Serving::start(listener, tls, http::public_routes(public)).unwrap();
+        let authority_pem = certificate.authority_pem().to_owned();
+        let authority = reqwest::Certificate::from_pem(authority_pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
+        Self { app, clock, provider, client, base, authority_pem, audit, _serving: serving }
+    }
+
+    /// Puts other rules in force.
+    pub fn activate(&self, rules: &str) {
+        self.app.activate(policy(&policy_text(&self.base, self.provider.issuer(), rules)));
+    }
+
+    /// Passes time, as the service's background task would see it.
+    pub async fn pass(&self, time: Duration) {
+        self.clock.pass(time);
+        self.app.sync().await.unwrap();
+    }
+
+    /// An ID token of a job that the rule [`WIDGETS`] is about, with other claims put over it; `null` removes one.
+    pub fn id_token(&self, overrides: &Value) -> String {
+        self.provider.mint(&self.claims(overrides))
+    }
+
+    /// The claims of such a job, complete.
+    pub fn claims(&self, overrides: &Value) -> Value {
+        let job = json!({
+            "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+            "environment": "release",
+        });
+        let mut job = job.as_object().unwrap().clone();
+        job.extend(overrides.as_object().unwrap().clone());
+        let example = provider::by_name("github").unwrap().example("tag-push").unwrap();
+        let claims = (example.claims)(&object(&Value::Object(job)));
+        let claims: Value = serde_json::to_value(Json::Object(claims)).unwrap();
+        self.provider.claims(&claims, AUDIENCE, self.clock.now())
+    }
+
+    /// `POST /_/oidc/mint-token`.
+    pub async fn mint(&self, body: &Value) -> Answer {
+        self.post_json("/_/oidc/mint-token", body).await
+    }
+
+    /// Mints an upload token, which must succeed.
+    pub async fn upload_token(&self) -> String {
+        let answer = self.mint(&json!({"token": self.id_token(&json!({}))})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body["token"].as_str().unwrap().to_owned()
+    }
+
+    /// `POST /v1/verify` as the registry `acme-pypi`.
+    pub async fn verify(&self, question: &Value) -> Answer {
+        let request = self.client.post(format!("{}/v1/verify", self.base)).bearer_auth(API_KEY);
+        Answer::of(request.body(question.to_string()).send().await.unwrap()).await
+    }
+
+    /// Posts JSON.
+    pub async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        self.post(path, "application/json", body.to_string()).await
+    }
+
+    /// Posts a body.
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.base)).header("content-type", content_type);
+        Answer::of(request.body(body).send().await.unwrap()).await
+    }
+
+    /// Gets a path.
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.client.get(format!("{}{path}", self.base)).send().await.unwrap()).await
+    }
+
+    /// The audit events so far.
+    pub fn audit(&self) -> Vec<Value> {
+        self.app.close(Duration::from_secs(5));
+        let text = String::from_utf8(self.audit.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+    }
+
+    /// The failure's code.
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+}
+
+/// The policy file of the tests' registry and issuer, with these rules.
+pub fn policy_text(base: &str, issuer: &str, rules: &str) -> String {
+    let digest = trustmint::secret::sha256(API_KEY.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "issuers:\n  github: {{provider: github, url: \"{issuer}\"}}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    \
+         urls: [\"{base}/legacy/\"]\n    audiences: [{AUDIENCE}]\n    callers: {{upload-frontend: {{key_sha256: \
+         \"{digest}\"}}}}\nrules:\n{}\n",
+        rules.trim_start_matches('\n')
+    )
+}
+
+/// The policy of that text.
+pub fn policy(text: &str) -> Policy {
+    let source = Source { name: "policy.yaml".into(), text: text.into() };
+    Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// A key ring of one random key.
+pub fn keyring(now: Timestamp) -> Keyring {
+    Keyring::new(vec![MasterKey::generate("k1", random_bytes().unwrap(), now).unwrap()]).unwrap()
+}
+
+fn object(value: &Value) -> Object {
+    Json::parse(value.to_string().as_bytes()).unwrap().as_object().unwrap().clone()
+}
+
+/// What was written to the audit log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
