@@ -8,8 +8,6 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
-mod policy_corpus;
-
 mod docs;
 mod exchange;
 mod loopback_provider;
@@ -17,11 +15,9 @@ mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod plug_in;
+mod policy_corpus;
 mod pymacaroons;
 mod settings_corpus;
 mod store_contract;
 mod support;
-mod pymacaroons;
-mod settings_corpus;
-mod store_contract;
 mod tidy;

@@ -77,6 +77,12 @@ fn claim<'a>(
     faults: &mut Faults,
 ) -> Result<(&'a str, Kind, Case), &'a str> {
     let name = provider.resolve(entry.name());
+    // SECURITY: by a second spelling a claim would escape what lint demands of it by name.
+    if let Some(member) = name.strip_prefix('/').filter(|member| !member.contains('/')) {
+        let message = format!("L035: `{}` is a JSON pointer to a top-level claim", shown(name));
+        entry.fault_at_key(faults, message, format!("write `{}`", shown(member)));
+        return Err(member);
+    }
     if let Some(Claim { kind, case, .. }) = provider.claim(name) {
         return Ok((name, kind, case));
     }
