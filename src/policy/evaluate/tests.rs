@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -393,7 +394,7 @@ fn text_of_rules(rules: &[RandomRule]) -> String {
             .collect();
         let conditions = if conditions.is_empty() { "c: x".to_owned() } else { conditions.join(", ") };
         let head = format!("registry: {registry}, issuer: jenkins, enabled: {enabled}");
-        text += &format!("  r{number}: {{{head}, when: {{{conditions}}}, allow: {{upload: [p{number}]}}}}\n");
+        let _ = writeln!(text, "  r{number}: {{{head}, when: {{{conditions}}}, allow: {{upload: [p{number}]}}}}");
     }
     if text.is_empty() { "  {}".to_owned() } else { text }
 }
