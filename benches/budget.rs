@@ -54,6 +54,7 @@ fn main() {
         Arc::new(support::app(support::policy(&issuer, RULES)))
     };
     runtime.block_on(app.sync()).unwrap();
+    let public = web::Data::new(Public::new(Arc::clone(&app), Vec::new()));
     let service = Serving::start(bind().unwrap(), None, http::public_routes(public)).unwrap();
     let empty = Serving::start(bind().unwrap(), None, |config| {
         config.route("/", web::post().to(hello));

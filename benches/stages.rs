@@ -1,12 +1,5 @@
 //! Each stage of an exchange, and the whole in process: `cargo bench --bench stages`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    unreachable_pub,
-    missing_docs,
-    reason = "a benchmark must stop on failure"
-)]
-#![expect(clippy::format_push_string, reason = "set-up")]
+#![expect(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "a benchmark must stop on failure")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -164,9 +157,9 @@ fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &toki
     let token = issuer.token(0, 10);
     let request =
         exchange::Request { registry, subject_token: &token, requested: Requested::default(), single_use: false };
-    let issued = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
+    let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
     let question = Question {
-        token: issued.minted().token.expose(),
+        token: granted.minted().token.expose(),
         action: Action::upload(),
         package: PackageName::parse(Ecosystem::Pypi, "widgets-0").unwrap(),
         version: Some("1.4.0"),

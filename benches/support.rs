@@ -16,6 +16,7 @@ use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
@@ -79,7 +80,7 @@ fn claims(serial: u64, project: u64) -> Value {
 
 /// A policy of that many rules, one for each project.
 pub fn policy(issuer: &Issuer, rules: u64) -> Policy {
-    let digest: String = sha256(API_KEY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&sha256(API_KEY.as_bytes()));
     let mut text = format!(
         "issuers:\n  github: {{provider: github, jwks_file: jwks.json}}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    \
          urls: [\"https://{HOST}/legacy/\"]\n    audiences: [acme]\n    callers: {{frontend: {{key_sha256: \
