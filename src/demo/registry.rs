@@ -208,7 +208,7 @@ fn agree(field: &'static str, form: &Form<'_>, file: &str, same: impl Fn(&str) -
 }
 
 /// The SHA-256 in lower-case hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest.as_ref().iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
 }
