@@ -1,12 +1,11 @@
 //! A directory for one run, which nobody else can read and which is gone afterwards.
 
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::secret::random_bytes;
+use crate::secret::{hex, random_bytes};
 
 /// A fresh directory below the system's own for temporary files. Dropping it removes it with all that it holds.
 #[derive(Debug)]
@@ -19,11 +18,7 @@ impl Directory {
     /// link in its place; only its owner can list it.
     pub fn create() -> io::Result<Self> {
         let entropy: [u8; 6] = random_bytes().ok_or_else(|| io::Error::other("the system has no randomness"))?;
-        let name = entropy.iter().fold(String::from("trustmint-demo-"), |mut name, byte| {
-            let _infallible = write!(name, "{byte:02x}");
-            name
-        });
-        let path = std::env::temp_dir().join(name);
+        let path = std::env::temp_dir().join(format!("trustmint-demo-{}", hex(&entropy)));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }

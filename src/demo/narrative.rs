@@ -178,9 +178,12 @@ pub fn invite(world: &World) -> io::Result<Invitation> {
         .lines(&command)
         .paragraph(&format!(
             "`dist/` there has widgets {VERSION}; `env.sh` is what GitHub Actions would tell the job, and where index \
-             and certificate are. The curl line of step 5 works as long as its token, fifteen minutes. Every outcome is \
-             a line of `audit.jsonl`."
+             and certificate are. The line `::add-mask::` that uv prints tells GitHub to keep the token out of logs."
         ))
+        .paragraph(
+            "The curl line of step 5 works as long as its token, fifteen minutes. Every outcome is a line of \
+             `audit.jsonl`.",
+        )
         .finish();
     let (service, issuer) = (world.base().to_owned(), provider.issuer().to_owned());
     Ok(Invitation { name: "ready", command, service, issuer, directory: path, text })
