@@ -41,6 +41,9 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+/// How often replicas learn of each other's revocations.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
 /// What the service is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -237,6 +240,22 @@ impl App {
     pub fn close(&self, within: Duration) {
         if !self.audit.flush(within) {
             tracing::warn!("the last audit events could not be written in time");
+        }
+    }
+
+    /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
+    /// again before they grow old, and what was revoked on other replicas is learned once a second.
+    pub async fn attend(&self) {
+        tokio::join!(self.keys.run(), self.keep_in_step());
+    }
+
+    async fn keep_in_step(&self) {
+        let mut ticks = tokio::time::interval(SYNC_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.sync().await {
+                tracing::warn!(%error, "the list of revocations could not be brought up to date");
+            }
         }
     }
 

@@ -27,8 +27,6 @@ use crate::telemetry::logs;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
-/// How often replicas learn of each other's revocations.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -147,8 +145,8 @@ async fn serve(
         addresses.1,
     );
 
-    let background =
-        [actix_web::rt::spawn(keep_in_step(Arc::clone(&app))), actix_web::rt::spawn(refresh_keys(Arc::clone(&app)))];
+    let attended = Arc::clone(&app);
+    let background = actix_web::rt::spawn(async move { attended.attend().await });
     let (public_handle, operations_handle) = (public.handle(), operations.handle());
     actix_web::rt::spawn(async move {
         stop_signal().await;
@@ -159,30 +157,14 @@ async fn serve(
     let operations = actix_web::rt::spawn(operations);
     public.await?;
     operations.await??;
-    background.iter().for_each(actix_web::rt::task::JoinHandle::abort);
+    background.abort();
     app.close(FLUSH);
     tracing::info!("stopped");
     Ok(true)
 }
 
-/// Fetches the issuers' keys before they are needed, and again before they grow old.
-async fn refresh_keys(app: Arc<App>) {
-    app.keys().run().await;
-}
-
-/// Learns of revocations elsewhere, once a second.
-async fn keep_in_step(app: Arc<App>) {
-    let mut ticks = tokio::time::interval(SYNC_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = app.sync().await {
-            tracing::warn!(%error, "the list of revocations could not be brought up to date");
-        }
-    }
-}
-
 /// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
     match term {
         Ok(mut term) => {
