@@ -27,6 +27,7 @@ use crate::identity::keys::Refresh;
 use crate::json::Json;
 use crate::macaroon::Keyring;
 use crate::macaroon::TokenId;
+use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::registry::Registry;
 use crate::revoke;
@@ -159,6 +160,7 @@ impl App {
         let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
         let keyring = self.keyring.load_full();
         let parts = exchange::Parts { policy, keys: &self.keys, keyring: &keyring, state: &self.state };
+        let requested = requested(&request);
         let stopwatch = Stopwatch::start();
         let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
 
@@ -174,6 +176,8 @@ impl App {
             let mut event = event(AuditKind::Exchange, code, caller, now);
             event.registry = Some(registry.id.clone());
             event.issuer = outcome.issuer;
+            event.requested = requested;
+            event.granted = outcome.result.as_ref().map_or_else(|_| Vec::new(), granted);
             event.rules = proven.rules;
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(proven.claims);
@@ -263,6 +267,16 @@ impl App {
     pub async fn sync(&self) -> Result<(), StoreError> {
         self.state.revocations().sync(self.now()).await
     }
+}
+
+/// What the client asked for; nothing when it asked for whatever its rules grant.
+fn requested(request: &exchange::Request<'_>) -> Vec<String> {
+    let package = request.requested.package.iter().map(ToString::to_string);
+    package.chain(request.requested.narrow.iter().flat_map(Permissions::iter).map(ToString::to_string)).collect()
+}
+
+fn granted(issued: &IssuedToken) -> Vec<String> {
+    issued.minted().permissions.iter().map(ToString::to_string).collect()
 }
 
 fn code_label(code: Option<Code>) -> &'static str {

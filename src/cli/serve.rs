@@ -50,6 +50,7 @@ pub(crate) struct Loaded {
     pub(crate) settings: Settings,
     pub(crate) policy: Policy,
     pub(crate) keyring: Keyring,
+    pub(crate) tls: Option<rustls::ServerConfig>,
 }
 
 impl Sources {
@@ -61,16 +62,18 @@ impl Sources {
         Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
     }
 
-    /// Settings, policy and keys; every fault of the policy and of the keys at once.
+    /// Settings, policy, keys and certificate; every fault of the latter three at once.
     pub(crate) fn load(&self) -> Result<Loaded, Failed> {
         let settings = self.settings()?;
         let policy = crate::policy::watch::load(&settings.policy.directory);
         let keyring = config::keys::read_keyring(&settings.keys.directory);
-        match (policy, keyring) {
-            (Ok(policy), Ok(keyring)) => Ok(Loaded { settings, policy, keyring }),
-            (policy, keyring) => {
-                let faults = [policy.err().map(|faults| faults.to_string()), keyring.err().map(|f| f.to_string())];
-                Err(Failed::new(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")))
+        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
+        match (policy, keyring, tls) {
+            (Ok(policy), Ok(keyring), Ok(tls)) => Ok(Loaded { settings, policy, keyring, tls }),
+            (policy, keyring, tls) => {
+                let faults = [policy.err(), keyring.err(), tls.err()];
+                let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
+                Err(Failed::new(faults.join("\n")))
             }
         }
     }
@@ -81,11 +84,9 @@ impl Serve {
         let loaded = self.sources.load()?;
         let settings = &loaded.settings;
         logs::start(settings.telemetry.log, &settings.telemetry.level)?;
-        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
-        let tls = tls.map_err(|faults| Failed::new(faults.to_string()))?;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        actix_web::rt::System::new().block_on(serve(loaded, tls, listener, operations))
+        actix_web::rt::System::new().block_on(serve(loaded, listener, operations))
     }
 }
 
@@ -115,13 +116,8 @@ fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, F
     Ok(App::build(parts))
 }
 
-async fn serve(
-    loaded: Loaded,
-    tls: Option<rustls::ServerConfig>,
-    listener: TcpListener,
-    operations: TcpListener,
-) -> Ended {
-    let Loaded { settings, policy, keyring } = loaded;
+async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
+    let Loaded { settings, policy, keyring, tls } = loaded;
     let app = Arc::new(build(policy, keyring, &settings)?);
     app.sync().await?;
     let limits = http::Limits {
