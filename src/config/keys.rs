@@ -27,7 +27,10 @@ const MAX_BYTES: u64 = 1024;
 /// Most keys: a rotation needs two.
 const MAX_KEYS: usize = 64;
 
-const MAKE_ONE: &str = "make a key with `trustmint keys new`";
+/// How to make a key there.
+fn make_one(directory: &Path) -> String {
+    format!("make a key: trustmint keys new --directory {}", shown(&directory.display().to_string()))
+}
 
 /// Reads every key of a directory, reporting all faults.
 ///
@@ -38,7 +41,7 @@ pub fn read_keyring(directory: &Path) -> Result<Keyring, Faults> {
     let (root, names) = match open(directory, &mut faults).and_then(|root| Ok((root, names(directory)?))) {
         Ok(found) => found,
         Err(error) => {
-            faults.push(place(directory), String::new(), format!("cannot be read: {error}"), MAKE_ONE);
+            faults.push(place(directory), String::new(), format!("cannot be read: {error}"), make_one(directory));
             return faults.into_result(None);
         }
     };
@@ -62,8 +65,8 @@ pub fn read_keyring(directory: &Path) -> Result<Keyring, Faults> {
     if !faults.is_empty() {
         return faults.into_result(None);
     }
-    let ring =
-        Keyring::new(keys).map_err(|error| faults.push(place(directory), String::new(), error.to_string(), MAKE_ONE));
+    let ring = Keyring::new(keys)
+        .map_err(|error| faults.push(place(directory), String::new(), error.to_string(), make_one(directory)));
     faults.into_result(ring.ok())
 }
 

@@ -17,6 +17,7 @@ mod macaroon_vectors;
 mod plug_in;
 mod policy_corpus;
 mod pymacaroons;
+mod serve;
 mod settings_corpus;
 mod store_contract;
 mod support;
