@@ -202,7 +202,7 @@ impl App {
             let mut event = event(AuditKind::Verify, code, caller, now);
             event.registry = Some(registry.id.clone());
             event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
-            event.rules = identifier.provenance.rules.clone();
+            event.rules.clone_from(&identifier.provenance.rules);
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(identifier.provenance.claims.clone());
             event.token_id = Some(identifier.id.to_string());

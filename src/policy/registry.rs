@@ -66,15 +66,6 @@ impl Dialect {
     }
 }
 
-/// Whether one ID token may be exchanged again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Replay {
-    /// An ID token is good for one exchange.
-    Once,
-    /// As often as it is valid.
-    Off,
-}
-
 /// How a registry's upload tokens look and live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
@@ -114,8 +105,6 @@ pub struct Registry {
     pub epoch: u32,
     /// Whether it takes part at present.
     pub enabled: bool,
-    /// Whether one ID token may be exchanged again.
-    pub replay: Replay,
 }
 
 impl Registry {
@@ -266,7 +255,6 @@ mod tests {
             key_id: id.to_owned(),
             epoch: 0,
             enabled: true,
-            replay: Replay::Once,
         }
     }
 

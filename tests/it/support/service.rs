@@ -28,7 +28,9 @@ use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
+use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
@@ -209,8 +211,7 @@ pub fn example(preset: &str, name: &str, overrides: &Value) -> Value {
 
 /// The policy file of the tests' registry and issuer, with these rules.
 pub fn policy_text(base: &str, issuer: &str, rules: &str) -> String {
-    let digest = trustmint::secret::sha256(API_KEY.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&sha256(API_KEY.as_bytes()));
     format!(
         "issuers:\n  github: {{provider: github, url: \"{issuer}\"}}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    \
          urls: [\"{base}/legacy/\"]\n    audiences: [{AUDIENCE}]\n    callers: {{upload-frontend: {{key_sha256: \
