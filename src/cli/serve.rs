@@ -1,6 +1,7 @@
 //! `trustmint serve`: read everything, refuse to start on any fault, serve until told to stop.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::http::Public;
 use crate::identity::fetch::HttpsFetch;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Place;
 use crate::state::MemoryStore;
 use crate::telemetry::Metrics;
 use crate::telemetry::logs;
@@ -65,7 +68,8 @@ impl Sources {
     /// Settings, policy, keys and certificate; every fault of the latter three at once.
     pub(crate) fn load(&self) -> Result<Loaded, Failed> {
         let settings = self.settings()?;
-        let policy = crate::policy::watch::load(&settings.policy.directory);
+        let policy = crate::policy::watch::load(&settings.policy.directory)
+            .and_then(|policy| https_only(policy, &settings.policy.directory));
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
         match (policy, keyring, tls) {
@@ -77,6 +81,21 @@ impl Sources {
             }
         }
     }
+}
+
+/// SECURITY: what answers over http is whoever holds the port, and whoever holds an issuer's keys may publish as
+/// anyone. So http, even on loopback, is for the demonstration and for tests; they do not come through here.
+fn https_only(policy: Policy, directory: &Path) -> Result<Policy, Faults> {
+    let mut faults = Faults::new();
+    for issuer in policy.issuers().iter().filter(|issuer| issuer.url().as_str().starts_with("http:")) {
+        faults.push(
+            Place::whole(directory.display().to_string().into()),
+            format!("issuers.{}.url", issuer.id),
+            format!("`{}` must start with https://", issuer.url()),
+            "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
+        );
+    }
+    faults.into_result(Some(policy))
 }
 
 impl Serve {

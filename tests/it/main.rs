@@ -8,6 +8,8 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+
+mod clients;
 mod demo;
 mod docs;
 mod exchange;
@@ -18,6 +20,7 @@ mod macaroon_vectors;
 mod plug_in;
 mod policy_corpus;
 mod pymacaroons;
+mod serve;
 mod settings_corpus;
 mod store_contract;
 mod support;
