@@ -78,10 +78,10 @@ async fn mint_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
     let asked = exchange::Request {
         registry,
@@ -113,10 +113,10 @@ async fn burn_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
     let token = token_member(&body)?;
     public.app.revoke(&[registry], token, &context.caller, context.now).await?;
