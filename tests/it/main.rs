@@ -8,6 +8,7 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+mod attacks;
 mod docs;
 mod exchange;
 mod loopback_provider;
