@@ -9,8 +9,6 @@
 //! identifiers of its project or does not load. One [`evaluate`](evaluate::evaluate) serves exchanges, dry runs and the
 //! command line. Only [`watch`] touches files.
 
-use std::fmt::Write as _;
-
 pub mod evaluate;
 pub mod explain;
 pub mod glob;
@@ -32,6 +30,7 @@ use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
+use crate::secret::hex;
 
 /// One policy file.
 #[derive(Debug, Clone)]
@@ -119,10 +118,7 @@ fn revision<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
             digest.update(part);
         }
     }
-    let mut text = String::new();
-    for byte in digest.finish().as_ref().iter().take(8) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let mut name = hex(digest.finish().as_ref());
+    name.truncate(16);
+    name
 }

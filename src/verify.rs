@@ -24,6 +24,7 @@ use crate::state::RETENTION_MARGIN;
 use crate::state::Spent;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::token_name;
 use crate::time::Timestamp;
 
 /// How old the list of revocations may be: older, and a revoked token might pass, so the answer is 503.
@@ -164,7 +165,7 @@ async fn judge(
     if !is_fresh(parts.state.revocations().synced_at(), now) {
         return Err(Refused::RevocationsStale);
     }
-    if parts.state.revocations().is_revoked(&crate::revoke::name_in_state(registry, id.id)) {
+    if parts.state.revocations().is_revoked(&token_name(&registry.key_id, &id.id)) {
         return Err(Refused::Revoked);
     }
     let facts = Facts {
@@ -223,11 +224,7 @@ async fn spend(
     // SECURITY: remembered for as long as any copy may live. A holder can narrow the expiry of a copy; a record that
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
-    match state
-        .spend(&crate::revoke::name_in_state(registry, id), upload, digest, uses, until)
-        .await
-        .map_err(Refused::Store)?
-    {
+    match state.spend(&token_name(&registry.key_id, &id), upload, digest, uses, until).await.map_err(Refused::Store)? {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),
         Spent::Exhausted => Err(Refused::UsesSpent(uses)),

@@ -66,15 +66,6 @@ impl Dialect {
     }
 }
 
-/// Whether one ID token may be exchanged again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Replay {
-    /// An ID token is good for one exchange.
-    Once,
-    /// As often as it is valid.
-    Off,
-}
-
 /// How a registry's upload tokens look and live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
@@ -114,8 +105,6 @@ pub struct Registry {
     pub epoch: u32,
     /// Whether it takes part at present.
     pub enabled: bool,
-    /// Whether one ID token may be exchanged again.
-    pub replay: Replay,
 }
 
 impl Registry {
@@ -136,9 +125,9 @@ impl Registry {
         self.audiences.first().map_or("", String::as_str)
     }
 
-    /// Its URL on a host, given as in `Host`; no port means the usual one.
-    pub fn url_at(&self, host: &str, port: Option<u16>) -> Option<&Url> {
-        self.urls.iter().find(|url| is_at(url, host, port))
+    /// Its URLs on a host, given as in `Host`; no port means the usual one.
+    pub fn urls_at(&self, host: &str, port: Option<u16>) -> impl Iterator<Item = &Url> {
+        self.urls.iter().filter(move |url| is_at(url, host, port))
     }
 
     /// The caller whose API key has this digest.
@@ -266,7 +255,6 @@ mod tests {
             key_id: id.to_owned(),
             epoch: 0,
             enabled: true,
-            replay: Replay::Once,
         }
     }
 

@@ -9,6 +9,9 @@
     reason = "a helper that panics is a test that fails"
 )]
 mod attacks;
+
+mod clients;
+mod demo;
 mod docs;
 mod exchange;
 mod loopback_provider;
@@ -18,6 +21,7 @@ mod macaroon_vectors;
 mod plug_in;
 mod policy_corpus;
 mod pymacaroons;
+mod serve;
 mod settings_corpus;
 mod store_contract;
 mod support;
