@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -70,6 +72,8 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct App {
     policy: ArcSwap<Policy>,
+    /// When these rules came into force, in milliseconds.
+    in_force_since: AtomicI64,
     keyring: ArcSwap<Keyring>,
     keys: Keys,
     state: Arc<State>,
@@ -95,6 +99,7 @@ impl App {
         let keys = Keys::new(parts.fetch, Arc::clone(&parts.clock), parts.runtime, report);
         let app = Self {
             policy: ArcSwap::from_pointee(parts.policy),
+            in_force_since: AtomicI64::new(parts.clock.now().unix_millis()),
             keyring: ArcSwap::from_pointee(parts.keyring),
             keys,
             state: Arc::new(State::new(parts.store)),
@@ -113,6 +118,8 @@ impl App {
 
     /// Puts other rules in force, for requests that begin from now on.
     pub fn activate(&self, policy: Policy) {
+        // The time first: rules that are on their way out then judge the tokens that they granted, and grant them still.
+        self.in_force_since.store(self.now().unix_millis(), Ordering::SeqCst);
         self.policy.store(Arc::new(policy));
         self.activated();
     }
@@ -198,7 +205,8 @@ impl App {
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let parts = verify::Parts { policy, keyring: &keyring, state: &self.state };
+        let in_force_since = Timestamp::from_unix_millis(self.in_force_since.load(Ordering::SeqCst));
+        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
 
