@@ -47,6 +47,13 @@ impl Refusal {
         Self { code, detail: detail.into(), explanation: None, retry_after: None }
     }
 
+    /// Adds to its words what an endpoint knows better than whoever refused.
+    #[must_use]
+    pub fn hint(mut self, hint: &str) -> Self {
+        self.detail = format!("{}; {hint}", self.detail);
+        self
+    }
+
     /// The row of the failure table.
     pub const fn code(&self) -> Code {
         self.code
@@ -131,6 +138,8 @@ impl Refusal {
             (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
             (_, Class::Request | Class::Refused) => match (spelling, self.code.class()) {
+                // By this status PyPI's clients know that trusted publishing is switched off.
+                (Spelling::Pypi, _) if self.code == Code::RegistryDisabled => StatusCode::FORBIDDEN,
                 (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
                 (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
                 (Spelling::Native, Class::Refused) => StatusCode::FORBIDDEN,
