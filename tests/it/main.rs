@@ -8,15 +8,19 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+mod causes;
 mod docs;
 mod exchange;
+mod key_rotation;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod plug_in;
 mod policy_corpus;
+mod providers;
 mod pymacaroons;
+mod replay;
 mod settings_corpus;
 mod store_contract;
 mod support;

@@ -2,7 +2,9 @@
 //! provider that signs with real keys, a clock that is set and an audit log that can be read.
 
 pub mod clock;
+pub mod presets;
 pub mod service;
 
 pub use clock::SetClock;
+pub use presets::Presets;
 pub use service::Service;
