@@ -27,8 +27,6 @@ const MAX_BYTES: u64 = 1024;
 /// Most keys: a rotation needs two.
 const MAX_KEYS: usize = 64;
 
-const MAKE_ONE: &str = "make a key with `trustmint keys new`";
-
 /// Reads every key of a directory, reporting all faults.
 ///
 /// Names that begin with `.` are skipped and links are followed inside the directory, so that a mounted Kubernetes
@@ -38,7 +36,7 @@ pub fn read_keyring(directory: &Path) -> Result<Keyring, Faults> {
     let (root, names) = match open(directory, &mut faults).and_then(|root| Ok((root, names(directory)?))) {
         Ok(found) => found,
         Err(error) => {
-            faults.push(place(directory), String::new(), format!("cannot be read: {error}"), MAKE_ONE);
+            faults.push(place(directory), String::new(), format!("cannot be read: {error}"), make_one(directory));
             return faults.into_result(None);
         }
     };
@@ -62,8 +60,8 @@ pub fn read_keyring(directory: &Path) -> Result<Keyring, Faults> {
     if !faults.is_empty() {
         return faults.into_result(None);
     }
-    let ring =
-        Keyring::new(keys).map_err(|error| faults.push(place(directory), String::new(), error.to_string(), MAKE_ONE));
+    let ring = Keyring::new(keys)
+        .map_err(|error| faults.push(place(directory), String::new(), error.to_string(), make_one(directory)));
     faults.into_result(ring.ok())
 }
 
@@ -120,6 +118,11 @@ fn read_key(root: &Root, path: &Path, kid: &str) -> Result<MasterKey, Defect> {
         return Err(Defect::new(message, "remove it, unless you know where it came from"));
     }
     MasterKey::parse(kid, &text).map_err(|error| Defect::new(error.to_string(), "restore the file, or remove it"))
+}
+
+/// The line to run.
+fn make_one(directory: &Path) -> String {
+    format!("make a key: trustmint keys new --directory {}", shown(&directory.display().to_string()))
 }
 
 fn place(path: &Path) -> Place {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use serde::Serialize;
 use serde_json::Value;
-use serde_json::json;
 
 use crate::code::Class;
 use crate::code::Code;
@@ -30,6 +30,44 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+}
+
+/// The superset. Its members are in the order that people want to read them: uv shows the whole body as it came.
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'a str,
+    code: Code,
+    class: &'a str,
+    mend: &'a str,
+    documentation: String,
+    request_id: &'a str,
+    errors: [Entry<'a>; 1],
+    body: Nested<'a>,
+    #[serde(flatten)]
+    own: Own<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    code: Code,
+    description: &'a str,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct Nested<'a> {
+    message: &'a str,
+}
+
+/// What a spelling adds.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Own<'a> {
+    Native { error: &'a str },
+    OAuth { error: &'a str, error_description: &'a str },
+    Pypi { error: &'a str, r#type: &'a str, title: &'a str, status: u16, detail: &'a str },
 }
 
 /// A failure on its way out.
@@ -61,40 +99,35 @@ impl Refusal {
 
     /// Renders the response in the spelling that the endpoint's clients read.
     pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
+        if self.code.class() == Class::Fault {
+            // The caller is told to report the request's id: here is what it leads to.
+            tracing::error!(code = self.code.as_str(), request_id, "{}", self.detail);
+        }
         let status = self.status(spelling);
         let message = self.message();
-        let error = match spelling {
-            Spelling::OAuth => oauth_error(self.code),
-            Spelling::Native | Spelling::Pypi => message.as_str(),
+        let own = match spelling {
+            Spelling::Native => Own::Native { error: &message },
+            Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
+            Spelling::Pypi => Own::Pypi {
+                error: &message,
+                r#type: "about:blank",
+                title: "Token request failed",
+                status: status.as_u16(),
+                detail: &message,
+            },
         };
-        let mut body = json!({
-            "message": message,
-            "errors": [{"code": self.code, "description": message, "detail": message}],
-            "error": error,
-            "body": {"message": message},
-            "code": self.code,
-            "class": self.code.class().as_str(),
-            "mend": self.code.mend(),
-            "documentation": format!("{DOCUMENTATION}#{}", self.code),
-            "request_id": request_id,
-        });
-        if let Some(members) = body.as_object_mut() {
-            if let Some(explanation) = &self.explanation {
-                members.insert("explanation".into(), explanation.clone());
-            }
-            match spelling {
-                Spelling::OAuth => {
-                    members.insert("error_description".into(), json!(message));
-                }
-                Spelling::Pypi => {
-                    members.insert("type".into(), json!("about:blank"));
-                    members.insert("title".into(), json!("Token request failed"));
-                    members.insert("status".into(), json!(status.as_u16()));
-                    members.insert("detail".into(), json!(message));
-                }
-                Spelling::Native => {}
-            }
-        }
+        let body = Body {
+            message: &message,
+            code: self.code,
+            class: self.code.class().as_str(),
+            mend: self.code.mend(),
+            documentation: format!("{DOCUMENTATION}#{}", self.code),
+            request_id,
+            errors: [Entry { code: self.code, description: &message, detail: &message }],
+            body: Nested { message: &message },
+            own,
+            explanation: self.explanation.as_ref(),
+        };
         let content_type = match spelling {
             Spelling::Pypi => "application/problem+json",
             Spelling::Native | Spelling::OAuth => "application/json",
@@ -103,12 +136,14 @@ impl Refusal {
         response.insert_header((header::CONTENT_TYPE, content_type));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if let Some(wait) = self.wait() {
-            response.insert_header((header::RETRY_AFTER, wait.as_secs().max(1).to_string()));
+            // Rounded up: a caller who comes back early is refused again.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if self.code == Code::BadApiKey {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"trustmint\""));
         }
-        response.body(body.to_string())
+        response.body(serde_json::to_string(&body).unwrap_or_default())
     }
 
     /// The sentence that people read: the cause, then the mend.
@@ -133,6 +168,8 @@ impl Refusal {
             (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
             (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
             (Code::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
             (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
             (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -161,11 +198,12 @@ impl From<Failure> for Refusal {
 }
 
 /// The `error` member of OAuth endpoints. RFC 8693 section 2.2.2: an invalid or unacceptable subject token is
-/// `invalid_request`; only the target, the scope and the grant type have names of their own.
+/// `invalid_request`; only the target, the scope and the grant type have names of their own. RFC 6749 section 5.2: a
+/// scope that exceeds what can be granted is `invalid_scope` too.
 const fn oauth_error(code: Code) -> &'static str {
     match (code, code.class()) {
         (Code::InvalidTarget, _) => "invalid_target",
-        (Code::InvalidScope, _) => "invalid_scope",
+        (Code::InvalidScope | Code::ScopeNotGranted, _) => "invalid_scope",
         (Code::UnsupportedGrantType, _) => "unsupported_grant_type",
         (_, Class::Unavailable) => "temporarily_unavailable",
         (_, Class::Fault) => "server_error",

@@ -8,7 +8,11 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+mod attacks;
 mod causes;
+
+mod clients;
+mod demo;
 mod docs;
 mod exchange;
 mod key_rotation;
@@ -21,6 +25,7 @@ mod policy_corpus;
 mod providers;
 mod pymacaroons;
 mod replay;
+mod serve;
 mod settings_corpus;
 mod store_contract;
 mod support;

@@ -159,10 +159,7 @@ impl Service {
         });
         let mut job = job.as_object().unwrap().clone();
         job.extend(overrides.as_object().unwrap().clone());
-        let example = provider::by_name("github").unwrap().example("tag-push").unwrap();
-        let claims = (example.claims)(&object(&Value::Object(job)));
-        let claims: Value = serde_json::to_value(Json::Object(claims)).unwrap();
-        self.provider.claims(&claims, AUDIENCE, self.clock.now())
+        self.provider.claims(&example("github", "tag-push", &Value::Object(job)), AUDIENCE, self.clock.now())
     }
 
     /// `POST /_/oidc/mint-token`.
@@ -227,6 +224,13 @@ impl Answer {
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
+}
+
+/// The claims of a preset's example, with others put over them.
+pub fn example(preset: &str, name: &str, overrides: &Value) -> Value {
+    let example = provider::by_name(preset).unwrap().example(name).unwrap();
+    let claims = (example.claims)(&object(overrides));
+    serde_json::to_value(Json::Object(claims)).unwrap()
 }
 
 /// The policy file of the tests' registry and issuer, with these rules.
