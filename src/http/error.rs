@@ -85,6 +85,13 @@ impl Refusal {
         Self { code, detail: detail.into(), explanation: None, retry_after: None }
     }
 
+    /// Adds to its words what an endpoint knows better than whoever refused.
+    #[must_use]
+    pub fn hint(mut self, hint: &str) -> Self {
+        self.detail = format!("{}; {hint}", self.detail);
+        self
+    }
+
     /// The row of the failure table.
     pub const fn code(&self) -> Code {
         self.code

@@ -9,18 +9,22 @@
     reason = "a helper that panics is a test that fails"
 )]
 mod attacks;
+mod causes;
 
 mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod key_rotation;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod plug_in;
 mod policy_corpus;
+mod providers;
 mod pymacaroons;
+mod replay;
 mod serve;
 mod settings_corpus;
 mod store_contract;

@@ -3,7 +3,9 @@
 
 pub mod clock;
 pub mod front;
+pub mod presets;
 pub mod service;
 
 pub use clock::SetClock;
+pub use presets::Presets;
 pub use service::Service;
