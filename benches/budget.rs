@@ -4,7 +4,13 @@
 //! accounting of each thread. Rounds are interleaved and the best of each kind is taken, because the machine's noise
 //! only ever adds. Reference points: one raw RS256 verification by aws-lc with a key parsed in advance, and one actix
 //! endpoint that parses the same JSON body and answers with JSON.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a measurement must stop on failure")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a measurement must stop on failure"
+)]
 #![expect(clippy::format_push_string, unreachable_pub, reason = "set-up")]
 
 use std::fs;

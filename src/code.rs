@@ -58,8 +58,12 @@ codes! {
     UnknownHost = "unknown-host", Request, "ask the registry's operator to list this host among the registry's `urls`";
     /// The `Accept` header asks for a format that the endpoint does not have.
     NotAcceptable = "not-acceptable", Request, "accept `application/vnd.pypi.pytp.v1+json`";
-    /// The body or a header is larger than the endpoint reads.
-    TooLarge = "too-large", Request, "send less: exchange bodies have at most 32 KiB, headers 16 KiB";
+    /// The body, or the token in it, is larger than the endpoint reads.
+    TooLarge = "too-large", Request, "send less: bodies have at most 32 KiB, ID tokens 16 KiB";
+    /// The headers and the request line together are larger than the service reads.
+    HeadersTooLarge = "headers-too-large", Request, "send less: headers and request line have at most 16 KiB together";
+    /// The body has a media type or a `Content-Encoding` that the endpoint does not read.
+    UnsupportedMediaType = "unsupported-media-type", Request, "send the media type that the endpoint documents, not compressed";
     /// The body arrived too slowly.
     TooSlow = "too-slow", Request, "send the request at once";
     /// The body or the query is not what the endpoint reads.
@@ -154,6 +158,8 @@ codes! {
     UploadTokenExpired = "upload-token-expired", Refused, "mint a fresh token right before the upload";
     /// The upload token has been revoked.
     UploadTokenRevoked = "upload-token-revoked", Refused, "mint a fresh token";
+    /// No rule that granted the upload token grants this any more.
+    RuleWithdrawn = "rule-withdrawn", Refused, "ask the project's owner which rule holds now, and mint a fresh token";
     /// The upload token is for another registry.
     WrongRegistry = "wrong-registry", Refused, "upload to the registry that minted the token";
     /// The upload token does not allow this action on this package.

@@ -5,14 +5,21 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_web::App as Actix;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::HttpServer;
+use actix_web::Resource;
+use actix_web::Route;
 use actix_web::dev::Server;
+use actix_web::guard;
+use actix_web::http::header;
+use actix_web::http::header::HeaderValue;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
@@ -50,7 +57,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 pub struct Limits {
     /// Threads that serve requests; one per core when not given.
     pub workers: Option<usize>,
-    /// Most open connections of one thread.
+    /// Most open connections of all threads together.
     pub connections: usize,
     /// From the first byte of a request to the end of its headers.
     pub read_timeout: Duration,
@@ -82,6 +89,9 @@ impl Public {
     }
 
     /// Admits an anonymous call while it runs, or refuses it at once.
+    ///
+    /// SECURITY: to be asked when the body is there. A thousand strangers who send theirs byte by byte would else hold
+    /// every place; like this they hold connections, which have a limit of their own.
     pub fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         admit(&self.exchanges)
     }
@@ -105,29 +115,48 @@ impl From<StoreError> for Refusal {
 /// The public listener: its routes behind the middleware that every request passes.
 pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
-        let at = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
         let routes = web::scope("")
             .wrap(from_fn(context::middleware))
-            .service(at("/v1/token").route(web::post().to(token::exchange)))
-            .service(at("/v1/verify").route(web::post().to(verify::verify)))
-            .service(at("/v1/revoke").route(web::post().to(revoke::revoke)))
-            .service(at("/.well-known/oauth-authorization-server").route(web::get().to(metadata::metadata)))
-            .service(at("/.well-known/pytp").route(web::get().to(dialect::pypi::discover)))
-            .service(at("/_/oidc/audience").route(web::get().to(dialect::pypi::audience)))
-            .service(at("/_/oidc/mint-token").route(web::post().to(dialect::pypi::mint)))
-            .service(at("/_/oidc/github/mint-token").route(web::post().to(dialect::pypi::mint)))
-            .service(at("/_/oidc/burn-token").route(web::post().to(dialect::pypi::burn)))
+            .service(endpoint("/v1/token", web::post().to(token::exchange), POST, Spelling::OAuth))
+            .service(endpoint("/v1/verify", web::post().to(verify::verify), POST, Spelling::Native))
+            .service(endpoint("/v1/revoke", web::post().to(revoke::revoke), POST, Spelling::OAuth))
+            .service(endpoint(metadata::PATH, get().to(metadata::metadata), GET, Spelling::OAuth))
+            .service(endpoint("/.well-known/pytp", get().to(dialect::pypi::discover), GET, Spelling::Pypi))
+            .service(endpoint("/_/oidc/audience", get().to(dialect::pypi::audience), GET, Spelling::Pypi))
+            .service(endpoint("/_/oidc/mint-token", web::post().to(dialect::pypi::mint), POST, Spelling::Pypi))
+            .service(endpoint("/_/oidc/github/mint-token", web::post().to(dialect::pypi::mint), POST, Spelling::Pypi))
+            .service(endpoint("/_/oidc/burn-token", web::post().to(dialect::pypi::burn), POST, Spelling::Pypi))
             .default_service(web::to(not_found));
         config.app_data(public.clone()).service(routes);
     }
 }
 
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// `GET`, and `HEAD` which asks for the same without the body.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// One endpoint. Other methods are refused in its spelling, with the methods that it knows (RFC 9110 section 15.5.6).
+fn endpoint(path: &str, route: Route, methods: &'static str, spelling: Spelling) -> Resource {
+    let refuse = move |request: HttpRequest| async move {
+        let detail = format!("the endpoint knows {methods} only");
+        let refusal = Refusal::new(Code::MethodNotAllowed, detail);
+        let mut response = refusal.respond(spelling, &context::id_of(&request));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        response
+    };
+    web::resource(path).route(route).default_service(web::to(refuse))
+}
+
 /// The routes of the operations listener.
 pub fn operations_routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/livez").route(web::get().to(operations::livez)))
-        .service(web::resource("/readyz").route(web::get().to(operations::readyz)))
-        .service(web::resource("/metrics").route(web::get().to(operations::metrics)));
+        .service(web::resource("/livez").route(get().to(operations::livez)))
+        .service(web::resource("/readyz").route(get().to(operations::readyz)))
+        .service(web::resource("/metrics").route(get().to(operations::metrics)));
 }
 
 /// Serves the public routes on the listener, with TLS when a configuration is given. Must be called on an actix
@@ -145,11 +174,9 @@ pub fn serve_public(
         .shutdown_timeout(limits.shutdown_timeout.as_secs())
         .keep_alive(KEEP_ALIVE)
         .disable_signals();
-    let server = match limits.workers {
-        Some(workers) => server.workers(workers),
-        None => server,
-    };
-    let server = server.max_connections(limits.connections.max(1));
+    let workers = limits.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let connections = limits.connections.div_ceil(workers.max(1)).max(1);
+    let server = server.workers(workers).max_connections(connections);
     let server = match tls {
         Some(tls) => server.listen_rustls_0_23(listener, tls)?,
         None => server.listen(listener)?,
@@ -166,9 +193,4 @@ pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Serv
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
     Refusal::new(Code::NotFound, "there is no such endpoint").respond(Spelling::Native, &context::id_of(&request))
-}
-
-async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
-    Refusal::new(Code::MethodNotAllowed, "the endpoint does not know this method")
-        .respond(Spelling::Native, &context::id_of(&request))
 }

@@ -30,8 +30,6 @@ use crate::telemetry::logs;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
-/// How often replicas learn of each other's revocations.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -55,6 +53,7 @@ pub(crate) struct Loaded {
     pub(crate) settings: Settings,
     pub(crate) policy: Policy,
     pub(crate) keyring: Keyring,
+    pub(crate) tls: Option<rustls::ServerConfig>,
 }
 
 impl Sources {
@@ -66,17 +65,19 @@ impl Sources {
         Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
     }
 
-    /// Settings, policy and keys; every fault of the policy and of the keys at once.
+    /// Settings, policy, keys and certificate; every fault of the latter three at once.
     pub(crate) fn load(&self) -> Result<Loaded, Failed> {
         let settings = self.settings()?;
         let policy = crate::policy::watch::load(&settings.policy.directory)
             .and_then(|policy| https_only(policy, &settings.policy.directory));
         let keyring = config::keys::read_keyring(&settings.keys.directory);
-        match (policy, keyring) {
-            (Ok(policy), Ok(keyring)) => Ok(Loaded { settings, policy, keyring }),
-            (policy, keyring) => {
-                let faults = [policy.err().map(|faults| faults.to_string()), keyring.err().map(|f| f.to_string())];
-                Err(Failed::new(faults.into_iter().flatten().collect::<Vec<_>>().join("\n")))
+        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
+        match (policy, keyring, tls) {
+            (Ok(policy), Ok(keyring), Ok(tls)) => Ok(Loaded { settings, policy, keyring, tls }),
+            (policy, keyring, tls) => {
+                let faults = [policy.err(), keyring.err(), tls.err()];
+                let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
+                Err(Failed::new(faults.join("\n")))
             }
         }
     }
@@ -102,11 +103,9 @@ impl Serve {
         let loaded = self.sources.load()?;
         let settings = &loaded.settings;
         logs::start(settings.telemetry.log, &settings.telemetry.level)?;
-        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
-        let tls = tls.map_err(|faults| Failed::new(faults.to_string()))?;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        actix_web::rt::System::new().block_on(serve(loaded, tls, listener, operations))
+        actix_web::rt::System::new().block_on(serve(loaded, listener, operations))
     }
 }
 
@@ -136,13 +135,8 @@ fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, F
     Ok(App::build(parts))
 }
 
-async fn serve(
-    loaded: Loaded,
-    tls: Option<rustls::ServerConfig>,
-    listener: TcpListener,
-    operations: TcpListener,
-) -> Ended {
-    let Loaded { settings, policy, keyring } = loaded;
+async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
+    let Loaded { settings, policy, keyring, tls } = loaded;
     let app = Arc::new(build(policy, keyring, &settings)?);
     app.sync().await?;
     let limits = http::Limits {
@@ -166,8 +160,8 @@ async fn serve(
         addresses.1,
     );
 
-    let background =
-        [actix_web::rt::spawn(keep_in_step(Arc::clone(&app))), actix_web::rt::spawn(refresh_keys(Arc::clone(&app)))];
+    let attended = Arc::clone(&app);
+    let background = actix_web::rt::spawn(async move { attended.attend().await });
     let (public_handle, operations_handle) = (public.handle(), operations.handle());
     actix_web::rt::spawn(async move {
         stop_signal().await;
@@ -178,30 +172,14 @@ async fn serve(
     let operations = actix_web::rt::spawn(operations);
     public.await?;
     operations.await??;
-    background.iter().for_each(actix_web::rt::task::JoinHandle::abort);
+    background.abort();
     app.close(FLUSH);
     tracing::info!("stopped");
     Ok(true)
 }
 
-/// Fetches the issuers' keys before they are needed, and again before they grow old.
-async fn refresh_keys(app: Arc<App>) {
-    app.keys().run().await;
-}
-
-/// Learns of revocations elsewhere, once a second.
-async fn keep_in_step(app: Arc<App>) {
-    let mut ticks = tokio::time::interval(SYNC_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = app.sync().await {
-            tracing::warn!(%error, "the list of revocations could not be brought up to date");
-        }
-    }
-}
-
 /// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
     match term {
         Ok(mut term) => {

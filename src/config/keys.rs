@@ -27,11 +27,6 @@ const MAX_BYTES: u64 = 1024;
 /// Most keys: a rotation needs two.
 const MAX_KEYS: usize = 64;
 
-/// How to make a key there.
-fn make_one(directory: &Path) -> String {
-    format!("make a key: trustmint keys new --directory {}", shown(&directory.display().to_string()))
-}
-
 /// Reads every key of a directory, reporting all faults.
 ///
 /// Names that begin with `.` are skipped and links are followed inside the directory, so that a mounted Kubernetes
@@ -123,6 +118,11 @@ fn read_key(root: &Root, path: &Path, kid: &str) -> Result<MasterKey, Defect> {
         return Err(Defect::new(message, "remove it, unless you know where it came from"));
     }
     MasterKey::parse(kid, &text).map_err(|error| Defect::new(error.to_string(), "restore the file, or remove it"))
+}
+
+/// The line to run.
+fn make_one(directory: &Path) -> String {
+    format!("make a key: trustmint keys new --directory {}", shown(&directory.display().to_string()))
 }
 
 fn place(path: &Path) -> Place {

@@ -16,6 +16,8 @@ use crate::json::Object;
 pub const MAX_BODY: usize = 32 * 1024;
 /// Longest time a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The media type of forms.
+pub const FORM: &str = "application/x-www-form-urlencoded";
 /// Most parameters of a form: the exchange has nine.
 const MAX_PARAMETERS: usize = 32;
 
@@ -24,7 +26,7 @@ const MAX_PARAMETERS: usize = 32;
 /// SECURITY: `Content-Encoding` is refused, so that a few bytes cannot unfold into a large body.
 pub async fn read(request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, Refusal> {
     if request.headers().contains_key(header::CONTENT_ENCODING) {
-        return Err(Refusal::new(Code::BadRequest, "the body must not be compressed (`Content-Encoding`)"));
+        return Err(Refusal::new(Code::UnsupportedMediaType, "the body must not be compressed (`Content-Encoding`)"));
     }
     let too_large = || Refusal::new(Code::TooLarge, "the body is larger than 32 KiB");
     match tokio::time::timeout(BODY_TIMEOUT, payload.to_bytes_limited(MAX_BODY)).await {

@@ -20,9 +20,10 @@ use crate::http::error::Spelling;
 use crate::http::origin;
 use crate::macaroon::TokenId;
 use crate::secret::random_bytes;
+use crate::telemetry::metrics::NONE;
 use crate::time::Timestamp;
 
-/// Most bytes of header names and values together.
+/// Most bytes of the request's target and of header names and values together.
 const MAX_HEADERS: usize = 16 * 1024;
 
 /// One request's facts, read once.
@@ -62,17 +63,29 @@ pub async fn middleware<B: MessageBody + 'static>(
     let id = TokenId::new(now, random_bytes().unwrap_or_default()).to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
 
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut response = if headers > MAX_HEADERS {
-        let refusal = Refusal::new(Code::TooLarge, "the headers are larger than 16 KiB");
+    let mut response = if target + headers > MAX_HEADERS {
+        let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
         request.into_response(refusal.respond(Spelling::Native, &id)).map_into_right_body()
     } else {
         next.call(request).await?.map_into_left_body()
     };
+    count(&response);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
+}
+
+/// What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
+fn count<B>(response: &ServiceResponse<B>) {
+    let request = response.request();
+    let endpoint = request.match_pattern();
+    let endpoint = endpoint.as_deref().filter(|pattern| !pattern.is_empty()).unwrap_or(NONE);
+    if let Some(public) = request.app_data::<web::Data<Public>>() {
+        public.app.metrics().response(endpoint, response.status().as_u16());
+    }
 }

@@ -92,6 +92,10 @@ impl Refusal {
 
     /// Renders the response in the spelling that the endpoint's clients read.
     pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
+        if self.code.class() == Class::Fault {
+            // The caller is told to report the request's id: here is what it leads to.
+            tracing::error!(code = self.code.as_str(), request_id, "{}", self.detail);
+        }
         let status = self.status(spelling);
         let message = self.message();
         let own = match spelling {
@@ -125,7 +129,9 @@ impl Refusal {
         response.insert_header((header::CONTENT_TYPE, content_type));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if let Some(wait) = self.wait() {
-            response.insert_header((header::RETRY_AFTER, wait.as_secs().max(1).to_string()));
+            // Rounded up: a caller who comes back early is refused again.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if self.code == Code::BadApiKey {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"trustmint\""));
@@ -155,11 +161,15 @@ impl Refusal {
             (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
             (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
             (Code::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
             (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
             (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
             (_, Class::Request | Class::Refused) => match (spelling, self.code.class()) {
+                // By this status PyPI's clients know that trusted publishing is switched off.
+                (Spelling::Pypi, _) if self.code == Code::RegistryDisabled => StatusCode::FORBIDDEN,
                 (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
                 (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
                 (Spelling::Native, Class::Refused) => StatusCode::FORBIDDEN,
@@ -181,11 +191,12 @@ impl From<Failure> for Refusal {
 }
 
 /// The `error` member of OAuth endpoints. RFC 8693 section 2.2.2: an invalid or unacceptable subject token is
-/// `invalid_request`; only the target, the scope and the grant type have names of their own.
+/// `invalid_request`; only the target, the scope and the grant type have names of their own. RFC 6749 section 5.2: a
+/// scope that exceeds what can be granted is `invalid_scope` too.
 const fn oauth_error(code: Code) -> &'static str {
     match (code, code.class()) {
         (Code::InvalidTarget, _) => "invalid_target",
-        (Code::InvalidScope, _) => "invalid_scope",
+        (Code::InvalidScope | Code::ScopeNotGranted, _) => "invalid_scope",
         (Code::UnsupportedGrantType, _) => "unsupported_grant_type",
         (_, Class::Unavailable) => "temporarily_unavailable",
         (_, Class::Fault) => "server_error",

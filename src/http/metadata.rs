@@ -13,6 +13,9 @@ use crate::http::error::Spelling;
 use crate::http::tenant;
 use crate::policy::registry::Registry;
 
+/// Where RFC 8414 puts the document.
+pub const PATH: &str = "/.well-known/oauth-authorization-server";
+
 /// Says where the host's registries exchange and revoke tokens, and for which audiences.
 pub async fn metadata(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
     let context = Context::of(&request, &public);
@@ -24,12 +27,11 @@ pub async fn metadata(request: HttpRequest, public: web::Data<Public>) -> HttpRe
 }
 
 fn document(request: &HttpRequest, public: &Public, registries: &[&Registry]) -> Result<HttpResponse, Refusal> {
-    let host = crate::http::origin::host(request, &public.trusted_proxies)?;
     // The origin comes from the policy's URLs, not from the request: a proxy may speak http to us.
-    let (name, port) = tenant::split(&host)?;
-    let url = registries.iter().find_map(|registry| registry.url_at(name, port));
-    let origin = url.ok_or_else(|| Refusal::new(Code::UnknownHost, "no registry is served here"))?;
-    let origin = origin.origin().ascii_serialization();
+    let unserved = || Refusal::new(Code::UnknownHost, "no registry is served here");
+    let first = registries.first().ok_or_else(unserved)?;
+    let url = tenant::urls(request, public, first)?.into_iter().next().ok_or_else(unserved)?;
+    let origin = url.origin().ascii_serialization();
     let audiences: Vec<&String> = registries.iter().flat_map(|registry| &registry.audiences).collect();
     Ok(HttpResponse::Ok().json(json!({
         "issuer": origin,

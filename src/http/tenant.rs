@@ -1,6 +1,7 @@
 //! Which registry a request is about: by its host, never by default.
 
 use actix_web::HttpRequest;
+use url::Url;
 
 use crate::code::Code;
 use crate::http::Public;
@@ -47,6 +48,13 @@ pub fn of_dialect<'p>(
         .into_iter()
         .find(|registry| registry.dialect == dialect)
         .ok_or_else(|| Refusal::new(Code::NotFound, "no registry of this host speaks this protocol"))
+}
+
+/// The registry's URLs on the host that the request names.
+pub fn urls<'r>(request: &HttpRequest, public: &Public, registry: &'r Registry) -> Result<Vec<&'r Url>, Refusal> {
+    let host = origin::host(request, &public.trusted_proxies)?;
+    let (name, port) = split(&host)?;
+    Ok(registry.urls_at(name, port).collect())
 }
 
 #[cfg(test)]

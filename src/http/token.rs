@@ -15,6 +15,7 @@ use crate::http::context::Context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
+use crate::json::Json;
 use crate::package::Pattern;
 use crate::package::Permission;
 use crate::package::Permissions;
@@ -41,6 +42,7 @@ struct Parameters {
     resource: Option<String>,
     scope: Option<String>,
     actor_token: Option<String>,
+    actor_token_type: Option<String>,
 }
 
 /// Exchanges an ID token for an upload token.
@@ -58,14 +60,14 @@ async fn answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let parameters = match body::media_type(request).as_str() {
-        "application/x-www-form-urlencoded" => from_form(&bytes)?,
+        body::FORM => from_form(&bytes)?,
         "application/json" => from_json(&bytes)?,
         _ => {
             let detail = "the body must be `application/x-www-form-urlencoded` or `application/json`";
-            return Err(Refusal::new(Code::BadRequest, detail));
+            return Err(Refusal::new(Code::UnsupportedMediaType, detail));
         }
     };
     check_types(&parameters)?;
@@ -93,7 +95,10 @@ async fn answer(
 fn from_form(bytes: &[u8]) -> Result<Parameters, Refusal> {
     let mut parameters = Parameters::default();
     for (name, value) in body::form(bytes)? {
-        parameters.set(&name, value);
+        // RFC 6749 section 3.2: a parameter without a value is as if it were omitted.
+        if let Some(slot) = parameters.slot(&name).filter(|_| !value.is_empty()) {
+            *slot = Some(value);
+        }
     }
     Ok(parameters)
 }
@@ -101,19 +106,22 @@ fn from_form(bytes: &[u8]) -> Result<Parameters, Refusal> {
 fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
     let mut parameters = Parameters::default();
     for (name, value) in body::json_object(bytes)?.iter() {
-        let Some(text) = value.as_str() else {
-            let detail = format!("`{}` must be a string; it is {}", printable(name), value.type_name());
-            return Err(Refusal::new(Code::BadRequest, detail));
-        };
-        parameters.set(name, text.to_owned());
+        let Some(slot) = parameters.slot(name) else { continue };
+        match value {
+            Json::String(text) => *slot = Some(text.clone()).filter(|text| !text.is_empty()),
+            Json::Null => {}
+            other => {
+                let detail = format!("`{name}` must be a string; it is {}", other.type_name());
+                return Err(Refusal::new(Code::BadRequest, detail));
+            }
+        }
     }
     Ok(parameters)
 }
 
 impl Parameters {
-    /// RFC 6749 section 3.2: a parameter without a value is as if it were omitted.
-    fn set(&mut self, name: &str, value: String) {
-        let slot = match name {
+    fn slot(&mut self, name: &str) -> Option<&mut Option<String>> {
+        Some(match name {
             "grant_type" => &mut self.grant_type,
             "subject_token" => &mut self.subject_token,
             "subject_token_type" => &mut self.subject_token_type,
@@ -122,28 +130,33 @@ impl Parameters {
             "resource" => &mut self.resource,
             "scope" => &mut self.scope,
             "actor_token" => &mut self.actor_token,
-            _ => return,
-        };
-        *slot = Some(value).filter(|value| !value.is_empty());
+            "actor_token_type" => &mut self.actor_token_type,
+            _ => return None,
+        })
     }
 }
 
 fn check_types(parameters: &Parameters) -> Result<(), Refusal> {
     let refuse = |code, detail: String| Err(Refusal::new(code, detail));
-    if parameters.grant_type.as_deref() != Some(TOKEN_EXCHANGE) {
-        return refuse(Code::UnsupportedGrantType, format!("`grant_type` must be `{TOKEN_EXCHANGE}`"));
+    match parameters.grant_type.as_deref() {
+        Some(TOKEN_EXCHANGE) => {}
+        Some(_) => return refuse(Code::UnsupportedGrantType, format!("`grant_type` must be `{TOKEN_EXCHANGE}`")),
+        None => return refuse(Code::BadRequest, format!("`grant_type` is missing; it must be `{TOKEN_EXCHANGE}`")),
     }
     if parameters.subject_token.is_none() {
         return refuse(Code::TokenMissing, "`subject_token` is missing or empty".to_owned());
     }
     match parameters.subject_token_type.as_deref() {
         Some(kind) if SUBJECT_TOKEN_TYPES.contains(&kind) => {}
-        _ => return refuse(Code::BadRequest, format!("`subject_token_type` must be `{}`", SUBJECT_TOKEN_TYPES[0])),
+        Some(_) | None => {
+            let detail = format!("`subject_token_type` must be `{}`", SUBJECT_TOKEN_TYPES.join("` or `"));
+            return refuse(Code::BadRequest, detail);
+        }
     }
     if parameters.requested_token_type.as_deref().is_some_and(|kind| kind != ACCESS_TOKEN) {
         return refuse(Code::BadRequest, format!("`requested_token_type` may only be `{ACCESS_TOKEN}`"));
     }
-    if parameters.actor_token.is_some() {
+    if parameters.actor_token.is_some() || parameters.actor_token_type.is_some() {
         return refuse(Code::BadRequest, "`actor_token` is not supported: the job acts for itself".to_owned());
     }
     Ok(())
@@ -168,21 +181,28 @@ fn target<'p>(
     match named.as_slice() {
         [registry] => Ok(registry),
         [] => Err(Refusal::new(Code::InvalidTarget, "no registry of this host has that `audience` or `resource`")),
-        [..] => Err(Refusal::new(Code::InvalidTarget, "several registries share this host")),
+        [..] => {
+            let detail =
+                "several registries share this host and fit the request: `audience` or `resource` must say which";
+            Err(Refusal::new(Code::InvalidTarget, detail))
+        }
     }
 }
 
 /// The literal pairs of `scope`: `upload:widgets create:gadgets`. A pair without a package, or with a pattern, is
 /// refused: narrowing is to names.
 fn narrowed(registry: &Registry, scope: &str) -> Result<Permissions, Refusal> {
+    let invalid = |detail: String| Refusal::new(Code::InvalidScope, detail);
     let pairs: Vec<&str> = scope.split(' ').filter(|pair| !pair.is_empty()).collect();
-    if pairs.len() > MAX_SCOPE {
-        return Err(Refusal::new(Code::InvalidScope, format!("`scope` names more than {MAX_SCOPE} pairs")));
+    if pairs.is_empty() || pairs.len() > MAX_SCOPE {
+        return Err(invalid(format!("`scope` must name 1 to {MAX_SCOPE} pairs")));
     }
-    let parse = |text: &&str| {
-        Permission::parse(registry.ecosystem(), text)
-            .filter(|pair| matches!(pair.pattern, Pattern::Literal(_)))
-            .ok_or_else(|| Refusal::new(Code::InvalidScope, format!("`{}` is not `action:package`", printable(text))))
+    let parse = |text: &&str| match Permission::parse(registry.ecosystem(), text) {
+        Some(Permission { pattern: Pattern::Prefix(_), .. }) => {
+            Err(invalid(format!("`{}` is a pattern: `scope` narrows to names", printable(text))))
+        }
+        Some(pair) => Ok(pair),
+        None => Err(invalid(format!("`{}` is not `action:package`", printable(text)))),
     };
     pairs.iter().map(parse).collect()
 }

@@ -125,9 +125,9 @@ impl Registry {
         self.audiences.first().map_or("", String::as_str)
     }
 
-    /// Its URL on a host, given as in `Host`; no port means the usual one.
-    pub fn url_at(&self, host: &str, port: Option<u16>) -> Option<&Url> {
-        self.urls.iter().find(|url| is_at(url, host, port))
+    /// Its URLs on a host, given as in `Host`; no port means the usual one.
+    pub fn urls_at(&self, host: &str, port: Option<u16>) -> impl Iterator<Item = &Url> {
+        self.urls.iter().filter(move |url| is_at(url, host, port))
     }
 
     /// The caller whose API key has this digest.

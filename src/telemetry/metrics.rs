@@ -39,6 +39,7 @@ pub struct Metrics {
     verification_duration: Histogram<f64>,
     revocations: Counter<u64>,
     jwks_refreshes: Counter<u64>,
+    responses: Counter<u64>,
     policy_reloads: Counter<u64>,
     policy_revision: Arc<Mutex<Option<String>>>,
     meter: Meter,
@@ -95,6 +96,7 @@ impl Metrics {
             verification_duration: duration("verification_duration", "How long a verification took."),
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
+            responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
             policy_reloads: counter("policy_reloads", "Readings of a changed policy, by result."),
             policy_revision,
             meter,
@@ -122,6 +124,11 @@ impl Metrics {
     /// Counts a revocation.
     pub fn revocation(&self, code: &'static str) {
         self.revocations.add(1, &[KeyValue::new("code", code)]);
+    }
+
+    /// Counts a response: of an endpoint as the route table spells it ([`NONE`] for a path that is none), its status.
+    pub fn response(&self, endpoint: &str, status: u16) {
+        self.responses.add(1, &[label("endpoint", endpoint), KeyValue::new("status", i64::from(status))]);
     }
 
     /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.

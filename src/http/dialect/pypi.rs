@@ -7,7 +7,6 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web;
-use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use crate::code::Code;
@@ -36,8 +35,10 @@ pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpRe
         let policy = public.app.policy();
         let registry = tenant::of_dialect(&request, &public, &policy, Dialect::Pypi)?;
         let path = discovered_path(request.query_string())?;
-        let url = registry.urls.iter().find(|url| url.path() == path).ok_or_else(|| {
-            Refusal::new(Code::NotFound, format!("no upload URL has the path `{}`", printable(&path)))
+        // On this host alone: clients refuse an answer that leads to another one.
+        let urls = tenant::urls(&request, &public, registry)?;
+        let url = urls.into_iter().find(|url| url.path() == path).ok_or_else(|| {
+            Refusal::new(Code::NotFound, format!("no upload URL of this host has the path `{}`", printable(&path)))
         })?;
         let origin = url.origin().ascii_serialization();
         Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).json(json!({
@@ -78,10 +79,10 @@ async fn mint_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
     let asked = exchange::Request {
         registry,
@@ -113,40 +114,34 @@ async fn burn_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
-    let token = token_member(&body)?;
+    // An empty token is one more that is not there to be revoked.
+    let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
     public.app.revoke(&[registry], token, &context.caller, context.now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
 
 /// PEP 807: a missing `Accept` means this media type; any other is 406.
 fn accepts(request: &HttpRequest) -> Result<(), Refusal> {
-    let Some(accept) = request.headers().get(header::ACCEPT) else { return Ok(()) };
-    let accept = accept.to_str().unwrap_or_default();
     let fits = |range: &str| {
         let range = range.split(';').next().unwrap_or_default().trim();
-        matches!(range, "*/*" | "application/*") || range.eq_ignore_ascii_case(MEDIA_TYPE)
+        ["*/*", "application/*", MEDIA_TYPE].iter().any(|fitting| range.eq_ignore_ascii_case(fitting))
     };
-    if accept.split(',').any(fits) {
+    let mut accepted = request.headers().get_all(header::ACCEPT).map(|value| value.to_str().unwrap_or_default());
+    if !request.headers().contains_key(header::ACCEPT) || accepted.any(|ranges| ranges.split(',').any(fits)) {
         return Ok(());
     }
     Err(Refusal::new(Code::NotAcceptable, "the `Accept` header names no format of this endpoint"))
 }
 
+/// The path that the query asks about, decoded once: as the policy's URLs have it, their own escapes in place.
 fn discovered_path(query: &str) -> Result<String, Refusal> {
-    let bad = |detail: &str| Refusal::new(Code::BadRequest, detail);
-    let parameters = body::form(query.as_bytes())?;
-    let path = parameters.into_iter().find(|(name, _)| name == "discover").map(|(_, value)| value);
-    let path = path.ok_or_else(|| bad("`discover` is missing: it is the path of the upload URL"))?;
-    // The URLs of the policy are kept with their raw segments; compare what was asked in the same spelling.
-    if percent_decode_str(&path).decode_utf8().is_err() {
-        return Err(bad("`discover` is not a path"));
-    }
-    Ok(path)
+    let path = body::form(query.as_bytes())?.into_iter().find(|(name, _)| name == "discover").map(|(_, value)| value);
+    path.ok_or_else(|| Refusal::new(Code::BadRequest, "`discover` is missing: it is the path of the upload URL"))
 }
 
 fn token_member(body: &Object) -> Result<&str, Refusal> {

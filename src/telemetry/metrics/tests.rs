@@ -61,6 +61,7 @@ fn exercised() -> Metrics {
     metrics.verification("ok", "acme-pypi", TOOK);
     metrics.revocation("ok");
     metrics.jwks_refresh("github", "ok");
+    metrics.response("/v1/token", 200);
     metrics.policy_reload("ok");
     metrics.policy_activated("9f86d081");
     metrics.observe_audit_dropped(|| 7);
@@ -75,6 +76,7 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_build_info", "gauge"),
         ("trustmint_exchange_duration_seconds", "histogram"),
         ("trustmint_exchanges_total", "counter"),
+        ("trustmint_http_responses_total", "counter"),
         ("trustmint_jwks_refreshes_total", "counter"),
         ("trustmint_policy_info", "gauge"),
         ("trustmint_policy_reloads_total", "counter"),
