@@ -234,11 +234,15 @@ impl Front {
         let name = wheel.file_name().unwrap();
         fs::create_dir(project.path().join("dist")).unwrap();
         fs::copy(wheel, project.path().join("dist").join(name)).unwrap();
-        fs::write(project.path().join("pyproject.toml"), "[project]\nname = 'any'\nversion = '1'\n").unwrap();
+        fs::write(
+            project.path().join("pyproject.toml"),
+            "[project]\nname = 'any'\nversion = '1'\nrequires-python = '>=3'\n",
+        )
+        .unwrap();
         let mut pdm = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
         pdm.args(["-m", "pdm", "publish", "--no-build", "--repository", &self.upload_url, "--project"])
             .arg(project.path());
-        said(pdm.envs(job.variables.iter().cloned()).env("PDM_CHECK_UPDATE", "0"))
+        said(pdm.envs(job.variables.iter().cloned()).env("PDM_CHECK_UPDATE", "0").env("PDM_USE_VENV", "0"))
     }
 
     /// Twine's exchange in a job.
