@@ -10,14 +10,21 @@
 )]
 mod docs;
 mod exchange;
+mod limits;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
+mod operations;
 mod plug_in;
 mod policy_corpus;
 mod pymacaroons;
+mod pypi;
+mod revocation;
+mod serve;
 mod settings_corpus;
 mod store_contract;
 mod support;
 mod tidy;
+mod token_exchange;
+mod verify;

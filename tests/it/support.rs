@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod service;
+pub mod tenants;
 
 pub use clock::SetClock;
 pub use service::Service;

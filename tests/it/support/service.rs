@@ -30,6 +30,7 @@ use trustmint::policy::Policy;
 use trustmint::policy::Source;
 use trustmint::secret::random_bytes;
 use trustmint::state::MemoryStore;
+use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
 use trustmint::time::SystemClock;
@@ -79,19 +80,32 @@ impl Service {
 
     /// A service with these rules.
     pub async fn with_rules(rules: &str) -> Self {
+        Self::with_policy(|base, issuer| policy(&policy_text(base, issuer, rules))).await
+    }
+
+    /// A service with the policy that is made of its own address and its loopback provider's issuer.
+    pub async fn with_policy(policy: impl FnOnce(&str, &str) -> Policy) -> Self {
+        Self::with_store(policy, |store| store).await
+    }
+
+    /// The same, with its store behind another.
+    pub async fn with_store(
+        policy: impl FnOnce(&str, &str) -> Policy,
+        behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
         // Whole seconds, as times in tokens are: a token issued now is not older than the store.
         let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
         let clock = Arc::new(SetClock::starting_at(now));
         let provider = LoopbackProvider::start(clock.clone()).unwrap();
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
-        let policy = policy(&policy_text(&base, provider.issuer(), rules));
+        let policy = policy(&base, provider.issuer());
         let audit = Lines::default();
         let app = App::build(Parts {
             policy,
             keyring: keyring(now),
             fetch: Arc::new(HttpsFetch::new()),
-            store: Arc::new(MemoryStore::new(clock.clone(), 1 << 24)),
+            store: behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))),
             audit: AuditLog::start(AuditSink::Writer(Box::new(audit.clone())), 1024).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: clock.clone(),
@@ -118,6 +132,16 @@ impl Service {
     pub async fn pass(&self, time: Duration) {
         self.clock.pass(time);
         self.app.sync().await.unwrap();
+    }
+
+    /// The present moment in seconds, as tokens name it.
+    pub fn clock_seconds(&self) -> i64 {
+        self.app.now().unix_seconds()
+    }
+
+    /// The latest audit event.
+    pub fn last_event(&self) -> Value {
+        self.audit().pop().expect("an event was recorded")
     }
 
     /// An ID token of a job that the rule [`WIDGETS`] is about, with other claims put over it; `null` removes one.
@@ -205,11 +229,15 @@ impl Answer {
 
 /// The policy file of the tests' registry and issuer, with these rules.
 pub fn policy_text(base: &str, issuer: &str, rules: &str) -> String {
+    policy_of(base, &format!("  github: {{provider: github, url: \"{issuer}\"}}"), rules)
+}
+
+/// The same with these issuers.
+pub fn policy_of(base: &str, issuers: &str, rules: &str) -> String {
     let digest = trustmint::secret::sha256(API_KEY.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
-        "issuers:\n  github: {{provider: github, url: \"{issuer}\"}}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    \
-         urls: [\"{base}/legacy/\"]\n    audiences: [{AUDIENCE}]\n    callers: {{upload-frontend: {{key_sha256: \
+        "issuers:\n{issuers}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    urls: [\"{base}/legacy/\"]\n    audiences: [{AUDIENCE}]\n    callers: {{upload-frontend: {{key_sha256: \
          \"{digest}\"}}}}\nrules:\n{}\n",
         rules.trim_start_matches('\n')
     )
@@ -226,7 +254,8 @@ pub fn keyring(now: Timestamp) -> Keyring {
     Keyring::new(vec![MasterKey::generate("k1", random_bytes().unwrap(), now).unwrap()]).unwrap()
 }
 
-fn object(value: &Value) -> Object {
+/// A claim set as the service's own type.
+pub fn object(value: &Value) -> Object {
     Json::parse(value.to_string().as_bytes()).unwrap().as_object().unwrap().clone()
 }
 
