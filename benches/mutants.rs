@@ -67,7 +67,7 @@ fn argument(name: &str) -> Option<u64> {
     Some(arguments.next()?.parse().expect("a number"))
 }
 
-/// SplitMix64: fast, and the same on every machine.
+/// `SplitMix64`: fast, and the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -328,6 +328,7 @@ fn id_token(pair: &RsaKeyPair, serial: u64) -> String {
         .map(|part| URL_SAFE_NO_PAD.encode(part))
         .join(".");
     let mut signature = vec![0; pair.public_modulus_len()];
+    #[expect(clippy::disallowed_types, reason = "set-up")]
     let random = aws_lc_rs::rand::SystemRandom::new();
     pair.sign(&RSA_PKCS1_SHA256, &random, input.as_bytes(), &mut signature).unwrap();
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))

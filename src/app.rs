@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,6 +44,9 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+/// How often replicas learn of each other's revocations.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
 /// What the service is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -67,6 +72,8 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct App {
     policy: ArcSwap<Policy>,
+    /// When these rules came into force, in milliseconds.
+    in_force_since: AtomicI64,
     keyring: ArcSwap<Keyring>,
     keys: Keys,
     state: Arc<State>,
@@ -92,6 +99,7 @@ impl App {
         let keys = Keys::new(parts.fetch, Arc::clone(&parts.clock), parts.runtime, report);
         let app = Self {
             policy: ArcSwap::from_pointee(parts.policy),
+            in_force_since: AtomicI64::new(parts.clock.now().unix_millis()),
             keyring: ArcSwap::from_pointee(parts.keyring),
             keys,
             state: Arc::new(State::new(parts.store)),
@@ -110,6 +118,8 @@ impl App {
 
     /// Puts other rules in force, for requests that begin from now on.
     pub fn activate(&self, policy: Policy) {
+        // The time first: rules that are on their way out then judge the tokens that they granted, and grant them still.
+        self.in_force_since.store(self.now().unix_millis(), Ordering::SeqCst);
         self.policy.store(Arc::new(policy));
         self.activated();
     }
@@ -195,7 +205,8 @@ impl App {
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let parts = verify::Parts { policy, keyring: &keyring, state: &self.state };
+        let in_force_since = Timestamp::from_unix_millis(self.in_force_since.load(Ordering::SeqCst));
+        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
 
@@ -206,7 +217,7 @@ impl App {
             let mut event = event(AuditKind::Verify, code, caller, now);
             event.registry = Some(registry.id.clone());
             event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
-            event.rules = identifier.provenance.rules.clone();
+            event.rules.clone_from(&identifier.provenance.rules);
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(identifier.provenance.claims.clone());
             event.token_id = Some(identifier.id.to_string());
@@ -241,6 +252,22 @@ impl App {
     pub fn close(&self, within: Duration) {
         if !self.audit.flush(within) {
             tracing::warn!("the last audit events could not be written in time");
+        }
+    }
+
+    /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
+    /// again before they grow old, and what was revoked on other replicas is learned once a second.
+    pub async fn attend(&self) {
+        tokio::join!(self.keys.run(), self.keep_in_step());
+    }
+
+    async fn keep_in_step(&self) {
+        let mut ticks = tokio::time::interval(SYNC_EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.sync().await {
+                tracing::warn!(%error, "the list of revocations could not be brought up to date");
+            }
         }
     }
 

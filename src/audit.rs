@@ -1,8 +1,9 @@
 //! The audit log: one event for each outcome, a JSON object a line, version 1.
 //!
 //! Recording never waits: an event goes through a bounded queue to a thread of its own, which serialises and writes.
-//! When the queue is full, or the sink fails, events are lost and counted ([`AuditLog::dropped`]). This module decides
-//! how an event is spelled and kept; what goes into one is the use-cases' choice, and never a token, key or secret.
+//! When the queue is full, or the sink fails, events are lost and counted ([`AuditLog::dropped`]); a part of the queue
+//! is for events of what was allowed. This module decides how an event is spelled and kept; what goes into one is the
+//! use-cases' choice, and never a token, key or secret.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,6 +19,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -183,6 +185,7 @@ impl fmt::Debug for AuditSink {
 #[derive(Debug)]
 pub struct AuditLog {
     queue: mpsc::SyncSender<Box<AuditEvent>>,
+    capacity: usize,
     recorded: AtomicU64,
     progress: Arc<Progress>,
 }
@@ -190,6 +193,8 @@ pub struct AuditLog {
 #[derive(Debug, Default)]
 struct Progress {
     dropped: AtomicU64,
+    /// How many events are in the queue, or about to be.
+    waiting: AtomicUsize,
     /// How many recorded events were written, or lost by the sink.
     settled: Mutex<u64>,
     changed: Condvar,
@@ -207,14 +212,20 @@ impl AuditLog {
         let progress = Arc::new(Progress::default());
         let writer = Writer { sink, events, progress: Arc::clone(&progress), batch: Vec::new(), torn: false };
         thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run())?;
-        Ok(Self { queue, recorded: AtomicU64::new(0), progress })
+        Ok(Self { queue, capacity, recorded: AtomicU64::new(0), progress })
     }
 
     /// Hands the event over, or counts it as dropped. Never waits.
+    ///
+    /// SECURITY: a quarter of the queue is kept for what was allowed. Anyone with a job at a shared provider can be
+    /// refused as often as they like, and must not be able to push the record of a publication out of the log.
     pub fn record(&self, event: AuditEvent) {
-        if self.queue.try_send(Box::new(event)).is_ok() {
+        let reserved = if event.decision == AuditDecision::Allow { 0 } else { self.capacity / 4 };
+        let waiting = self.progress.waiting.fetch_add(1, Ordering::Relaxed);
+        if waiting.saturating_add(reserved) < self.capacity && self.queue.try_send(Box::new(event)).is_ok() {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         } else {
+            self.progress.waiting.fetch_sub(1, Ordering::Relaxed);
             self.progress.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -283,6 +294,7 @@ impl Writer {
     }
 
     fn append(&mut self, event: &AuditEvent) {
+        self.progress.waiting.fetch_sub(1, Ordering::Relaxed);
         let start = self.batch.len();
         let mut serializer = serde_json::Serializer::with_formatter(&mut self.batch, EscapedJson);
         if event.serialize(&mut serializer).is_ok() {

@@ -158,6 +158,8 @@ codes! {
     UploadTokenExpired = "upload-token-expired", Refused, "mint a fresh token right before the upload";
     /// The upload token has been revoked.
     UploadTokenRevoked = "upload-token-revoked", Refused, "mint a fresh token";
+    /// No rule that granted the upload token grants this any more.
+    RuleWithdrawn = "rule-withdrawn", Refused, "ask the project's owner which rule holds now, and mint a fresh token";
     /// The upload token is for another registry.
     WrongRegistry = "wrong-registry", Refused, "upload to the registry that minted the token";
     /// The upload token does not allow this action on this package.

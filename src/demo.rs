@@ -16,11 +16,15 @@ use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
 pub mod certificate;
+pub mod client;
+pub mod directory;
 pub mod multipart;
+pub mod narrative;
 pub mod provider;
 pub mod registry;
 pub mod signing;
 pub mod wheel;
+pub mod world;
 
 /// A free port of 127.0.0.1, taken at once: whoever must know an address before its server starts binds first.
 pub fn bind() -> io::Result<TcpListener> {

@@ -91,6 +91,9 @@ impl Public {
     }
 
     /// Admits an anonymous call while it runs, or refuses it at once.
+    ///
+    /// SECURITY: to be asked when the body is there. A thousand strangers who send theirs byte by byte would else hold
+    /// every place; like this they hold connections, which have a limit of their own.
     pub fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         admit(&self.exchanges)
     }

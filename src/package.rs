@@ -209,6 +209,11 @@ impl Permission {
         let (action, pattern) = text.split_once(':')?;
         Some(Self { action: Action::parse(action)?, pattern: Pattern::parse(ecosystem, pattern).ok()? })
     }
+
+    /// Whether it allows the action on the package. Every pair also lets its packages be read.
+    pub fn allows(&self, action: &Action, name: &PackageName) -> bool {
+        (self.action == *action || action.as_str() == Action::READ) && self.pattern.matches(name)
+    }
 }
 
 impl fmt::Display for Permission {
@@ -222,9 +227,9 @@ impl fmt::Display for Permission {
 pub struct Permissions(BTreeSet<Permission>);
 
 impl Permissions {
-    /// Whether some pair of the set allows the action on the package. Every pair also lets its packages be read.
+    /// Whether some pair of the set allows the action on the package.
     pub fn allow(&self, action: &Action, name: &PackageName) -> bool {
-        self.0.iter().any(|p| (p.action == *action || action.as_str() == Action::READ) && p.pattern.matches(name))
+        self.0.iter().any(|pair| pair.allows(action, name))
     }
 
     /// The pairs in canonical order.

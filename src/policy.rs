@@ -9,8 +9,6 @@
 //! identifiers of its project or does not load. One [`evaluate`](evaluate::evaluate) serves exchanges, dry runs and the
 //! command line. Only [`watch`] touches files.
 
-use std::fmt::Write as _;
-
 pub mod evaluate;
 pub mod explain;
 pub mod glob;
@@ -24,11 +22,15 @@ mod index;
 mod lint;
 mod parse;
 
+use crate::package::Action;
+use crate::package::PackageName;
 use crate::policy::index::Index;
 use crate::policy::issuers::Issuers;
 use crate::policy::registry::Registries;
+use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
+use crate::secret::hex;
 
 /// One policy file.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct Policy {
     issuers: Issuers,
     registries: Registries,
     rules: Vec<Rule>,
+    /// Positions of the rules in the order of their names.
+    by_name: Vec<u32>,
     index: Index,
 }
 
@@ -78,7 +82,25 @@ impl Policy {
 
     /// The rule of that name.
     pub fn rule_by_id(&self, id: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| &*rule.id == id)
+        let found = self.by_name.binary_search_by(|number| self.rule(*number).map_or("", Rule::id).cmp(id));
+        found.ok().and_then(|place| self.rule(*self.by_name.get(place)?))
+    }
+
+    /// Whether one of these rules, by name, still lets jobs of this issuer do this at the registry.
+    pub fn still_grants(
+        &self,
+        rules: &[String],
+        registry: &Registry,
+        issuer: &str,
+        action: &Action,
+        package: &PackageName,
+    ) -> bool {
+        let (registry, issuer) = (self.registries.position(&registry.id), self.issuers.position(issuer));
+        let mut rules = rules.iter().filter_map(|id| self.rule_by_id(id));
+        rules.any(|rule| {
+            let here = registry == Some(rule.registry) && issuer == Some(rule.issuer);
+            here && rule.enabled && rule.permissions.iter().any(|pair| pair.allows(action, package))
+        })
     }
 
     fn rule(&self, number: u32) -> Option<&Rule> {
@@ -96,10 +118,7 @@ fn revision<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
             digest.update(part);
         }
     }
-    let mut text = String::new();
-    for byte in digest.finish().as_ref().iter().take(8) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let mut name = hex(digest.finish().as_ref());
+    name.truncate(16);
+    name
 }

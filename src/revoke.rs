@@ -11,6 +11,7 @@ use crate::policy::registry::Registry;
 use crate::state::RETENTION_MARGIN;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::token_name;
 use crate::time::Timestamp;
 
 /// Revokes the token if it is an authentic, live one of one of the registries: the answer is its id and registry, and
@@ -30,16 +31,11 @@ pub async fn revoke(
         }
         let id = authentic.identifier().id;
         // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
-        state.revocations().revoke(&name_in_state(registry, id), authentic.retired_at().plus(RETENTION_MARGIN)).await?;
+        state
+            .revocations()
+            .revoke(&token_name(&registry.key_id, &id), authentic.retired_at().plus(RETENTION_MARGIN))
+            .await?;
         return Ok(Some((id, registry.id.clone())));
     }
     Ok(None)
-}
-
-/// How revocations and spent uses name a token.
-///
-/// SECURITY: with the registry's key in front. A registry that verifies offline can sign any identifier with its own
-/// key; under the id alone it could revoke, or use up, another registry's token whose id it has seen.
-pub fn name_in_state(registry: &Registry, id: TokenId) -> String {
-    format!("{}:{id}", registry.key_id)
 }

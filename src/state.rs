@@ -358,6 +358,14 @@ pub fn first_use_key(iss: &str, jti: Option<&str>, signing_input_digest: &[u8; 3
     key
 }
 
+/// How revocations and spent uses name an upload token: by the key of its registry and its id.
+///
+/// SECURITY: with the key in front. A registry that verifies offline can sign any identifier with its own key; under
+/// the id alone it could revoke, or use up, another registry's token whose id it has seen.
+pub fn token_name(key_id: &str, token_id: &impl fmt::Display) -> String {
+    format!("{key_id}:{token_id}")
+}
+
 impl FirstUseRecord {
     fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
         let stored = StoredFirstUse {

@@ -11,6 +11,7 @@ use crate::macaroon::Authentic;
 use crate::macaroon::Codec;
 use crate::macaroon::Facts;
 use crate::macaroon::Failed;
+use crate::macaroon::Identifier;
 use crate::macaroon::Keyring;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::VerifyError;
@@ -23,6 +24,7 @@ use crate::state::RETENTION_MARGIN;
 use crate::state::Spent;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::token_name;
 use crate::time::Timestamp;
 
 /// How old the list of revocations may be: older, and a revoked token might pass, so the answer is 503.
@@ -54,6 +56,8 @@ pub struct Question<'a> {
 pub struct Parts<'a> {
     /// The rules, in one revision throughout.
     pub policy: &'a Policy,
+    /// When they came into force here.
+    pub in_force_since: Timestamp,
     /// Our own keys.
     pub keyring: &'a Keyring,
     /// Revocations and uses.
@@ -71,6 +75,8 @@ pub enum Refused {
     Token(VerifyError),
     /// The token has been revoked.
     Revoked,
+    /// No rule that granted the token grants this any more.
+    RuleWithdrawn,
     /// Caveats that do not hold: at least one.
     Caveats(Vec<Failed>),
     /// The token is limited in uses and the registry named no upload to spend one on.
@@ -93,6 +99,7 @@ impl Refused {
             Self::IssuerDisabled => Code::IssuerDisabled,
             Self::Token(error) => error.code(),
             Self::Revoked => Code::UploadTokenRevoked,
+            Self::RuleWithdrawn => Code::RuleWithdrawn,
             Self::Caveats(failed) => failed.first().map_or(Code::Internal, Failed::code),
             Self::ConsumeRequired => Code::ConsumeRequired,
             Self::ConsumeConflict => Code::ConsumeConflict,
@@ -109,6 +116,7 @@ impl Refused {
             Self::IssuerDisabled => "the identity provider that this token came from is switched off".to_owned(),
             Self::Token(error) => error.to_string(),
             Self::Revoked => "the upload token has been revoked".to_owned(),
+            Self::RuleWithdrawn => "no rule that granted the upload token grants this any more".to_owned(),
             Self::ConsumeRequired => "the upload token is limited in uses and `consume` names no upload".to_owned(),
             Self::ConsumeConflict => "this upload was verified before, with other facts".to_owned(),
             Self::UsesSpent(1) => "the upload token was good for one upload, and that one is done".to_owned(),
@@ -157,7 +165,7 @@ async fn judge(
     if !is_fresh(parts.state.revocations().synced_at(), now) {
         return Err(Refused::RevocationsStale);
     }
-    if parts.state.revocations().is_revoked(&crate::revoke::name_in_state(registry, id.id)) {
+    if parts.state.revocations().is_revoked(&token_name(&registry.key_id, &id.id)) {
         return Err(Refused::Revoked);
     }
     let facts = Facts {
@@ -171,12 +179,25 @@ async fn judge(
         client_ip: question.client_ip,
     };
     let cleared = authentic.clear(&facts, registry.ecosystem()).map_err(Refused::Caveats)?;
+    if is_withdrawn(parts, registry, id, question) {
+        return Err(Refused::RuleWithdrawn);
+    }
     match cleared.uses() {
         None => Ok(()),
         // Reading spends nothing, so it may go on after the last upload.
         Some(_) if question.action.as_str() == Action::READ => Ok(()),
         Some(uses) => spend(parts.state, registry, authentic, question, uses).await,
     }
+}
+
+/// SECURITY: a rule that is removed, switched off or cut down takes its live tokens with it. Only rules that came into
+/// force here after the token was issued are asked: another replica may have minted it by newer ones than these.
+fn is_withdrawn(parts: Parts<'_>, registry: &Registry, id: &Identifier, question: &Question<'_>) -> bool {
+    let granted = &id.provenance;
+    let may_have_changed =
+        granted.policy_revision != parts.policy.revision() && id.id.issued_at() < parts.in_force_since;
+    may_have_changed
+        && !parts.policy.still_grants(&granted.rules, registry, &granted.issuer, &question.action, &question.package)
 }
 
 /// Verification believes only a list of revocations that was complete [`REVOCATIONS_MAX_AGE`] ago or later.
@@ -203,11 +224,7 @@ async fn spend(
     // SECURITY: remembered for as long as any copy may live. A holder can narrow the expiry of a copy; a record that
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
-    match state
-        .spend(&crate::revoke::name_in_state(registry, id), upload, digest, uses, until)
-        .await
-        .map_err(Refused::Store)?
-    {
+    match state.spend(&token_name(&registry.key_id, &id), upload, digest, uses, until).await.map_err(Refused::Store)? {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),
         Spent::Exhausted => Err(Refused::UsesSpent(uses)),

@@ -141,6 +141,22 @@ fn recording_never_waits_and_drops_are_counted() {
 }
 
 #[test]
+fn refusals_cannot_push_out_the_record_of_what_was_allowed() {
+    let (open, gate) = mpsc::channel();
+    let taken = Shared::default();
+    let sink = Scripted { gate, script: vec![], taken: taken.clone() };
+    let log = AuditLog::start(AuditSink::Writer(Box::new(sink)), 8).unwrap();
+    for number in 0..1_000 {
+        log.record(AuditEvent { decision: AuditDecision::Deny, ..event(&format!("refused-{number}")) });
+    }
+    log.record(event("allowed-1"));
+    log.record(event("allowed-2"));
+    drop(open);
+    assert!(log.flush(SOON));
+    assert_eq!(taken.lines().iter().filter(|line| line.contains("allowed-")).count(), 2);
+}
+
+#[test]
 fn what_the_sink_refuses_is_lost_counted_and_leaves_whole_lines() {
     let (open, gate) = mpsc::channel();
     let taken = Shared::default();

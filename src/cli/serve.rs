@@ -1,6 +1,7 @@
 //! `trustmint serve`: read everything, refuse to start on any fault, serve until told to stop.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +22,14 @@ use crate::http::Public;
 use crate::identity::fetch::HttpsFetch;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Place;
 use crate::state::MemoryStore;
 use crate::telemetry::Metrics;
 use crate::telemetry::logs;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
-/// How often replicas learn of each other's revocations.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -67,7 +68,8 @@ impl Sources {
     /// Settings, policy, keys and certificate; every fault of the latter three at once.
     pub(crate) fn load(&self) -> Result<Loaded, Failed> {
         let settings = self.settings()?;
-        let policy = crate::policy::watch::load(&settings.policy.directory);
+        let policy = crate::policy::watch::load(&settings.policy.directory)
+            .and_then(|policy| https_only(policy, &settings.policy.directory));
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
         match (policy, keyring, tls) {
@@ -79,6 +81,21 @@ impl Sources {
             }
         }
     }
+}
+
+/// SECURITY: what answers over http is whoever holds the port, and whoever holds an issuer's keys may publish as
+/// anyone. So http, even on loopback, is for the demonstration and for tests; they do not come through here.
+fn https_only(policy: Policy, directory: &Path) -> Result<Policy, Faults> {
+    let mut faults = Faults::new();
+    for issuer in policy.issuers().iter().filter(|issuer| issuer.url().as_str().starts_with("http:")) {
+        faults.push(
+            Place::whole(directory.display().to_string().into()),
+            format!("issuers.{}.url", issuer.id),
+            format!("`{}` must start with https://", issuer.url()),
+            "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
+        );
+    }
+    faults.into_result(Some(policy))
 }
 
 impl Serve {
@@ -143,8 +160,8 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
         addresses.1,
     );
 
-    let background =
-        [actix_web::rt::spawn(keep_in_step(Arc::clone(&app))), actix_web::rt::spawn(refresh_keys(Arc::clone(&app)))];
+    let attended = Arc::clone(&app);
+    let background = actix_web::rt::spawn(async move { attended.attend().await });
     let (public_handle, operations_handle) = (public.handle(), operations.handle());
     actix_web::rt::spawn(async move {
         stop_signal().await;
@@ -155,30 +172,14 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     let operations = actix_web::rt::spawn(operations);
     public.await?;
     operations.await??;
-    background.iter().for_each(actix_web::rt::task::JoinHandle::abort);
+    background.abort();
     app.close(FLUSH);
     tracing::info!("stopped");
     Ok(true)
 }
 
-/// Fetches the issuers' keys before they are needed, and again before they grow old.
-async fn refresh_keys(app: Arc<App>) {
-    app.keys().run().await;
-}
-
-/// Learns of revocations elsewhere, once a second.
-async fn keep_in_step(app: Arc<App>) {
-    let mut ticks = tokio::time::interval(SYNC_EVERY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = app.sync().await {
-            tracing::warn!(%error, "the list of revocations could not be brought up to date");
-        }
-    }
-}
-
 /// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
     match term {
         Ok(mut term) => {

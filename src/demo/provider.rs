@@ -17,6 +17,7 @@ use actix_web::http::header;
 use actix_web::web::{self, Bytes, Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -105,10 +106,20 @@ impl LoopbackProvider {
     /// Starts with these keys, which may be another provider's; tokens are signed with the first. Making an RSA key
     /// is most of the time that [`start`](Self::start) takes.
     pub fn start_with(clock: Arc<dyn Clock>, keys: Vec<Arc<SigningKey>>) -> io::Result<Self> {
+        Self::serve(clock, keys, None)
+    }
+
+    /// Starts with https, which is the only way that `serve` will talk to it.
+    pub fn start_https(clock: Arc<dyn Clock>, keys: Vec<Arc<SigningKey>>, tls: ServerConfig) -> io::Result<Self> {
+        Self::serve(clock, keys, Some(tls))
+    }
+
+    fn serve(clock: Arc<dyn Clock>, keys: Vec<Arc<SigningKey>>, tls: Option<ServerConfig>) -> io::Result<Self> {
         let no_randomness = || io::Error::other("the system has no randomness");
         let listener = super::bind()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let site = Arc::new(Site {
-            issuer: format!("http://{}", listener.local_addr()?),
+            issuer: format!("{scheme}://{}", listener.local_addr()?),
             clock,
             keys: ArcSwap::from_pointee(keys),
             cache_control: ArcSwap::from_pointee(String::from("max-age=3600")),
@@ -121,7 +132,7 @@ impl LoopbackProvider {
             token: Gate::default(),
         });
         let data = Data::from(Arc::clone(&site));
-        let serving = Serving::start(listener, None, move |routes| {
+        let serving = Serving::start(listener, tls, move |routes| {
             routes
                 .app_data(data.clone())
                 .route("/.well-known/openid-configuration", web::get().to(discovery))
@@ -131,7 +142,7 @@ impl LoopbackProvider {
         Ok(Self { site, _serving: serving })
     }
 
-    /// Its `iss`: `http://127.0.0.1:port`, without a slash at the end.
+    /// Its `iss`: `http://127.0.0.1:port` (or `https`), without a slash at the end.
     pub fn issuer(&self) -> &str {
         &self.site.issuer
     }

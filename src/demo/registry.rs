@@ -12,7 +12,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
-use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -21,7 +20,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::package::{Ecosystem, PackageName};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 use super::multipart::Form;
 
@@ -208,9 +207,8 @@ fn agree(field: &'static str, form: &Form<'_>, file: &str, same: impl Fn(&str) -
 }
 
 /// The SHA-256 in lower-case hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    secret::hex(&secret::sha256(bytes))
 }
 
 /// Package and version of a wheel's file name, `name-version(-build)?-python-abi-platform.whl` (PEP 427).

@@ -10,8 +10,8 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use serde::Serialize;
 use serde_json::Value;
-use serde_json::json;
 
 use crate::code::Class;
 use crate::code::Code;
@@ -30,6 +30,44 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+}
+
+/// The superset. Its members are in the order that people want to read them: uv shows the whole body as it came.
+#[derive(Serialize)]
+struct Body<'a> {
+    message: &'a str,
+    code: Code,
+    class: &'a str,
+    mend: &'a str,
+    documentation: String,
+    request_id: &'a str,
+    errors: [Entry<'a>; 1],
+    body: Nested<'a>,
+    #[serde(flatten)]
+    own: Own<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    code: Code,
+    description: &'a str,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct Nested<'a> {
+    message: &'a str,
+}
+
+/// What a spelling adds.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Own<'a> {
+    Native { error: &'a str },
+    OAuth { error: &'a str, error_description: &'a str },
+    Pypi { error: &'a str, r#type: &'a str, title: &'a str, status: u16, detail: &'a str },
 }
 
 /// A failure on its way out.
@@ -60,38 +98,29 @@ impl Refusal {
         }
         let status = self.status(spelling);
         let message = self.message();
-        let error = match spelling {
-            Spelling::OAuth => oauth_error(self.code),
-            Spelling::Native | Spelling::Pypi => message.as_str(),
+        let own = match spelling {
+            Spelling::Native => Own::Native { error: &message },
+            Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
+            Spelling::Pypi => Own::Pypi {
+                error: &message,
+                r#type: "about:blank",
+                title: "Token request failed",
+                status: status.as_u16(),
+                detail: &message,
+            },
         };
-        let mut body = json!({
-            "message": message,
-            "errors": [{"code": self.code, "description": message, "detail": message}],
-            "error": error,
-            "body": {"message": message},
-            "code": self.code,
-            "class": self.code.class().as_str(),
-            "mend": self.code.mend(),
-            "documentation": format!("{DOCUMENTATION}#{}", self.code),
-            "request_id": request_id,
-        });
-        if let Some(members) = body.as_object_mut() {
-            if let Some(explanation) = &self.explanation {
-                members.insert("explanation".into(), explanation.clone());
-            }
-            match spelling {
-                Spelling::OAuth => {
-                    members.insert("error_description".into(), json!(message));
-                }
-                Spelling::Pypi => {
-                    members.insert("type".into(), json!("about:blank"));
-                    members.insert("title".into(), json!("Token request failed"));
-                    members.insert("status".into(), json!(status.as_u16()));
-                    members.insert("detail".into(), json!(message));
-                }
-                Spelling::Native => {}
-            }
-        }
+        let body = Body {
+            message: &message,
+            code: self.code,
+            class: self.code.class().as_str(),
+            mend: self.code.mend(),
+            documentation: format!("{DOCUMENTATION}#{}", self.code),
+            request_id,
+            errors: [Entry { code: self.code, description: &message, detail: &message }],
+            body: Nested { message: &message },
+            own,
+            explanation: self.explanation.as_ref(),
+        };
         let content_type = match spelling {
             Spelling::Pypi => "application/problem+json",
             Spelling::Native | Spelling::OAuth => "application/json",
@@ -107,7 +136,7 @@ impl Refusal {
         if self.code == Code::BadApiKey {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"trustmint\""));
         }
-        response.body(body.to_string())
+        response.body(serde_json::to_string(&body).unwrap_or_default())
     }
 
     /// The sentence that people read: the cause, then the mend.

@@ -28,10 +28,10 @@ async fn answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registries = tenant::on_host(request, public, &policy)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     if body::media_type(request) != body::FORM {
         return Err(Refusal::new(Code::UnsupportedMediaType, format!("the body must be `{}`", body::FORM)));
     }

@@ -60,8 +60,8 @@ async fn answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let parameters = match body::media_type(request).as_str() {
         body::FORM => from_form(&bytes)?,
         "application/json" => from_json(&bytes)?,

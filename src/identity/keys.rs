@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::info;
@@ -51,6 +52,9 @@ use crate::time::Timestamp;
 const TICK: Duration = Duration::from_secs(1);
 /// Most refreshes that one tick begins: a thousand issuers at start are asked over half a minute, not at once.
 const BEGUN_AT_ONCE: usize = 32;
+/// Most tokens that wait for one issuer's keys at once. SECURITY: while an issuer is slow, strangers' tokens with
+/// invented key ids must not hold every place that other issuers' jobs need.
+const MAX_WAITING: usize = 256;
 /// Advice to a token whose patience ended while a fetch was under way: by then it has ended.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -185,6 +189,8 @@ struct Remote {
     located: Mutex<Option<(Url, Timestamp)>>,
     /// Changes whenever a refresh has ended, well or badly.
     ended: watch::Sender<()>,
+    /// Places for tokens that wait for that.
+    waiting: Semaphore,
 }
 
 impl Keys {
@@ -321,6 +327,7 @@ impl Shared {
     ) -> Result<Arc<Key>, KeyError> {
         // Before the first look, so that a refresh which ends right after it is noticed.
         let mut ended = remote.ended.subscribe();
+        let mut place = None;
         loop {
             let lookup = remote.cache().lookup(kid, asked, self.clock.now());
             match lookup {
@@ -336,6 +343,11 @@ impl Shared {
                     let reason = "the issuer's keys were fetched too often lately to be fetched again for this token";
                     return Err(KeyError::Unavailable { reason, retry_after });
                 }
+            }
+            if place.is_none() {
+                let reason = "too many tokens are waiting for the issuer's keys";
+                let full = |_| KeyError::Unavailable { reason, retry_after: SOON };
+                place = Some(remote.waiting.try_acquire().map_err(full)?);
             }
             // INVARIANT: `remote` holds the sender, so this is never an error that would make the loop spin.
             let _ = ended.changed().await;
@@ -386,7 +398,8 @@ fn log(issuer: &Issuer, outcome: &Result<(Change, Vec<SkippedKey>), RefreshError
 impl Remote {
     fn new(reach: Reach) -> Self {
         let (ended, _) = watch::channel(());
-        Self { reach, cache: Mutex::default(), located: Mutex::default(), ended }
+        let waiting = Semaphore::new(MAX_WAITING);
+        Self { reach, cache: Mutex::default(), located: Mutex::default(), ended, waiting }
     }
 
     fn cache(&self) -> MutexGuard<'_, KeyCache> {

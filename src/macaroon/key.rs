@@ -115,7 +115,7 @@ pub struct Keyring(Vec<MasterKey>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     /// No key at all.
-    #[error("there is no master key; make one with `keys new`")]
+    #[error("there is no master key")]
     Empty,
     /// Two keys of one name: which of them signed would be a guess.
     #[error("two master keys are named `{0}`")]

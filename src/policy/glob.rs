@@ -1,14 +1,16 @@
 //! Globs over claims: `*` stays within one segment, `**` does not, everything else is literal.
 //!
-//! A pattern always covers the whole value, in time linear in the value. What must not be matched by pattern at all
-//! (pins, `sub`, owners) is decided by lint.
+//! A pattern always covers the whole value, in time bounded by [`MAX_PATTERN`] and [`MAX_TEXT`]. What must not be
+//! matched by pattern at all (pins, `sub`, owners) is decided by lint.
 
 use std::fmt;
 
 use crate::identity::provider::Case;
 
-/// Longest pattern, in bytes: it bounds the work of a match.
+/// Longest pattern, in bytes.
 pub const MAX_PATTERN: usize = 256;
+/// Longest text that a pattern can cover, in bytes; refs, paths and names stay far below.
+pub const MAX_TEXT: usize = 1024;
 
 /// A pattern that covers a whole text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -64,6 +66,10 @@ impl Glob {
     /// literal that holds a separator has one place where it can be, and of one without a separator the earliest place
     /// leaves all others in reach.
     pub fn matches(&self, text: &str, case: Case) -> bool {
+        // SECURITY: a star after a double star is tried from every place, so the work grows with the text's square.
+        if text.len() > MAX_TEXT {
+            return false;
+        }
         // SECURITY: no provider's value has a control character; a line break after a good value must not pass.
         if text.contains(|c: char| c.is_ascii_control()) {
             return false;
@@ -178,6 +184,12 @@ mod tests {
         assert!(glob.matches("acme/Widgets", Case::AsciiInsensitive));
         assert!(!glob.matches("acme/Widgets", Case::Exact));
         assert!(!Glob::parse("k*").unwrap().matches("\u{212a}x", Case::AsciiInsensitive));
+    }
+
+    #[test]
+    fn no_pattern_covers_a_text_of_excessive_length() {
+        assert!(matches("**a*b", &format!("{}b", "a".repeat(MAX_TEXT - 1))));
+        assert!(!matches("**a*b", &format!("{}b", "a".repeat(MAX_TEXT))));
     }
 
     #[test]

@@ -54,17 +54,17 @@ pub(super) fn pins(provider: &Provider) -> &'static [&'static str] {
     if provider.pins.is_empty() { &["sub"] } else { provider.pins }
 }
 
-/// Whether the conditions of a rule are safe. What is said about `faulty` claims has been reported and is not judged.
+/// Whether the conditions of a rule are safe. Claims whose conditions have been `reported` as faulty are not judged.
 pub(super) fn conditions(
     when: &Field<'_>,
     provider: &'static Provider,
     conditions: &[Condition],
-    faulty: &[&str],
+    reported: &[&str],
     single_tenant: bool,
     faults: &mut Faults,
 ) -> bool {
     let before = faults.len();
-    if conditions.is_empty() && faulty.is_empty() {
+    if conditions.is_empty() && reported.is_empty() {
         if !matches!(when.node.value, Value::Map(_)) {
             return false;
         }
@@ -72,7 +72,7 @@ pub(super) fn conditions(
         return false;
     }
     if !single_tenant {
-        all_pinned(when, provider, conditions, faulty, faults);
+        all_pinned(when, provider, conditions, reported, faults);
     }
     let entries: Vec<Field<'_>> = when.entries(faults).into_iter().flatten().collect();
     let place = |claim: &str| entries.iter().find(|entry| provider.resolve(entry.name()) == claim).unwrap_or(when);
@@ -82,7 +82,7 @@ pub(super) fn conditions(
         check_glob(entry, condition, faults);
         check_event(entry, condition, faults);
     }
-    for implied in provider.implied.iter().filter(|implied| !concerns(implied, faulty)) {
+    for implied in provider.implied.iter().filter(|implied| !concerns(implied, reported)) {
         check_replaced(implied, conditions, &place, when, faults);
     }
     faults.len() == before
@@ -94,10 +94,10 @@ fn all_pinned(
     when: &Field<'_>,
     provider: &'static Provider,
     conditions: &[Condition],
-    faulty: &[&str],
+    reported: &[&str],
     faults: &mut Faults,
 ) {
-    for pin in pins(provider).iter().filter(|pin| !faulty.contains(pin)) {
+    for pin in pins(provider).iter().filter(|pin| !reported.contains(pin)) {
         if conditions.iter().any(|condition| &*condition.claim == *pin && condition.pin) {
             continue;
         }

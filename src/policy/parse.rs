@@ -107,11 +107,18 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     let policy = faults.is_empty().then(|| Policy {
         revision: super::revision(bytes),
         index: Index::new(&parsed),
+        by_name: by_name(&parsed),
         issuers: Issuers::new(world.issuer_list),
         registries: Registries::new(world.registry_list),
         rules: parsed,
     });
     faults.into_result(policy)
+}
+
+fn by_name(rules: &[Rule]) -> Vec<u32> {
+    let mut numbered: Vec<(&str, u32)> = rules.iter().map(Rule::id).zip(0..).collect();
+    numbered.sort_unstable();
+    numbered.into_iter().map(|(_, number)| number).collect()
 }
 
 fn count<T>(list: &[T]) -> u32 {

@@ -66,15 +66,6 @@ impl Dialect {
     }
 }
 
-/// Whether one ID token may be exchanged again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Replay {
-    /// An ID token is good for one exchange.
-    Once,
-    /// As often as it is valid.
-    Off,
-}
-
 /// How a registry's upload tokens look and live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
@@ -114,8 +105,6 @@ pub struct Registry {
     pub epoch: u32,
     /// Whether it takes part at present.
     pub enabled: bool,
-    /// Whether one ID token may be exchanged again.
-    pub replay: Replay,
 }
 
 impl Registry {
@@ -248,5 +237,84 @@ impl Registries {
 
     pub(super) fn nth(&self, number: u32) -> Option<&Arc<Registry>> {
         self.all.get(usize::try_from(number).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(id: &str, urls: &[&str]) -> Registry {
+        Registry {
+            id: id.to_owned(),
+            dialect: Dialect::Generic,
+            urls: urls.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            audiences: vec![format!("{id}-audience"), format!("{id}-old")],
+            token: TokenSettings { prefix: "tm-".to_owned(), ttl: Duration::from_secs(900) },
+            callers: vec![Caller { name: "web".to_owned(), key_sha256: [7; 32] }],
+            key_id: id.to_owned(),
+            epoch: 0,
+            enabled: true,
+        }
+    }
+
+    fn registries() -> Registries {
+        Registries::new(vec![
+            registry("root", &["https://a.example"]),
+            registry("deep", &["https://a.example/team/x/", "https://b.example:8443/y"]),
+            registry("team", &["https://a.example/team"]),
+            registry("local", &["http://127.0.0.1:8080/legacy/"]),
+        ])
+    }
+
+    #[test]
+    fn the_longest_url_of_whole_raw_segments_wins() {
+        let registries = registries();
+        let at = |host, port, path| registries.by_path(host, port, path).map(|registry| registry.id.as_str());
+        for (host, port, path, expected) in [
+            ("a.example", None, "/", Some("root")),
+            ("a.example", None, "/anything", Some("root")),
+            ("A.Example", Some(443), "/team", Some("team")),
+            ("a.example", None, "/team/", Some("team")),
+            ("a.example", None, "/team/x", Some("deep")),
+            ("a.example", None, "/team/x/y/z", Some("deep")),
+            ("a.example", None, "/team/xy", Some("team")),
+            ("a.example", None, "/teams", Some("root")),
+            ("a.example", None, "/team%2fx", Some("root")),
+            ("a.example", None, "/TEAM", Some("root")),
+            ("a.example", Some(8443), "/", None),
+            ("b.example", Some(8443), "/y", Some("deep")),
+            ("b.example", Some(8443), "/", None),
+            ("b.example", None, "/y", None),
+            ("127.0.0.1", Some(8080), "/legacy/x", Some("local")),
+            ("127.0.0.1", None, "/legacy/x", None),
+            ("c.example", None, "/", None),
+            ("", None, "/", None),
+            ("evil.a.example", None, "/", None),
+        ] {
+            assert_eq!(at(host, port, path), expected, "{host} {port:?} {path}");
+        }
+        let on = |host, port| registries.by_host(host, port).map(|registry| registry.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(on("a.example", None), ["root", "deep", "team"]);
+        assert_eq!(on("b.example", Some(8443)), ["deep"]);
+        assert!(on("b.example", None).is_empty());
+    }
+
+    #[test]
+    fn names_are_exact() {
+        let registries = registries();
+        let id = |registry: Option<&Arc<Registry>>| registry.map(|registry| registry.id.clone());
+        assert_eq!(id(registries.by_audience("deep-old")), Some("deep".to_owned()));
+        assert_eq!(id(registries.by_audience("Deep-old")), None);
+        assert_eq!(id(registries.by_url("https://a.example/team")), Some("team".to_owned()));
+        assert_eq!(id(registries.by_url("https://a.example:443/team")), Some("team".to_owned()));
+        for url in ["https://a.example/team/", "http://a.example/team", "https://a.example/team?x", "a.example", ""] {
+            assert_eq!(id(registries.by_url(url)), None, "{url}");
+        }
+        let team = registries.by_id("team").unwrap();
+        assert_eq!((team.audience(), team.location().as_str()), ("team-audience", "a.example"));
+        assert_eq!(registries.by_id("local").unwrap().location(), "127.0.0.1:8080");
+        assert!(team.caller(&[7; 32]).is_some());
+        assert!(team.caller(&[8; 32]).is_none());
     }
 }

@@ -21,6 +21,7 @@ mod field;
 
 pub use fault::Fault;
 pub use fault::Faults;
+pub use fault::is_invisible;
 pub use fault::nearest;
 pub use fault::shown;
 pub use field::Field;

@@ -8,6 +8,10 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+mod attacks;
+
+mod clients;
+mod demo;
 mod docs;
 mod exchange;
 mod limits;

@@ -34,6 +34,9 @@ use crate::support::service::policy_text;
 /// No wait in these tests is meant to be longer than a moment; this one ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// An identity provider that nobody asks: its keys come from a file, or are not needed.
+const ISSUER: &str = "https://ci.acme.example";
+
 /// A folder with settings, policy and keys.
 struct Home(TempDir);
 
@@ -43,7 +46,7 @@ impl Home {
         let home = Self(TempDir::new().unwrap());
         home.write("trustmint.yaml", "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n");
         fs::create_dir(home.path().join("policy")).unwrap();
-        home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", "http://127.0.0.1:9", WIDGETS));
+        home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", ISSUER, WIDGETS));
         home
     }
 
@@ -209,6 +212,14 @@ fn a_fault_anywhere_stops_it_before_anything_starts() {
 }
 
 #[test]
+fn an_identity_provider_over_http_is_refused_even_on_loopback() {
+    let home = Home::with_key();
+    home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", "http://127.0.0.1:8888", WIDGETS));
+    let output = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, "issuers.github.url: `http://127.0.0.1:8888` must start with https:// — serve it with TLS");
+}
+
+#[test]
 fn an_address_that_is_taken_is_named_with_its_setting() {
     let home = Home::with_key();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -231,7 +242,9 @@ async fn it_serves_an_exchange_over_tls_and_stops_when_told() {
          certificate.key}\noperations: {address: \"127.0.0.1:0\"}\nlimits: {workers: 1}\n",
     );
     // The registry's public name is not the listener's address: a client says it in `Host`.
-    home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", provider.issuer(), WIDGETS));
+    home.write("policy/jwks.json", &provider.jwks().to_string());
+    let policy = policy_text("https://pypi.acme.example", ISSUER, WIDGETS);
+    home.write("policy/acme.yaml", &policy.replace(ISSUER, &format!("{ISSUER}\", jwks_file: \"jwks.json")));
     let served = home.serve();
     assert!(served.public.starts_with("https://127.0.0.1:"), "{}", served.public);
 
@@ -250,7 +263,9 @@ async fn it_serves_an_exchange_over_tls_and_stops_when_told() {
     let claims: Value = serde_json::to_value(Json::Object(claims)).unwrap();
     // Times in tokens are whole seconds, and one issued before the service began is refused for a while.
     let issued = SystemClock.now().plus(Duration::from_secs(1));
-    let id_token = provider.mint(&provider.claims(&claims, "acme", issued));
+    let mut claims = provider.claims(&claims, "acme", issued);
+    claims["iss"] = json!(ISSUER);
+    let id_token = provider.mint(&claims);
     let minted = post("/_/oidc/mint-token", &json!({"token": id_token})).await;
     let token = minted["token"].as_str().unwrap_or_else(|| panic!("{minted}"));
     let answer = post("/v1/verify", &json!({"token": token, "package": "widgets", "exists": true})).await;

@@ -36,7 +36,9 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
     ("app", 6, &[0, 1, 2, 3, 4, 5], &[]),
     ("http", 7, &[0, 1, 2, 3, 4, 6], &[]),
     ("demo", 8, &[0, 1, 2, 3, 4, 5, 6, 7], &[]),
-    ("cli", 8, &[0, 1, 2, 3, 4, 5, 6, 7], &["demo"]),
+    // SECURITY: `serve` cannot reach the demonstration, whose identity provider signs whatever it is asked to.
+    ("cli", 8, &[0, 1, 2, 3, 4, 5, 6, 7], &[]),
+    ("cli/demo", 8, &[0, 1, 2, 3, 4, 5, 6, 7], &["demo"]),
     ("lib", 9, &[], &[]),
     ("main", 9, &[], &["cli"]),
 ];
@@ -82,10 +84,15 @@ const FENCES: &[(&str, &[&str])] = &[
     ("prometheus", &["telemetry"]),
     ("rcgen", &["demo"]),
     ("redis", &["state/redis"]),
-    // The demonstration's registry plays another program, which asks the service over the network.
-    ("reqwest", &["identity/fetch", "demo/registry"]),
+    // The demonstration's registry and client play other programs, which ask the service over the network.
+    ("reqwest", &["identity/fetch", "demo/registry", "demo/client"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
+
+/// The verb that runs the demonstration, in the spellings that reach it, and the only file that may write one besides
+/// its own: the verbs stay strangers, so that `serve` does not reach through one what it may not name itself.
+const SEALED: &[&str] = &["cli::demo", "super::demo"];
+const SEALED_TO: &[&str] = &["cli", "cli/demo"];
 
 /// A file that is longer than this, tests and comments aside, has more than one subject.
 const CODE_LINES: usize = 400;
@@ -146,6 +153,9 @@ fn check(module: &str, text: &str) -> Vec<String> {
     for (number, line) in &lines {
         if (1..=8).any(|steps| steps >= depth && line.contains(&"super::".repeat(steps))) {
             fault(*number, "`super::` leaves the module's own folder; write `crate::…`".into());
+        }
+        if SEALED.iter().any(|path| mentions(line, path)) && top == "cli" && !SEALED_TO.contains(&module) {
+            fault(*number, "another verb may not name `demo`".into());
         }
         if line.contains("extern crate") {
             fault(*number, "`extern crate` gives a crate a second name".into());
@@ -255,6 +265,13 @@ fn a_planted_violation_is_reported() {
         ("config/keys", "use crate::app::App;", "`config` may not name `app`"),
         ("http/token", "use crate::config::Settings;", "`http` may not name `config`"),
         ("demo", "use crate::cli::Cli;", "`demo` may not name `cli`"),
+        ("cli/serve", "use crate::demo::provider::LoopbackProvider;", "`cli` may not name `demo`"),
+        ("cli", "fn f() { crate::demo::bind(); }", "`cli` may not name `demo`"),
+        ("app", "use crate::demo::world::World;", "`app` may not name `demo`"),
+        ("http/token", "use crate::demo::world::World;", "`http` may not name `demo`"),
+        ("cli/serve", "use crate::cli::demo::Demo;", "src/cli/serve.rs:1: another verb may not name `demo`"),
+        ("cli/serve", "use super::demo::Demo;", "another verb may not name `demo`"),
+        ("main", "use trustmint::demo::world::World;", "`main` may not name `demo`"),
         ("main", "use trustmint::app::App;", "`main` may not name `app`"),
         ("policy", "pub(in crate::http) fn f() {}", "`policy` may not name `http`"),
         ("util", "", "module `util` has no row in MAY_NAME"),
@@ -270,11 +287,15 @@ fn a_planted_violation_is_reported() {
         ("identity/verify", "tracing::info!(\"verified\");", "a pure file may not mention `tracing`"),
         ("secret", "let home = std::env::var(\"HOME\");", "a pure file may not mention `std::env`"),
         ("exchange", "use actix_web::HttpResponse;", "the crate `actix*` is fenced to http, app, demo, cli"),
-        ("http/token", "use reqwest::Url;", "the crate `reqwest` is fenced to identity/fetch, demo/registry"),
+        (
+            "http/token",
+            "use reqwest::Url;",
+            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client",
+        ),
         (
             "identity/keys",
             "    client: reqwest::Client,",
-            "the crate `reqwest` is fenced to identity/fetch, demo/registry",
+            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client",
         ),
         ("exchange", "fn f(key: &jsonwebtoken::DecodingKey) {}", "the crate `jsonwebtoken` is fenced to identity"),
         ("policy", "use openidconnect as oidc;", "the crate `openidconnect` is fenced to identity"),
@@ -310,7 +331,8 @@ fn what_is_allowed_is_not_reported() {
         ("identity/keys", "use crate::telemetry::Metrics;\npub async fn key() { tokio::task::yield_now().await }"),
         ("identity/fetch", "use reqwest::Client;"),
         ("macaroon", "use std::net::IpAddr;\n// tokio and crate::policy are only mentioned here\n"),
-        ("cli", "use crate::demo;\nuse crate::config::Settings;\nuse clap::Parser;"),
+        ("cli/demo", "use crate::demo;\nuse crate::config::Settings;\nuse clap::Parser;"),
+        ("cli", "mod demo;\nuse crate::cli::demo::Demo;"),
         ("app", "use crate::config::Settings;\nlet config = crate::config::keys::read_keyring(&path);"),
         ("cli/serve", "use crate::config;\nlet ring = config::keys::read_keyring(&path);"),
         ("config/source", "use config::Source;\nuse crate::policy::yaml::Node;"),

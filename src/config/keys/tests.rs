@@ -146,15 +146,11 @@ fn a_key_that_a_stranger_added_is_refused() {
 #[test]
 fn no_key_is_no_ring() {
     let directory = tempfile::tempdir().unwrap();
-    check(
-        &directory,
-        &["keys: there is no master key; make one with `keys new` — make a key with `trustmint keys new`"],
-    );
+    check(&directory, &["keys: there is no master key — make a key: trustmint keys new --directory keys"]);
     let missing = directory.path().join("missing");
     let faults = read_keyring(&missing).unwrap_err().to_string();
-    assert!(faults.ends_with(
-        "missing: cannot be read: No such file or directory (os error 2) — make a key with `trustmint keys new`"
-    ));
+    let made = format!("make a key: trustmint keys new --directory {}", missing.display());
+    assert!(faults.ends_with(&format!("missing: cannot be read: No such file or directory (os error 2) — {made}")));
 }
 
 #[test]

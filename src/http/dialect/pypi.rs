@@ -79,10 +79,10 @@ async fn mint_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
     let asked = exchange::Request {
         registry,
@@ -114,10 +114,10 @@ async fn burn_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_exchange()?;
     let policy = public.app.policy();
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_exchange()?;
     let body = body::json_object(&bytes)?;
     // An empty token is one more that is not there to be revoked.
     let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;

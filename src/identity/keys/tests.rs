@@ -181,6 +181,29 @@ async fn tokens_that_come_together_share_one_fetch() {
 }
 
 #[tokio::test]
+async fn only_so_many_tokens_wait_for_one_issuer() {
+    let bench = Bench::new();
+    assert!(bench.key(Some("old")).await.is_ok());
+    bench.clock.forward(60);
+    bench.close_gate();
+    let mut waiting = Vec::new();
+    for _ in 0..MAX_WAITING {
+        let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
+        waiting.push(tokio::spawn(async move { keys.key(&issuer(), Some("invented"), now, PATIENCE).await }));
+    }
+    bench.settle().await;
+    assert_eq!(reason(&bench.key(Some("new")).await), "too many tokens are waiting for the issuer's keys");
+    // Who needs not wait is served, and the places are free again when the fetch has ended.
+    assert!(bench.key(Some("old")).await.is_ok());
+    bench.says(KEYS_URL, Ok(NEW));
+    bench.open_gate();
+    for waiting in waiting {
+        assert!(waiting.await.unwrap().is_err());
+    }
+    assert!(bench.key(Some("new")).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_fetch_goes_on_when_those_who_waited_have_given_up() {
     let bench = Bench::new();
     bench.close_gate();

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -48,9 +49,9 @@ fn granted(decision: Decision) -> Grant {
 }
 
 #[track_caller]
-fn denied(decision: Decision) -> Box<Explanation> {
+fn denied(decision: Decision) -> Explanation {
     match decision {
-        Decision::Deny(explanation) => explanation,
+        Decision::Deny(explanation) => *explanation,
         Decision::Allow(grant) => panic!("{grant:?}"),
     }
 }
@@ -65,7 +66,7 @@ fn pairs(text: &str) -> Permissions {
 }
 
 fn package(name: &str) -> Option<PackageName> {
-    Some(PackageName::parse(Ecosystem::Pypi, name).unwrap())
+    PackageName::parse(Ecosystem::Pypi, name).ok()
 }
 
 #[test]
@@ -326,6 +327,13 @@ fn implied_conditions_hold_unless_the_rule_names_the_claim() {
 }
 
 #[test]
+fn every_implied_condition_of_every_preset_has_its_bit() {
+    for provider in crate::identity::provider::ALL {
+        assert!(provider.implied.len() <= 16, "{}", provider.name);
+    }
+}
+
+#[test]
 fn issuers_are_found_by_their_exact_url() {
     let policy = policy("  x: {registry: other, issuer: jenkins, when: {a: b}, allow: {upload: [x]}}");
     let issuers: &Issuers = policy.issuers();
@@ -346,8 +354,11 @@ fn issuers_are_found_by_their_exact_url() {
     assert_eq!(nearest(""), None);
 }
 
-/// A policy of random rules on two repositories, two registries and a few claims, all by the generic preset.
-fn random_rules() -> impl Strategy<Value = Vec<(usize, bool, Vec<(&'static str, &'static str)>)>> {
+/// The registry's number, whether it is switched on, and conditions.
+type RandomRule = (usize, bool, Vec<(&'static str, &'static str)>);
+
+/// Random rules on two repositories, two registries and a few claims, all by the generic preset.
+fn random_rules() -> impl Strategy<Value = Vec<RandomRule>> {
     let condition = (
         prop::sample::select(vec!["sub", "a", "b"]),
         prop::sample::select(vec![
@@ -365,7 +376,7 @@ fn random_rules() -> impl Strategy<Value = Vec<(usize, bool, Vec<(&'static str, 
     prop::collection::vec((0..2_usize, any::<bool>(), when), 0..12)
 }
 
-fn text_of_rules(rules: &[(usize, bool, Vec<(&str, &str)>)]) -> String {
+fn text_of_rules(rules: &[RandomRule]) -> String {
     let mut text = String::new();
     for (number, (registry, enabled, when)) in rules.iter().enumerate() {
         let registry = ["acme", "other"][*registry];
@@ -382,9 +393,8 @@ fn text_of_rules(rules: &[(usize, bool, Vec<(&str, &str)>)]) -> String {
             .map(|(claim, test)| format!("{claim}: {test}"))
             .collect();
         let conditions = if conditions.is_empty() { "c: x".to_owned() } else { conditions.join(", ") };
-        text.push_str(&format!(
-            "  r{number}: {{registry: {registry}, issuer: jenkins, enabled: {enabled}, when: {{{conditions}}}, allow: {{upload: [p{number}]}}}}\n"
-        ));
+        let head = format!("registry: {registry}, issuer: jenkins, enabled: {enabled}");
+        let _ = writeln!(text, "  r{number}: {{{head}, when: {{{conditions}}}, allow: {{upload: [p{number}]}}}}");
     }
     if text.is_empty() { "  {}".to_owned() } else { text }
 }

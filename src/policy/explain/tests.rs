@@ -96,6 +96,7 @@ fn refused(example: &str, overrides: &str) -> Explanation {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_cause_that_users_meet_is_named_with_both_sides_and_the_mend() {
     let release = r#""environment":"release""#;
     for (example, overrides, code, sentence) in [

@@ -13,6 +13,7 @@ use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Value;
+use crate::policy::yaml::is_invisible;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
@@ -20,7 +21,8 @@ const OPERATORS: &[&str] = &["is", "in", "glob", "present", "absent"];
 /// Most literals of one `in`.
 const MAX_LITERALS: usize = 256;
 
-/// Reads conditions. What is faulty is reported; its claim is named apart, so that lint does not call it missing.
+/// Reads conditions. The claims of those that are faulty are given apart: they have been reported, and lint does not
+/// call them missing.
 pub(super) fn conditions<'a>(
     when: &'a Field<'a>,
     provider: &'static Provider,
@@ -28,13 +30,13 @@ pub(super) fn conditions<'a>(
     kept: &mut Texts,
     faults: &mut Faults,
 ) -> (Vec<Condition>, Vec<&'a str>) {
-    let (mut conditions, mut faulty) = (Vec::new(), Vec::new());
+    let (mut conditions, mut reported) = (Vec::new(), Vec::new());
     for entry in when.entries(faults).into_iter().flatten() {
         let before = faults.len();
         let (name, kind, case) = match claim(&entry, provider, faults) {
             Ok(claim) => claim,
             Err(meant) => {
-                faulty.push(meant);
+                reported.push(meant);
                 continue;
             }
         };
@@ -50,10 +52,10 @@ pub(super) fn conditions<'a>(
             conditions.push(condition);
         }
         if faults.len() > before {
-            faulty.push(name);
+            reported.push(name);
         }
     }
-    (conditions, faulty)
+    (conditions, reported)
 }
 
 /// Which implied conditions apply: those whose claim the rule does not name itself.
@@ -75,6 +77,12 @@ fn claim<'a>(
     faults: &mut Faults,
 ) -> Result<(&'a str, Kind, Case), &'a str> {
     let name = provider.resolve(entry.name());
+    // SECURITY: by a second spelling a claim would escape what lint demands of it by name.
+    if let Some(member) = name.strip_prefix('/').filter(|member| !member.contains('/')) {
+        let message = format!("L035: `{}` is a JSON pointer to a top-level claim", shown(name));
+        entry.fault_at_key(faults, message, format!("write `{}`", shown(member)));
+        return Err(member);
+    }
     if let Some(Claim { kind, case, .. }) = provider.claim(name) {
         return Ok((name, kind, case));
     }
@@ -208,7 +216,7 @@ fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: 
 fn check_text(field: &Field<'_>, text: &str, faults: &mut Faults) -> bool {
     if text.trim() != text {
         field.fault(faults, "begins or ends with white space", "remove it");
-    } else if text.chars().any(|c| shown(c.encode_utf8(&mut [0; 4])).len() != c.len_utf8()) {
+    } else if text.contains(is_invisible) {
         field.fault(faults, format!("L047: `{}` has an invisible character", shown(text)), "remove it");
     } else if text.contains('*') {
         let remedy = format!("write `{{glob: {:?}}}` for a pattern", shown(text));

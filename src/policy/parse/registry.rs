@@ -9,14 +9,13 @@ use crate::policy::lint;
 use crate::policy::registry::Caller;
 use crate::policy::registry::Dialect;
 use crate::policy::registry::Registry;
-use crate::policy::registry::Replay;
 use crate::policy::registry::TokenSettings;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay"];
+const KEYS: &[&str] = &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled"];
 const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 const CALLER_KEYS: &[&str] = &["key_sha256"];
 /// How long upload tokens live unless the policy says otherwise.
@@ -40,8 +39,6 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     let most = i64::from(u32::MAX);
     let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
-    let replays = [("once", Replay::Once), ("off", Replay::Off)];
-    let replay = fields.get("replay").map_or(Some(Replay::Once), |field| super::choice(&field, &replays, faults));
     let token = token(&fields, dialect, faults);
     Some(Registry {
         id: entry.name().to_owned(),
@@ -53,7 +50,6 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
         key_id: key_id?,
         epoch: u32::try_from(epoch?).ok()?,
         enabled: enabled?,
-        replay: replay?,
     })
 }
 

@@ -44,9 +44,9 @@ pub(super) fn rule(entry: &Field<'_>, world: &World<'_>, texts: &mut Texts, faul
     let conditions = match (when, preset) {
         (Some(when), Some((provider, single_tenant))) => {
             let pins = lint::pins(provider);
-            let (conditions, faulty) = condition::conditions(&when, provider, pins, texts, faults);
-            let safe = lint::conditions(&when, provider, &conditions, &faulty, *single_tenant, faults);
-            (safe && faulty.is_empty()).then(|| (condition::implied(provider, &conditions), conditions))
+            let (conditions, reported) = condition::conditions(&when, provider, pins, texts, faults);
+            let safe = lint::conditions(&when, provider, &conditions, &reported, *single_tenant, faults);
+            (safe && reported.is_empty()).then(|| (condition::implied(provider, &conditions), conditions))
         }
         (Some(_) | None, Some(_) | None) => None,
     };

@@ -28,7 +28,9 @@ use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
+use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
 use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
@@ -157,10 +159,7 @@ impl Service {
         });
         let mut job = job.as_object().unwrap().clone();
         job.extend(overrides.as_object().unwrap().clone());
-        let example = provider::by_name("github").unwrap().example("tag-push").unwrap();
-        let claims = (example.claims)(&object(&Value::Object(job)));
-        let claims: Value = serde_json::to_value(Json::Object(claims)).unwrap();
-        self.provider.claims(&claims, AUDIENCE, self.clock.now())
+        self.provider.claims(&example("github", "tag-push", &Value::Object(job)), AUDIENCE, self.clock.now())
     }
 
     /// `POST /_/oidc/mint-token`.
@@ -227,6 +226,13 @@ impl Answer {
     }
 }
 
+/// The claims of a preset's example, with others put over them.
+pub fn example(preset: &str, name: &str, overrides: &Value) -> Value {
+    let example = provider::by_name(preset).unwrap().example(name).unwrap();
+    let claims = (example.claims)(&object(overrides));
+    serde_json::to_value(Json::Object(claims)).unwrap()
+}
+
 /// The policy file of the tests' registry and issuer, with these rules.
 pub fn policy_text(base: &str, issuer: &str, rules: &str) -> String {
     policy_of(base, &format!("  github: {{provider: github, url: \"{issuer}\"}}"), rules)
@@ -234,8 +240,7 @@ pub fn policy_text(base: &str, issuer: &str, rules: &str) -> String {
 
 /// The same with these issuers.
 pub fn policy_of(base: &str, issuers: &str, rules: &str) -> String {
-    let digest = trustmint::secret::sha256(API_KEY.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&sha256(API_KEY.as_bytes()));
     format!(
         "issuers:\n{issuers}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    urls: [\"{base}/legacy/\"]\n    audiences: [{AUDIENCE}]\n    callers: {{upload-frontend: {{key_sha256: \
          \"{digest}\"}}}}\nrules:\n{}\n",

@@ -1,0 +1,115 @@
+//! The main job with real clients: uv and twine, unmodified, publish through nginx and TLS into a pypiserver that asks
+//! trustmint; and whoever is refused reads why in the client's own output.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::front::Front;
+
+const ENVIRONMENT_MISMATCH: &str =
+    "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
+
+#[test]
+fn uv_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
+    let front = Front::running();
+    let wheel = front.wheel("widgets", "1.0.0");
+    front.uv(&front.github_job(&json!({})), &wheel).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn uv_in_a_gitlab_job_publishes_and_the_file_arrives_byte_for_byte() {
+    let front = Front::running();
+    let wheel = front.wheel("sprockets", "1.0.0");
+    front.uv(&front.gitlab_job(), &wheel).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn uv_says_which_packages_the_token_is_for() {
+    let front = Front::running();
+    let wheel = front.wheel("gadgets", "1.0.0");
+    let said = front.uv(&front.github_job(&json!({})), &wheel);
+    said.failure(&[
+        "403 Forbidden",
+        "package-not-covered: the token is for `widgets`, `widgets-*`; `gadgets` was uploaded",
+    ]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn uv_says_which_environment_the_rule_wants() {
+    let front = Front::running();
+    let wheel = front.wheel("widgets", "1.1.0");
+    let said = front.uv(&front.github_job(&json!({"environment": "staging"})), &wheel);
+    // uv shows the body as it came, so its first member is the first thing that is read.
+    said.failure(&[ENVIRONMENT_MISMATCH, "Response: {\"message\":\"the rule `widgets-release` wants"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn uv_says_that_the_id_token_was_used_before() {
+    let front = Front::running();
+    let (first, second) = (front.wheel("sprockets", "1.1.0"), front.wheel("sprockets", "1.2.0"));
+    let job = front.gitlab_job();
+    front.uv(&job, &first).success();
+    front.uv(&job, &second).failure(&["\"this ID token was already exchanged, at 20", "request a fresh ID token"]);
+    assert!(front.has(&first) && !front.has(&second));
+}
+
+#[test]
+fn the_token_that_uv_had_is_revoked_when_uv_has_ended() {
+    let front = Front::running();
+    let output = front.uv(&front.github_job(&json!({})), &front.wheel("widgets", "1.2.0")).success();
+    // GitHub hides from its log what follows these words.
+    let token = output.strip_prefix("::add-mask::").unwrap();
+    let wheel = front.wheel("widgets", "1.2.1");
+    front.twine(token, &[&wheel]).failure(&["upload-token-revoked: the upload token has been revoked"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn twine_says_which_packages_the_token_is_for() {
+    let front = Front::running();
+    let wheel = front.wheel("gadgets", "2.0.0");
+    let said = front.twine(&front.upload_token_of(Duration::ZERO), &[&wheel]);
+    said.failure(&["403 Forbidden", "package-not-covered: the token is for `widgets`; `gadgets` was uploaded"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn twine_says_that_a_single_use_token_is_spent_with_its_first_file() {
+    let front = Front::running();
+    let (first, second) = (front.wheel("widgets", "2.0.0"), front.wheel("widgets", "2.1.0"));
+    let said = front.twine(&front.single_use_token(), &[&first, &second]);
+    said.failure(&["uses-spent: the upload token was good for one upload, and that one is done"]);
+    assert!(front.has(&first) && !front.has(&second));
+}
+
+#[test]
+fn twine_says_when_the_upload_token_expired() {
+    let front = Front::running();
+    let wheel = front.wheel("widgets", "2.2.0");
+    let said = front.twine(&front.upload_token_of(Duration::from_secs(20 * 60)), &[&wheel]);
+    said.failure(&["upload-token-expired: the token expired at 20", ", 5 min "]);
+    assert!(!front.has(&wheel));
+    front.twine(&front.upload_token_of(Duration::from_secs(60)), &[&wheel]).success();
+    assert!(front.has(&wheel), "the age of the token made the difference");
+}
+
+#[test]
+fn twines_own_exchange_gets_a_token_that_twine_uploads_with() {
+    let front = Front::running();
+    let token = front.twine_exchange(&front.github_job(&json!({}))).success();
+    let wheel = front.wheel("widgets-extra", "1.0.0");
+    front.twine(&token, &[&wheel]).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn twines_own_exchange_says_which_environment_the_rule_wants() {
+    let front = Front::running();
+    let said = front.twine_exchange(&front.github_job(&json!({"environment": "staging"})));
+    said.failure(&["* `environment-mismatch`:", ENVIRONMENT_MISMATCH]);
+}

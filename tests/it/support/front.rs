@@ -1,0 +1,412 @@
+//! The whole chain as its operator runs it, each part a process of its own: `trustmint serve`, and pypiserver behind nginx
+//! with TLS (`examples/pypiserver/start`); and the real clients, unmodified, in a CI job's environment.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use trustmint::config::keys::read_keyring;
+use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::demo::provider::LoopbackProvider;
+use trustmint::demo::signing::KeyKind;
+use trustmint::demo::signing::SigningKey;
+use trustmint::demo::wheel::Wheel;
+use trustmint::macaroon;
+use trustmint::macaroon::Codec;
+use trustmint::macaroon::PrepareRequest;
+use trustmint::macaroon::Provenance;
+use trustmint::macaroon::RegistryKeyId;
+use trustmint::macaroon::TokenId;
+use trustmint::package::Ecosystem;
+use trustmint::package::PackageName;
+use trustmint::package::Permission;
+use trustmint::policy::watch;
+use trustmint::secret::random_bytes;
+use trustmint::secret::sha256;
+use trustmint::time::Clock;
+use trustmint::time::SystemClock;
+
+use super::service::API_KEY;
+use super::service::AUDIENCE;
+use super::service::example;
+
+const TRUSTMINT: &str = env!("CARGO_BIN_EXE_trustmint");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Drives twine's own code for trusted publishing, which its command line keeps for pypi.org; prints the upload token.
+const TWINE_EXCHANGE: &str = "\
+import sys
+from twine.auth import CredentialInput, Resolver
+print(Resolver({'repository': sys.argv[1]}, CredentialInput('__token__', None)).make_trusted_publishing_token())
+";
+
+/// A registry on the network, with trusted publishing for one GitHub repository and one GitLab project.
+pub struct Front {
+    /// The URL that files are uploaded to.
+    pub upload_url: String,
+    // These end in this order, and before their files go.
+    _registry: Process,
+    _service: Process,
+    github: LoopbackProvider,
+    gitlab: LoopbackProvider,
+    directory: TempDir,
+}
+
+/// A CI job as a client sees it: variables, and what answers behind them.
+pub struct Job {
+    variables: Vec<(&'static str, String)>,
+    _provider: Option<LoopbackProvider>,
+}
+
+/// What a client said on both its outputs.
+#[derive(Debug)]
+pub struct Said {
+    succeeded: bool,
+    output: String,
+    /// Without colours, each run of white space as one space: clients wrap and pad their lines.
+    text: String,
+}
+
+impl Said {
+    /// Holds that the client succeeded; what it printed for others to read.
+    #[track_caller]
+    pub fn success(self) -> String {
+        assert!(self.succeeded, "{}", self.text);
+        self.output
+    }
+
+    /// Holds that the client failed, and that its user reads these sentences.
+    #[track_caller]
+    pub fn failure(self, sentences: &[&str]) {
+        assert!(!self.succeeded, "{}", self.text);
+        for sentence in sentences {
+            assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+        }
+    }
+}
+
+impl Front {
+    /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
+    pub fn running() -> Arc<Self> {
+        static RUNNING: Mutex<Weak<Front>> = Mutex::new(Weak::new());
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let front = Arc::new(Self::start());
+            *running = Arc::downgrade(&front);
+            front
+        })
+    }
+
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
+        let provider = || {
+            let key = Arc::new(SigningKey::generate(KeyKind::Rsa2048).unwrap());
+            LoopbackProvider::start_https(Arc::new(SystemClock), vec![key], certificate.server_config().unwrap())
+        };
+        let (github, gitlab) = (provider().unwrap(), provider().unwrap());
+        let (front, inner) = (free_address(), free_address());
+        let upload_url = format!("https://{front}/legacy/");
+
+        for name in ["policy", "dist", "home"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path("policy/policy.yaml"), policy(&upload_url, &github, &gitlab)).unwrap();
+        fs::write(path("policy/ca.pem"), certificate.authority_pem()).unwrap();
+        fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
+        certificate.write_key(&path("key.pem")).unwrap();
+        let mut private = fs::OpenOptions::new();
+        let mut api_key = private.write(true).create_new(true).mode(0o600).open(path("api-key")).unwrap();
+        api_key.write_all(API_KEY.as_bytes()).unwrap();
+        fs::write(path("settings.yaml"), SETTINGS).unwrap();
+        // Active for an hour, so that the harness can mint tokens of the past.
+        let active = SystemClock.now().minus(Duration::from_secs(3600)).to_string();
+        let mut keys = Command::new(TRUSTMINT);
+        said(keys.args(["keys", "new", "--activate-at", &active, "--directory"]).arg(path("keys"))).success();
+
+        let started = SystemClock.now();
+        let (service, line) = Process::start(
+            Command::new(TRUSTMINT).arg("serve").arg("--config").arg(path("settings.yaml")),
+            |child| Box::new(child.stderr.take().unwrap()),
+            "serving at ",
+        );
+        let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap();
+        let (registry, _) = Process::start(
+            Command::new(Path::new(REPOSITORY).join("examples/pypiserver/start"))
+                .env("DIRECTORY", path("run"))
+                .env("CERTIFICATE", path("certificate.pem"))
+                .env("KEY", path("key.pem"))
+                .env("API_KEY_FILE", path("api-key"))
+                .env("TRUSTMINT", service_address)
+                .env("LISTEN", front.to_string())
+                .env("PYPISERVER_PORT", inner.port().to_string())
+                .env("PYTHON", tool("TRUSTMINT_TEST_PYTHON"))
+                .env("NGINX", tool("TRUSTMINT_TEST_NGINX")),
+            |child| Box::new(child.stdout.take().unwrap()),
+            "ready: ",
+        );
+        // ID tokens are dated in whole seconds, and one of the second in which the service started could be an old one.
+        while SystemClock.now().unix_seconds() <= started.unix_seconds() {
+            thread::yield_now();
+        }
+        Self { upload_url, _registry: registry, _service: service, github, gitlab, directory }
+    }
+
+    /// A job of `acme/widgets` at GitHub, with other claims put over its own.
+    pub fn github_job(&self, overrides: &Value) -> Job {
+        let mut claims = example("github", "tag-push", &widgets(overrides));
+        claims["iss"] = json!(self.github.issuer());
+        // Each job has its own place to ask for ID tokens; the issuer's key signs them.
+        let provider = LoopbackProvider::start_with(Arc::new(SystemClock), self.github.keys().to_vec()).unwrap();
+        provider.run_job(&claims);
+        let variables = vec![
+            ("CI", "true".into()),
+            ("GITHUB_ACTIONS", "true".into()),
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", provider.token_request_url()),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", provider.token_request_token()),
+        ];
+        Job { variables, _provider: Some(provider) }
+    }
+
+    /// A job of `acme/tools/sprockets` at GitLab, which finds its one ID token in a variable.
+    pub fn gitlab_job(&self) -> Job {
+        let project = json!({"project_path": "acme/tools/sprockets", "project_id": "53804090", "namespace_id": "7211"});
+        let claims = example("gitlab", "tag-push", &project);
+        let claims = self.gitlab.claims(&claims, AUDIENCE, SystemClock.now());
+        let variables =
+            vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), ("ACME_ID_TOKEN", self.gitlab.mint(&claims))];
+        Job { variables, _provider: None }
+    }
+
+    /// A wheel of that package, on disk.
+    pub fn wheel(&self, package: &str, version: &str) -> PathBuf {
+        let wheel = Wheel::new(&PackageName::parse(Ecosystem::Pypi, package).unwrap(), version);
+        let path = self.path("dist").join(wheel.file_name);
+        fs::write(&path, wheel.bytes).unwrap();
+        path
+    }
+
+    /// Whether the registry has this very file.
+    pub fn has(&self, wheel: &Path) -> bool {
+        let stored = self.path("run/packages").join(wheel.file_name().unwrap());
+        fs::read(stored).is_ok_and(|bytes| bytes == fs::read(wheel).unwrap())
+    }
+
+    /// `uv publish` in a job.
+    pub fn uv(&self, job: &Job, wheel: &Path) -> Said {
+        let mut uv = self.client(&tool("TRUSTMINT_TEST_UV"));
+        uv.args(["publish", "--no-config", "--trusted-publishing", "always", "--publish-url", &self.upload_url]);
+        said(uv.arg(wheel).envs(job.variables.iter().cloned()))
+    }
+
+    /// `twine upload` with an upload token.
+    pub fn twine(&self, token: &str, wheels: &[&Path]) -> Said {
+        let mut twine = self.client(&tool("TRUSTMINT_TEST_TWINE"));
+        twine.args(["upload", "--non-interactive", "--disable-progress-bar", "--repository-url", &self.upload_url]);
+        said(twine.args(wheels).env("TWINE_USERNAME", "__token__").env("TWINE_PASSWORD", token))
+    }
+
+    /// Twine's exchange in a job.
+    pub fn twine_exchange(&self, job: &Job) -> Said {
+        let mut python = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
+        said(python.args(["-c", TWINE_EXCHANGE, &self.upload_url]).envs(job.variables.iter().cloned()))
+    }
+
+    /// An upload token for one use, asked for with curl by a job of `acme/widgets`.
+    pub fn single_use_token(&self) -> String {
+        let claims = example("github", "tag-push", &widgets(&json!({})));
+        let id_token = self.github.mint(&self.github.claims(&claims, AUDIENCE, SystemClock.now()));
+        let body = json!({"token": id_token, "features": ["single-use-token"]}).to_string();
+        let url = self.upload_url.replace("/legacy/", "/_/oidc/mint-token");
+        let mut curl = self.client(Path::new("curl"));
+        let answer = said(curl.args(["-sS", "--fail-with-body", "--data", &body, &url]).arg("--cacert").arg(self.ca()));
+        let answer: Value = serde_json::from_str(&answer.success()).unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// An upload token for `widgets` that the service would have minted some time ago, made of its keys and its policy.
+    pub fn upload_token_of(&self, age: Duration) -> String {
+        let policy = watch::load(&self.path("policy")).unwrap();
+        let registry = policy.registries().by_id("acme-pypi").unwrap();
+        let request = PrepareRequest {
+            registry: &registry.id,
+            key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
+            location: &registry.location(),
+            prefix: &registry.token.prefix,
+            permissions: &["create:widgets", "upload:widgets"]
+                .map(|pair| Permission::parse(Ecosystem::Pypi, pair).unwrap())
+                .into_iter()
+                .collect(),
+            ttl: registry.token.ttl,
+            versions: None,
+            uses: None,
+            max_size: None,
+            provenance: Provenance {
+                rules: vec!["widgets-release".into()],
+                policy_revision: policy.revision().into(),
+                issuer: self.github.issuer().into(),
+                claims: [].into(),
+            },
+            id: TokenId::new(SystemClock.now().minus(age), random_bytes().unwrap()),
+        };
+        let keyring = read_keyring(&self.path("keys")).unwrap();
+        macaroon::prepare(&keyring, request).unwrap().mint().token.expose().clone()
+    }
+
+    /// A client with nothing in its environment but our certificate authority, under each name that clients know.
+    fn client(&self, program: &Path) -> Command {
+        let mut client = Command::new(program);
+        client.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.path("home"));
+        client.env("COLUMNS", "400").env("SSL_CERT_FILE", self.ca()).env("REQUESTS_CA_BUNDLE", self.ca());
+        client
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.path("policy/ca.pem")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+/// Ports of the system's choice; nginx is the proxy.
+const SETTINGS: &str = "\
+listen: {address: '127.0.0.1:0', trusted_proxies: [127.0.0.1]}
+operations: {address: '127.0.0.1:0'}
+policy: {directory: policy}
+keys: {directory: keys}
+audit: {sink: file, file: audit.jsonl}
+";
+
+fn policy(upload_url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
+    let issuer = |provider: &str, issuer: &LoopbackProvider| json!({"provider": provider, "url": issuer.issuer(), "ca_file": "ca.pem", "allow_networks": ["127.0.0.0/8"]});
+    let digest: String = sha256(API_KEY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (widgets, sprockets) = (["widgets", "widgets-*"], ["sprockets"]);
+    // JSON is YAML.
+    let policy = json!({
+        "issuers": {"github": issuer("github", github), "gitlab": issuer("gitlab", gitlab)},
+        "registries": {"acme-pypi": {
+            "dialect": "pypi", "urls": [upload_url], "audiences": [AUDIENCE],
+            "callers": {"pypiserver": {"key_sha256": digest}},
+        }},
+        "rules": {
+            "widgets-release": {
+                "registry": "acme-pypi", "issuer": "github",
+                "when": {
+                    "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+                    "workflow_file": "release.yml", "environment": "release", "tag": {"glob": "v*"},
+                },
+                "allow": {"upload": widgets, "create": widgets},
+            },
+            "sprockets-release": {
+                "registry": "acme-pypi", "issuer": "gitlab",
+                "when": {"namespace_id": "7211", "project_id": "53804090", "project_path": "acme/tools/sprockets"},
+                "allow": {"upload": sprockets, "create": sprockets},
+            },
+        },
+    });
+    policy.to_string()
+}
+
+/// The claims that make a job the one of the rule `widgets-release`, unless they are overridden.
+fn widgets(overrides: &Value) -> Value {
+    let mut claims = json!({
+        "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+        "environment": "release",
+    });
+    claims.as_object_mut().unwrap().extend(overrides.as_object().unwrap().clone());
+    claims
+}
+
+/// An address for a program that takes no port 0: free, and below the ports that the system gives out, so that nobody is
+/// given it meanwhile.
+fn free_address() -> SocketAddr {
+    loop {
+        let port = 20_000 + u16::from_ne_bytes(random_bytes().unwrap()) % 12_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test command says in the environment where it put the programs")]
+fn tool(variable: &str) -> PathBuf {
+    match std::env::var_os(variable) {
+        Some(path) => path.into(),
+        None => panic!("{variable} is not set: run the test command of README.md, which sets it up"),
+    }
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let plain: String = format!("{stdout}\n{stderr}")
+        .split('\x1b')
+        .enumerate()
+        // An escape sequence ends with its first letter.
+        .map(|(number, part)| match part.find(|c: char| c.is_ascii_alphabetic()) {
+            Some(end) if number > 0 => &part[end + 1..],
+            _ => part,
+        })
+        .collect();
+    let words: Vec<_> = plain.split_whitespace().collect();
+    Said { succeeded: output.status.success(), output: stdout.trim().to_owned(), text: words.join(" ") }
+}
+
+/// A process that is asked to end, and waited for, when this is dropped.
+struct Process(Child);
+
+impl Process {
+    /// Starts it and waits for the line with these words on one of its outputs; the rest is read and dropped.
+    #[track_caller]
+    fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        let mut output = BufReader::new(output(&mut process.0));
+        let mut lines = String::new();
+        let line = loop {
+            let start = lines.len();
+            let read = output.read_line(&mut lines).unwrap();
+            assert!(read > 0, "{command:?} ended: {lines} {:?}", process.0.stderr.take().map(std::io::read_to_string));
+            if lines[start..].contains(words) {
+                break lines[start..].to_owned();
+            }
+        };
+        thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        (process, line)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGTERM: killed outright, `start` would leave its children behind.
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            drop(self.0.kill());
+        }
+        drop(self.0.wait());
+    }
+}
