@@ -79,7 +79,7 @@ codes! {
 
     // The subject token, before anything in it is believed.
     /// The request carries no token.
-    TokenMissing = "token-missing", Request, "let the CI job request an ID token and pass it on; on GitHub the job needs `permissions: id-token: write`";
+    TokenMissing = "token-missing", Request, "let the CI job request an ID token and pass it on: at GitHub the job needs `permissions: id-token: write`, which pull requests from forks never get; at GitLab it needs `id_tokens:`";
     /// The token is not a compact JWS with a JSON object inside.
     TokenMalformed = "token-malformed", Request, "send the ID token exactly as the CI system issued it, without quotes or line breaks";
     /// The token's header has a member that ID tokens of CI systems do not have.
@@ -105,7 +105,7 @@ codes! {
     /// A standard claim has the wrong JSON type.
     ClaimType = "claim-type", Request, "send the ID token that the CI system issued";
     /// A claim that every job's token has, or that the rule reads, is missing.
-    MissingClaim = "missing-claim", Request, "update the CI system or its runner, or make the job request the claim";
+    MissingClaim = "missing-claim", Request, "update the CI system or its runner, or request the token in its full format (at Google `format=full`)";
     /// The issuer in the token is not the one whose key signed it.
     IssuerMismatch = "issuer-mismatch", Request, "send the ID token that the CI system issued";
     /// The token has been exchanged before.

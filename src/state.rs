@@ -301,12 +301,17 @@ impl State {
     pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
         let FirstUseClaim { key, record, issued_at, until } = claim;
         let key = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
-        if let SetOnce::Held(held) = self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await? {
-            return Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?));
-        }
-        // SECURITY: asked after the claim, so that a store which lost its memory in between is found out.
+        let first = self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await?;
+        // SECURITY: asked after the claim, so that a store which lost its memory in between is found out. And before
+        // the claim's answer is believed: a token that was refused for this reason has a record, and was not used.
         let since = self.store.remembers_since().await?;
-        if issued_at < since { Err(FirstUseError::Forgotten { since }) } else { Ok(FirstUse { record }) }
+        if issued_at < since {
+            return Err(FirstUseError::Forgotten { since });
+        }
+        match first {
+            SetOnce::Set => Ok(FirstUse { record }),
+            SetOnce::Held(held) => Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?)),
+        }
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what

@@ -6,10 +6,12 @@ use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
+use actix_web::error::InternalError;
 use actix_web::http::header::HeaderName;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
 use actix_web::middleware::Next;
+use actix_web::rt;
 use actix_web::web;
 
 use crate::app::Caller;
@@ -69,7 +71,7 @@ pub async fn middleware<B: MessageBody + 'static>(
         let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
         request.into_response(refusal.respond(Spelling::Native, &id)).map_into_right_body()
     } else {
-        next.call(request).await?.map_into_left_body()
+        to_its_end(next.call(request), &id).await?.map_into_left_body()
     };
     count(&response);
     let headers = response.headers_mut();
@@ -78,6 +80,18 @@ pub async fn middleware<B: MessageBody + 'static>(
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
+}
+
+/// Runs a handler to its end even if its client has gone: a token that it has used must reach the audit log. A panic
+/// ends this request alone.
+async fn to_its_end<T: 'static>(
+    handler: impl Future<Output = Result<T, Error>> + 'static,
+    request_id: &str,
+) -> Result<T, Error> {
+    rt::spawn(handler).await.unwrap_or_else(|cause| {
+        let refusal = Refusal::new(Code::Internal, "the service failed");
+        Err(InternalError::from_response(cause, refusal.respond(Spelling::Native, request_id)).into())
+    })
 }
 
 /// What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.

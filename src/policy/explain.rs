@@ -4,12 +4,15 @@
 //! [`Explanation::public`], which shows a rule only to a job whose immutable identifiers that rule names. This module
 //! decides nothing about permissions.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::code::Code;
 use crate::identity::claims::Claims;
 use crate::identity::provider::Provider;
 use crate::policy::evaluate::Requested;
+use crate::policy::lint;
 use crate::policy::rule::Rule;
 
 mod cause;
@@ -34,20 +37,47 @@ pub(super) struct Scene<'a> {
     pub(super) requested: &'a Requested,
 }
 
-/// Why the answer is no. Serialises as an object with `code`, `sentence`, `rules` and `further`.
+/// Why the answer is no. Serialises as an object with `code`, `sentence`, `rules`, `further` and the job's `claims`.
 #[derive(Debug, Clone)]
 pub struct Explanation {
     cause: Cause,
+    job: Job,
     /// What was asked for and is not granted, as text.
     asked: Vec<String>,
     rules: Vec<RuleReport>,
     further: usize,
 }
 
+/// What the preset lets be said of the job, as people read it.
+#[derive(Debug, Clone)]
+struct Job {
+    claims: Vec<(&'static str, String)>,
+    /// Those of the names that identify the project.
+    pins: &'static [&'static str],
+}
+
+impl Job {
+    const fn unknown() -> Self {
+        Self { claims: Vec::new(), pins: &[] }
+    }
+
+    fn new(scene: &Scene<'_>) -> Self {
+        let known = scene.provider.public.iter().copied();
+        let claims = known.filter_map(|name| Some((name, report::text_of(scene.claims.get(name)?)))).collect();
+        Self { claims, pins: lint::pins(scene.provider) }
+    }
+
+    /// `repository_owner_id: 9123456` and the like: what the rule for this job would have to pin.
+    fn ids(&self) -> impl Iterator<Item = String> {
+        let id = |pin: &&str| self.claims.iter().find(|(name, _)| name == pin);
+        self.pins.iter().filter_map(id).map(|(name, value)| format!("{name}: {value}"))
+    }
+}
+
 impl Explanation {
     /// A refusal that no rule has part in.
     pub(super) const fn without_rules(cause: Cause) -> Self {
-        Self { cause, asked: Vec::new(), rules: Vec::new(), further: 0 }
+        Self { cause, job: Job::unknown(), asked: Vec::new(), rules: Vec::new(), further: 0 }
     }
 
     /// A refusal because no rule matched; the nearest of these rules are reported.
@@ -57,13 +87,14 @@ impl Explanation {
         ranked.dedup_by(|(_, x), (_, y)| x.id == y.id);
         let reports: Vec<_> = ranked.iter().take(MAX_RULES).map(|(_, rule)| RuleReport::new(rule, scene)).collect();
         let cause = reports.first().map_or(Cause::NoMatchingRule, Cause::of);
-        Self { cause, asked: Vec::new(), further: ranked.len() - reports.len(), rules: reports }
+        let further = ranked.len() - reports.len();
+        Self { cause, job: Job::new(scene), asked: Vec::new(), further, rules: reports }
     }
 
     /// A refusal because the rules that match do not give what was asked for.
     pub(super) fn of_request(scene: &Scene<'_>, cause: Cause, matching: &[&Rule], asked: Vec<String>) -> Self {
         let rules: Vec<_> = matching.iter().take(MAX_RULES).map(|rule| RuleReport::new(rule, scene)).collect();
-        Self { cause, asked, further: matching.len() - rules.len(), rules }
+        Self { cause, job: Job::new(scene), asked, further: matching.len() - rules.len(), rules }
     }
 
     /// The cause.
@@ -95,8 +126,8 @@ impl Explanation {
     ///
     /// SECURITY: a rule is shown only to a job whose token has every one of the rule's immutable pins, of which there
     /// is at least one: it is that job's own project. To anyone else the answer is the same whether no rule or many
-    /// exist, so it cannot be used to learn who publishes what. Claims that the preset does not call public (e-mail
-    /// addresses) are not shown at all.
+    /// exist, so it cannot be used to learn who publishes what: it tells the job's own claims and nothing else. Claims
+    /// that the preset does not call public (e-mail addresses) are not shown at all.
     #[must_use]
     pub fn public(&self) -> Self {
         let disclosed = |report: &&RuleReport| report.disclosed;
@@ -124,18 +155,19 @@ impl Explanation {
             | Cause::ScopeNotGranted
             | Cause::AmbiguousGrant => {
                 if rules.is_empty() {
-                    Self::without_rules(Cause::NoMatchingRule)
+                    Self { job: self.job.clone(), ..Self::without_rules(Cause::NoMatchingRule) }
                 } else {
-                    Self { cause: self.cause, asked: self.asked.clone(), rules, further: 0 }
+                    Self { cause: self.cause, job: self.job.clone(), asked: self.asked.clone(), rules, further: 0 }
                 }
             }
         }
     }
 
-    /// What may stand in the audit log: everything but the values of claims that the preset does not call public.
+    /// What may stand in the audit log, whose event has the job's claims itself: everything but the values of claims
+    /// that the preset does not call public.
     #[must_use]
     pub fn for_audit(&self) -> Self {
-        let mut audit = self.clone();
+        let mut audit = Self { job: Job::unknown(), ..self.clone() };
         for condition in audit.rules.iter_mut().flat_map(|report| &mut report.conditions).filter(|c| !c.public) {
             condition.has = condition.has.take().map(|_| WITHHELD.to_owned());
             condition.note.clear();
@@ -157,9 +189,12 @@ impl Serialize for Explanation {
             sentence: String,
             rules: &'a [RuleReport],
             further: usize,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            claims: BTreeMap<&'a str, &'a str>,
         }
-        let shape = Shape { code: self.code(), sentence: self.sentence(), rules: &self.rules, further: self.further };
-        shape.serialize(serializer)
+        let claims = self.job.claims.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (rules, further) = (self.rules.as_slice(), self.further);
+        Shape { code: self.code(), sentence: self.sentence(), rules, further, claims }.serialize(serializer)
     }
 }
 

@@ -8,13 +8,15 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
-mod attacks;
 
+mod attacks;
+mod causes;
 mod clients;
 mod demo;
 mod docs;
 mod exchange;
 mod limits;
+mod key_rotation;
 mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
@@ -22,9 +24,11 @@ mod macaroon_vectors;
 mod operations;
 mod plug_in;
 mod policy_corpus;
+mod providers;
 mod pymacaroons;
 mod pypi;
 mod revocation;
+mod replay;
 mod serve;
 mod settings_corpus;
 mod store_contract;

@@ -3,8 +3,10 @@
 
 pub mod clock;
 pub mod front;
+pub mod presets;
 pub mod service;
 pub mod tenants;
 
 pub use clock::SetClock;
+pub use presets::Presets;
 pub use service::Service;

@@ -22,6 +22,7 @@ use crate::json::Json;
 use crate::json::Object;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Dialect;
+use crate::policy::registry::Registry;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
 const SINGLE_USE: &str = "single-use-token";
@@ -83,10 +84,10 @@ async fn mint_answer(
     let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
     let _permit = public.admit_exchange()?;
-    let body = body::json_object(&bytes)?;
+    let body = body::json_object(&bytes).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
-        subject_token: token_member(&body)?,
+        subject_token: token_member(&body).map_err(|refusal| refusal.hint(&variable(registry)))?,
         requested: Requested::default(),
         single_use: wants_single_use(&body)?,
     };
@@ -142,6 +143,14 @@ fn accepts(request: &HttpRequest) -> Result<(), Refusal> {
 fn discovered_path(query: &str) -> Result<String, Refusal> {
     let path = body::form(query.as_bytes())?.into_iter().find(|(name, _)| name == "discover").map(|(_, value)| value);
     path.ok_or_else(|| Refusal::new(Code::BadRequest, "`discover` is missing: it is the path of the upload URL"))
+}
+
+/// Where clients look for a GitLab job's token: it must be declared under this very name.
+fn variable(registry: &Registry) -> String {
+    let shout = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let audience = registry.audiences.first().map(String::as_str).unwrap_or_default();
+    let name: String = audience.chars().map(shout).collect();
+    format!("in GitLab CI, clients read it from the variable `{name}_ID_TOKEN`")
 }
 
 fn token_member(body: &Object) -> Result<&str, Refusal> {

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Nothing there: often an unset environment variable.
-    #[error("the token is empty: the job may lack the permission to request one (GitHub: `id-token: write`)")]
+    #[error("the token is empty")]
     Empty,
     /// Over the size limit.
     #[error("the token has {bytes} bytes, at most {MAX_TOKEN} are accepted")]
@@ -141,7 +141,7 @@ pub enum TokenError {
         claim: &'static str,
     },
     /// `exp` has passed.
-    #[error("the token expired at {expired_at}, {} ago: request a new one right before it is needed", ago(*now, *expired_at))]
+    #[error("the token expired at {expired_at}, {} ago", ago(*now, *expired_at))]
     Expired {
         /// Its `exp`.
         expired_at: Timestamp,
@@ -173,7 +173,7 @@ pub enum TokenError {
         expires_at: Timestamp,
     },
     /// `exp − iat` is longer than the issuer's limit.
-    #[error("the token is valid for {} s, at most {} s are accepted from this issuer", lifetime.as_secs(), limit.as_secs())]
+    #[error("the token is valid for {}, at most {} are accepted from this issuer", span(*lifetime), span(*limit))]
     LifetimeTooLong {
         /// Its `exp − iat`.
         lifetime: Duration,
@@ -225,9 +225,13 @@ fn alternatives(audiences: &[String]) -> String {
     audiences.iter().map(|audience| format!("`{audience}`")).collect::<Vec<_>>().join(" or ")
 }
 
-/// A duration as people say it: `4 min 3 s`.
 fn ago(later: Timestamp, earlier: Timestamp) -> String {
-    let seconds = later.since(earlier).as_secs();
+    span(later.since(earlier))
+}
+
+/// A duration as people say it: `4 min 3 s`.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

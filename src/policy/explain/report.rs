@@ -106,6 +106,8 @@ impl ConditionReport {
         report.preset = true;
         if !report.holds && topic(implied.claim) == Topic::ReusableWorkflow {
             report.note = reusable(scene);
+        } else if !report.holds && implied.claim == "job_project_id" {
+            "the job runs the code of another project, such as a fork".clone_into(&mut report.note);
         }
         report
     }
@@ -170,7 +172,7 @@ fn reusable(scene: &Scene<'_>) -> String {
 }
 
 /// A claim's value as people read it.
-fn text_of(value: &Json) -> String {
+pub(super) fn text_of(value: &Json) -> String {
     match value {
         Json::Null => "null".to_owned(),
         Json::Bool(value) => value.to_string(),

@@ -14,7 +14,9 @@ pub(super) fn of(explanation: &Explanation) -> String {
     match (explanation.cause, nearest) {
         (Cause::RegistryDisabled, _) => "this registry is switched off for trusted publishing".to_owned(),
         (Cause::IssuerDisabled, _) => "this identity provider is switched off for trusted publishing".to_owned(),
-        (Cause::RuleDisabled, _) => format!("the rule `{name}` matches this job and is switched off"),
+        (Cause::RuleDisabled, _) => {
+            format!("the rule `{name}` matches this job and is switched off — ask the registry's operator")
+        }
         (Cause::PackageNotGranted | Cause::ScopeNotGranted, _) => not_granted(explanation),
         (Cause::AmbiguousGrant, _) => {
             let rules = joined(explanation.rules.iter().map(|report| report.rule.as_str()));
@@ -23,11 +25,7 @@ pub(super) fn of(explanation: &Explanation) -> String {
         (Cause::NoMatchingRule, Some(report)) => {
             format!("no rule matches this job; the nearest, `{name}`, {}", difference(explanation.cause, report))
         }
-        (Cause::NoMatchingRule, None) => {
-            "no rule of this registry matches this job — compare the rule's issuer and ids \
-             with the job's, or ask the registry's operator"
-                .to_owned()
-        }
+        (Cause::NoMatchingRule, None) => nothing_matches(explanation),
         (
             Cause::OwnerMismatch
             | Cause::RepositoryRecreated
@@ -58,6 +56,18 @@ pub(super) fn of(explanation: &Explanation) -> String {
             None,
         ) => "a condition does not hold".to_owned(),
     }
+}
+
+/// The answer to strangers: it has the job's own identifiers, since those are what a rule needs.
+fn nothing_matches(explanation: &Explanation) -> String {
+    let ids: Vec<String> = explanation.job.ids().collect();
+    let (job, mend) = if ids.is_empty() {
+        (String::new(), "compare the rule's issuer and ids with the job's, or ask the registry's operator")
+    } else {
+        let ids = joined(ids.iter().map(String::as_str));
+        (format!(", which has {ids}"), "compare these and the issuer with the rule's, or ask the registry's operator")
+    };
+    format!("no rule of this registry matches this job{job} — {mend}")
 }
 
 fn not_granted(explanation: &Explanation) -> String {
@@ -136,7 +146,7 @@ fn mend(cause: Cause, report: &RuleReport) -> &'static str {
         }
         Cause::WorkflowMismatch => "upload from the workflow that the rule names, or put this one into the rule",
         Cause::EventNotAllowed => {
-            "start the run by an allowed event: others, such as `pull_request_target`, can run code from outside"
+            "start the run by an allowed event: others, such as those of pull and merge requests, can run code from outside"
         }
         Cause::RefMismatch => "start the run for a branch or tag that the rule names, or change the rule",
         Cause::MissingClaim => {

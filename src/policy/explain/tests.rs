@@ -83,7 +83,17 @@ fn decide(policy: &Policy, issuer: &Issuer, raw: Object) -> Decision {
 
 #[track_caller]
 fn refused(example: &str, overrides: &str) -> Explanation {
-    let policy = policy(POLICY);
+    refused_by(POLICY, example, overrides)
+}
+
+fn refused_without_rules(example: &str, overrides: &str) -> Explanation {
+    let text = POLICY.split("rules:").next().unwrap();
+    refused_by(&format!("{text}rules: {{}}\n"), example, overrides)
+}
+
+#[track_caller]
+fn refused_by(policy_text: &str, example: &str, overrides: &str) -> Explanation {
+    let policy = policy(policy_text);
     let (preset, name) = example.split_once('/').unwrap();
     let (issuer, preset) = if preset == "single" { ("single", "generic") } else { (preset, preset) };
     let issuer = policy.issuers().by_id(if issuer == "generic" { "jenkins" } else { issuer }).unwrap();
@@ -154,7 +164,7 @@ fn each_cause_that_users_meet_is_named_with_both_sides_and_the_mend() {
             "event-not-allowed",
             "the rule `github-rule` wants `event_name: one of push, release, workflow_dispatch` (preset), and the token \
              has `event_name: pull_request_target` — start the run by an allowed event: others, such as \
-             `pull_request_target`, can run code from outside",
+             those of pull and merge requests, can run code from outside",
         ),
         (
             "gitlab/merge-request",
@@ -162,7 +172,7 @@ fn each_cause_that_users_meet_is_named_with_both_sides_and_the_mend() {
             "event-not-allowed",
             "the rule `gitlab-rule` wants `pipeline_source: none of merge_request_event, external_pull_request_event` \
              (preset), and the token has `pipeline_source: merge_request_event`; `ref_protected` does not match either — \
-             start the run by an allowed event: others, such as `pull_request_target`, can run code from outside",
+             start the run by an allowed event: others, such as those of pull and merge requests, can run code from outside",
         ),
         (
             "github/release",
@@ -220,9 +230,6 @@ fn each_cause_that_users_meet_is_named_with_both_sides_and_the_mend() {
         Decision::Allow(_)
     ));
 }
-
-const NOTHING: &str = "no rule of this registry matches this job — compare the rule's issuer and ids with the job's, or \
-                       ask the registry's operator";
 
 #[test]
 fn who_is_not_named_by_a_rules_pins_learns_nothing_of_it() {
@@ -287,11 +294,11 @@ fn who_is_not_named_by_a_rules_pins_learns_nothing_of_it() {
             "{example} {overrides}"
         );
         let public = explanation.public();
-        assert_eq!((public.code().as_str(), public.sentence().as_str()), ("no-matching-rule", NOTHING), "{example}");
+        assert_eq!(public.code().as_str(), "no-matching-rule");
         assert!(public.rules().is_empty() && public.further() == 0);
         // The same as where no rule exists at all.
-        let none = Explanation::without_rules(super::Cause::NoMatchingRule);
-        assert_eq!(serde_json::to_string(&public).unwrap(), serde_json::to_string(&none.public()).unwrap());
+        let none = refused_without_rules(example, overrides).public();
+        assert_eq!(serde_json::to_string(&public).unwrap(), serde_json::to_string(&none).unwrap());
     }
 }
 
@@ -337,6 +344,29 @@ fn each_pin_of_each_preset_changed_by_one_character_is_refused_with_the_conditio
             }
         }
     }
+}
+
+#[test]
+fn a_stranger_is_told_which_ids_a_rule_for_the_job_would_need() {
+    let told = |example: &str, overrides: &str| refused(example, overrides).public().sentence();
+    assert_eq!(
+        told("github/release", r#"{"repository_owner_id":"66"}"#),
+        "no rule of this registry matches this job, which has `repository_owner_id: 66`, `repository_id: 701234567` — \
+         compare these and the issuer with the rule's, or ask the registry's operator"
+    );
+    // Nobody's e-mail address is told, not even to its owner.
+    assert_eq!(
+        told("google/service-account", r#"{"sub":"66"}"#),
+        "no rule of this registry matches this job, which has `sub: 66` — compare these and the issuer with the rule's, \
+         or ask the registry's operator"
+    );
+    assert_eq!(
+        told("single/job", r#"{"sub":null}"#),
+        "no rule of this registry matches this job — compare the rule's issuer and ids with the job's, or ask the \
+         registry's operator"
+    );
+    let claims = serde_json::to_value(refused("google/service-account", r#"{"sub":"66"}"#).public()).unwrap();
+    assert_eq!(claims["claims"], serde_json::json!({"sub": "66", "azp": "66", "email_verified": "true"}));
 }
 
 #[test]

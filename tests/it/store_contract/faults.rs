@@ -21,7 +21,7 @@ fn setup() -> (MemoryBench, Arc<FaultyStore>, State) {
 fn expected(fault: Fault) -> StoreError {
     match fault {
         Fault::Full => StoreError::Full,
-        Fault::Refused | Fault::AnswerLost | Fault::Silent => faulty::LOST,
+        Fault::Refused | Fault::AnswerLost | Fault::Silent | Fault::Held => faulty::LOST,
     }
 }
 

@@ -1,9 +1,9 @@
 //! A store that fails on command.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use trustmint::state::Cursor;
 use trustmint::state::ListBounds;
@@ -24,36 +24,59 @@ pub(crate) enum Fault {
     Full,
     /// With no answer, ever.
     Silent,
+    /// Not at all, but only once it is told to fail otherwise, or no more.
+    Held,
 }
 
 /// Passes calls on to another store, except while it is told to fail.
 #[derive(Debug)]
 pub(crate) struct FaultyStore {
     inner: Arc<dyn Store>,
-    fault: Mutex<Option<Fault>>,
+    fault: watch::Sender<Option<Fault>>,
+    held: watch::Sender<usize>,
+    released: watch::Sender<usize>,
 }
 
 pub(crate) const LOST: StoreError = StoreError::Unavailable { reason: "the connection was lost" };
 
 impl FaultyStore {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, fault: Mutex::new(None) }
+        Self { inner, fault: watch::Sender::new(None), held: watch::Sender::new(0), released: watch::Sender::new(0) }
     }
 
     /// From now on every call fails like this; `None` ends it.
     pub(crate) fn fail(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap() = fault;
+        self.fault.send_replace(fault);
+    }
+
+    /// Waits until that many calls have been held.
+    pub(crate) async fn held(&self, calls: usize) {
+        self.held.subscribe().wait_for(|held| *held >= calls).await.unwrap();
+    }
+
+    /// Waits until that many calls that were held have ended.
+    pub(crate) async fn released(&self, calls: usize) {
+        self.released.subscribe().wait_for(|released| *released >= calls).await.unwrap();
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let fault = *self.fault.lock().unwrap();
-        match fault {
-            None => call.await,
+        let mut orders = self.fault.subscribe();
+        let held = *orders.borrow() == Some(Fault::Held);
+        if held {
+            self.held.send_modify(|held| *held += 1);
+        }
+        let fault = *orders.wait_for(|fault| *fault != Some(Fault::Held)).await.unwrap();
+        let answer = match fault {
+            None | Some(Fault::Held) => call.await,
             Some(Fault::Refused) => Err(LOST),
             Some(Fault::AnswerLost) => call.await.and(Err(LOST)),
             Some(Fault::Full) => Err(StoreError::Full),
             Some(Fault::Silent) => std::future::pending().await,
+        };
+        if held {
+            self.released.send_modify(|released| *released += 1);
         }
+        answer
     }
 }
 

@@ -1,0 +1,239 @@
+//! First use: an ID token is good for one exchange, whoever asks, however often, and whatever fails on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::App;
+use actix_web::dev::Service as _;
+use actix_web::test;
+use actix_web::web;
+use serde_json::Value;
+use serde_json::json;
+use tokio::task::JoinSet;
+use trustmint::http;
+use trustmint::http::Public;
+use trustmint::identity::verify::LEEWAY;
+
+use crate::store_contract::faulty::Fault;
+use crate::store_contract::faulty::FaultyStore;
+use crate::support::Presets;
+use crate::support::Service;
+use crate::support::service::WIDGETS;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
+
+/// A service whose store fails on command.
+async fn with_faulty_store() -> (Service, Arc<FaultyStore>) {
+    let mut faulty = None;
+    let service = Service::with_store(
+        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
+        |store| {
+            let store = Arc::new(FaultyStore::new(store));
+            faulty = Some(Arc::clone(&store));
+            store
+        },
+    )
+    .await;
+    (service, faulty.unwrap())
+}
+
+fn allowed(events: &[Value]) -> usize {
+    events.iter().filter(|event| event["decision"] == "allow").count()
+}
+
+#[actix_web::test]
+async fn a_token_is_exchanged_once() {
+    let service = Service::start().await;
+    let token = service.id_token(&json!({}));
+    let first = service.mint(&json!({"token": token})).await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    for path in ["/_/oidc/mint-token", "/_/oidc/github/mint-token"] {
+        let again = service.post_json(path, &json!({"token": token})).await;
+        assert_eq!((again.status, again.code()), (422, "token-replayed"), "{}", again.text);
+        assert!(again.body.get("token").is_none());
+    }
+    let oauth = json!({
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    });
+    let again = service.post_json("/v1/token", &oauth).await;
+    assert_eq!((again.status, again.code()), (400, "token-replayed"), "at another endpoint too: {}", again.text);
+    // The refusals are recorded, the first token goes on working.
+    let events = service.audit();
+    assert_eq!((allowed(&events), events.len()), (1, 4));
+    assert!(events.iter().skip(1).all(|event| event["code"] == "token-replayed" && event.get("token_id").is_none()));
+    let question = json!({"token": first.body["token"], "package": "widgets", "exists": true});
+    assert_eq!(service.verify(&question).await.body["allowed"], true);
+}
+
+#[actix_web::test]
+async fn of_fifty_concurrent_posts_exactly_one_succeeds() {
+    let service = Service::start().await;
+    let token = service.id_token(&json!({}));
+    let (url, body) = (format!("{}/_/oidc/mint-token", service.base), json!({"token": token}).to_string());
+    let mut posts = JoinSet::new();
+    for _ in 0..50 {
+        let request = service.client.post(&url).body(body.clone());
+        posts.spawn(async move { request.send().await.unwrap().status().as_u16() });
+    }
+    let mut answers = posts.join_all().await;
+    answers.sort_unstable();
+    assert_eq!(answers[0], 200);
+    assert!(answers[1..].iter().all(|status| *status == 422), "{answers:?}");
+    assert_eq!(allowed(&service.audit()), 1);
+}
+
+#[actix_web::test]
+async fn a_denied_job_retries_with_the_same_token_once_the_rule_is_mended() {
+    let service = Service::with_rules(&WIDGETS.replace("environment: release", "environment: production")).await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    for _ in 0..3 {
+        assert_eq!(service.mint(&body).await.code(), "environment-mismatch");
+    }
+    service.activate(WIDGETS);
+    assert_eq!(service.mint(&body).await.status, 200);
+    assert_eq!(service.mint(&body).await.code(), "token-replayed");
+}
+
+#[actix_web::test]
+async fn a_token_from_before_the_stores_memory_is_not_exchanged() {
+    let service = Service::start().await;
+    let now = service.clock_seconds();
+    let old = json!({"token": service.id_token(&json!({"iat": now - 1, "exp": now + 299}))});
+    let answer = service.mint(&old).await;
+    assert_eq!((answer.status, answer.code()), (503, "state-lost"), "{}", answer.text);
+    let message = answer.body["message"].as_str().unwrap();
+    assert!(
+        message.contains("issued before the service's memory") && message.contains("request a fresh ID token"),
+        "{message}"
+    );
+    // Until it has expired, leeway included.
+    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert_eq!(wait, 299 + LEEWAY.as_secs());
+    service.pass(Duration::from_secs(298)).await;
+    assert_eq!(service.mint(&old).await.code(), "state-lost");
+    service.pass(Duration::from_secs(wait - 298)).await;
+    assert_eq!(service.mint(&old).await.code(), "token-expired");
+    assert_eq!(service.mint(&json!({"token": service.id_token(&json!({}))})).await.status, 200);
+}
+
+#[actix_web::test]
+async fn a_first_use_is_remembered_for_as_long_as_the_token_verifies() {
+    let service = Service::start().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    assert_eq!(service.mint(&body).await.status, 200);
+    // To the last second in which the token would still be believed.
+    service.pass(Duration::from_secs(299)).await;
+    assert_eq!(service.mint(&body).await.code(), "token-replayed");
+    service.pass(LEEWAY).await;
+    assert_eq!(service.mint(&body).await.code(), "token-replayed", "at exp + 29 s");
+    service.pass(Duration::from_secs(1)).await;
+    assert_eq!(service.mint(&body).await.code(), "token-expired", "at exp + 30 s");
+    // And a token that is exchanged for the first time in its last second is not forgotten in that second.
+    let last = json!({"token": service.id_token(&json!({}))});
+    service.pass(Duration::from_secs(329)).await;
+    assert_eq!(service.mint(&last).await.status, 200);
+    assert_eq!(service.mint(&last).await.code(), "token-replayed");
+}
+
+#[actix_web::test]
+async fn a_token_without_an_id_is_known_by_what_was_signed() {
+    let presets = Presets::start().await;
+    let claims = presets.claims("google/service-account", &json!({}));
+    assert!(claims.get("jti").is_none());
+    let exchange = async |token: &str| presets.service.mint(&json!({"token": token})).await;
+    let token = presets.token("google/service-account", &json!({}));
+    assert_eq!(exchange(&token).await.status, 200);
+    assert_eq!(exchange(&token).await.code(), "token-replayed");
+    // Another token of the same account in another second is another token; the same second cannot be told apart.
+    presets.service.pass(Duration::from_secs(1)).await;
+    let next = presets.token("google/service-account", &json!({}));
+    assert_eq!(exchange(&next).await.status, 200);
+    // An empty id is none, and not one id that all tokens share.
+    for environment in ["release", "Release"] {
+        let job = json!({"jti": "", "environment": environment});
+        assert_eq!(exchange(&presets.token("github/release", &job)).await.status, 200, "{environment}");
+    }
+}
+
+#[actix_web::test]
+async fn another_signature_over_the_same_claims_is_the_same_token() {
+    let service = Service::start().await;
+    let key = service.provider.key("ES256").unwrap();
+    for (jti, name) in [(json!("7f1c"), "by its id"), (Value::Null, "by what was signed")] {
+        let claims = service.claims(&json!({"jti": jti}));
+        let mut claims = claims.as_object().unwrap().clone();
+        claims.retain(|_, value| !value.is_null());
+        // ECDSA signs with fresh randomness: two different tokens.
+        let (one, two) = (key.token(&Value::Null, &claims), key.token(&Value::Null, &claims));
+        assert_ne!(one, two);
+        assert_eq!(service.mint(&json!({"token": one})).await.status, 200, "{name}");
+        assert_eq!(service.mint(&json!({"token": two})).await.code(), "token-replayed", "{name}");
+    }
+}
+
+#[actix_web::test]
+async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_after_it_mints_nothing() {
+    let (service, store) = with_faulty_store().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    for fault in [Fault::Refused, Fault::Full] {
+        store.fail(Some(fault));
+        let answer = service.mint(&body).await;
+        assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{fault:?}: {}", answer.text);
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    store.fail(Some(Fault::AnswerLost));
+    assert_eq!(service.mint(&body).await.code(), "store-unavailable");
+    store.fail(None);
+    // Whether the lost answer was a yes nobody knows, so the token counts as used: never two tokens for one.
+    assert_eq!(service.mint(&body).await.code(), "token-replayed");
+    assert_eq!(allowed(&service.audit()), 0);
+}
+
+#[actix_web::test]
+async fn a_client_that_leaves_during_the_claim_does_not_leave_it_half_done() {
+    let (service, store) = with_faulty_store().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    store.fail(Some(Fault::Held));
+    let (client, url, text) = (service.client.clone(), format!("{}/_/oidc/mint-token", service.base), body.to_string());
+    let leaving = actix_web::rt::spawn(async move { client.post(url).body(text).send().await.is_ok() });
+    store.held(1).await;
+    leaving.abort();
+    assert!(leaving.await.is_err(), "the client is gone");
+    store.fail(None);
+    store.released(1).await;
+    exchanged_once(&service, &body).await;
+}
+
+#[actix_web::test]
+async fn a_handler_that_is_dropped_during_the_claim_is_carried_to_its_end_all_the_same() {
+    let (service, store) = with_faulty_store().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
+    let server = test::init_service(App::new().configure(http::public_routes(public))).await;
+    let host = service.base.trim_start_matches("https://").to_owned();
+    let request = test::TestRequest::post().uri("/_/oidc/mint-token").insert_header(("host", host));
+    store.fail(Some(Fault::Held));
+    {
+        // What the server does when a connection is reset.
+        let mut call = std::pin::pin!(server.call(request.set_payload(body.to_string()).to_request()));
+        tokio::select! {
+            _ = &mut call => panic!("the store holds the claim"),
+            () = store.held(1) => {}
+        }
+    }
+    store.fail(None);
+    store.released(1).await;
+    exchanged_once(&service, &body).await;
+}
+
+/// The token is used, and the audit log has the one exchange that used it.
+async fn exchanged_once(service: &Service, body: &Value) {
+    let again = service.mint(body).await;
+    assert_eq!((again.status, again.code()), (422, "token-replayed"), "{}", again.text);
+    let events = service.audit();
+    assert_eq!(allowed(&events), 1, "{events:?}");
+    let used = events.iter().find(|event| event["decision"] == "allow").unwrap();
+    assert!(used["token_id"].is_string(), "{used}");
+}
