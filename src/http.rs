@@ -51,6 +51,8 @@ const MAX_EXCHANGES: usize = 1024;
 const MAX_REGISTRY_CALLS: usize = 1024;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long an open connection of a scraper may delay the end of the process.
+const OPERATIONS_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// How the public listener treats connections.
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +190,8 @@ pub fn serve_public(
 pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let app = web::Data::from(app);
     let factory = move || Actix::new().app_data(app.clone()).configure(operations_routes);
-    Ok(HttpServer::new(factory).workers(1).disable_signals().listen(listener)?.run())
+    let server = HttpServer::new(factory).workers(1).shutdown_timeout(OPERATIONS_SHUTDOWN.as_secs()).disable_signals();
+    Ok(server.listen(listener)?.run())
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
