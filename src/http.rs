@@ -208,7 +208,7 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     // Whoever writes a client tries the upload URL's own path first.
     if let Some(start) = path.find("/_/oidc/") {
         let endpoint = path.get(start..).unwrap_or_default();
-        detail.push_str(&format!("; PyPI's are at the root of the host: `{}`", body::printable(endpoint)));
+        detail = format!("{detail}; PyPI's are at the root of the host: `{}`", body::printable(endpoint));
     }
     Refusal::new(Code::NotFound, detail).respond(Spelling::Native, &context::id_of(&request))
 }

@@ -107,14 +107,13 @@ fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
     let mut parameters = Parameters::default();
     for (name, value) in body::json_object(bytes)?.iter() {
         let Some(slot) = parameters.slot(name) else { continue };
-        match value {
-            Json::String(text) => *slot = Some(text.clone()).filter(|text| !text.is_empty()),
-            Json::Null => {}
-            other => {
-                let detail = format!("`{name}` must be a string; it is {}", other.type_name());
-                return Err(Refusal::new(Code::BadRequest, detail));
-            }
+        if *value == Json::Null {
+            continue;
         }
+        let text = value.as_str().ok_or_else(|| {
+            Refusal::new(Code::BadRequest, format!("`{name}` must be a string; it is {}", value.type_name()))
+        })?;
+        *slot = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
     Ok(parameters)
 }

@@ -184,7 +184,9 @@ async fn no_record_and_no_refusal_has_a_token() {
             assert!(!text.contains(secret.as_str()), "{text}");
         }
     };
-    answers.iter().for_each(|answer| says_none(&answer.text));
+    for answer in &answers {
+        says_none(&answer.text);
+    }
     let audit = Value::Array(service.audit()).to_string();
     says_none(&audit);
     assert!(!audit.contains("eyJ") && !audit.contains("pypi-Ag"), "{audit}");

@@ -2,6 +2,8 @@
 
 use trustmint::macaroon::Macaroon;
 use trustmint::policy::Policy;
+use trustmint::secret::hex;
+use trustmint::secret::sha256;
 
 use super::service::policy;
 use super::service::policy_text;
@@ -17,8 +19,7 @@ pub fn tenants(base: &str, issuer: &str) -> Policy {
 
 /// The same, and the registries `tools` and `files` have these members too.
 pub fn tenants_with(base: &str, issuer: &str, members: &str) -> Policy {
-    let digest = trustmint::secret::sha256(TOOLS_KEY.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&sha256(TOOLS_KEY.as_bytes()));
     let registries = format!(
         "registries:\n  tools: {{dialect: generic, urls: [\"{base}/tools/\"], audiences: [tools-aud, both-aud-1], \
          callers: {{front: {{key_sha256: \"{digest}\"}}}}{members}}}\n  files: {{dialect: generic, urls: \
