@@ -11,7 +11,7 @@
     clippy::indexing_slicing,
     reason = "a measurement must stop on failure"
 )]
-#![expect(clippy::format_push_string, unreachable_pub, reason = "set-up")]
+#![expect(unreachable_pub, reason = "set-up")]
 
 use std::fs;
 use std::io::Read;

@@ -86,15 +86,15 @@ pub fn policy(issuer: &Issuer, rules: u64) -> Policy {
          urls: [\"https://{HOST}/legacy/\"]\n    audiences: [acme]\n    callers: {{frontend: {{key_sha256: \
          \"{digest}\"}}}}\nrules:\n"
     );
-    for rule in 0..rules {
-        text.push_str(&format!(
+    text.extend((0..rules).map(|rule| {
+        format!(
             "  widgets-{rule}:\n    registry: acme-pypi\n    issuer: github\n    when:\n      repository_owner_id: \
              \"9123456\"\n      repository_id: \"{}\"\n      repository: acme/widgets-{rule}\n      workflow_file: \
              release.yml\n      environment: release\n      tag: {{glob: \"v*\"}}\n    allow: {{upload: \
              [widgets-{rule}]}}\n",
             700_000_000 + rule
-        ));
-    }
+        )
+    }));
     let source = Source { name: "policy.yaml".into(), text };
     Policy::load(&[source], &|_, _| Some(issuer.jwks.clone())).unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -316,7 +316,6 @@ async fn requests_in_flight_finish_after_the_signal() {
     let mut rest = String::new();
     answer.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("HTTP/1.1 422") && rest.contains("token-malformed"), "{rest}");
-    assert!(TcpStream::connect(&address).is_err(), "nothing new is let in");
     assert_eq!(served.ended().await.0, Some(0));
 }
 

@@ -318,16 +318,23 @@ async fn an_issuers_own_authorities_are_the_only_ones_for_it() {
 }
 
 /// The system's authorities are found through the environment, which only another process can have different: the
-/// first half starts the second, this test binary's own, with each of these.
+/// test starts itself, from this binary, with each of these, and told so by a variable does its second half.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how the first half tells the second what to expect")]
 fn the_systems_authorities_count_only_for_issuers_without_their_own() {
+    if let Ok(told) = std::env::var("SECOND_HALF") {
+        let (port, expected) = told.split_once(' ').unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(with_the_systems_authorities(port, expected == "trusted"));
+    }
     let (server, pem) = secure_server();
     let directory = tempfile::tempdir().unwrap();
     let bundle = directory.path().join("system.pem");
     std::fs::write(&bundle, pem).unwrap();
     for (bundle, expected) in [(bundle.as_path(), "trusted"), (std::path::Path::new("/dev/null"), "none")] {
+        let this = "identity::fetch::tests::the_systems_authorities_count_only_for_issuers_without_their_own";
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "identity::fetch::tests::second_half_with_other_authorities"])
+            .args(["--exact", this])
             .env("SSL_CERT_FILE", bundle)
             .env_remove("SSL_CERT_DIR")
             .env("SECOND_HALF", format!("{} {expected}", server.port))
@@ -338,18 +345,14 @@ fn the_systems_authorities_count_only_for_issuers_without_their_own() {
     }
 }
 
-#[tokio::test]
-#[ignore = "the other half of the_systems_authorities_count_only_for_issuers_without_their_own, which runs it"]
-#[expect(clippy::disallowed_methods, reason = "how the first half tells the second what to expect")]
-async fn second_half_with_other_authorities() {
-    let told = std::env::var("SECOND_HALF").unwrap();
-    let (port, expected) = told.split_once(' ').unwrap();
+async fn with_the_systems_authorities(port: &str, trusted: bool) {
     let url = Url::parse(&format!("https://issuer.test:{port}/keys")).unwrap();
     let fetch = fetch_with(|_| Ok(vec!["127.0.0.1".parse().unwrap()]));
     let answer = fetch.get(&url, &loopback()).await;
-    match expected {
-        "trusted" => assert_eq!(answer.unwrap().bytes, b"{}"),
-        _ => assert!(matches!(answer, Err(FetchError::Authorities(_))), "{answer:?}"),
+    if trusted {
+        assert_eq!(answer.unwrap().bytes, b"{}");
+    } else {
+        assert!(matches!(answer, Err(FetchError::Authorities(_))), "{answer:?}");
     }
     // A bundle of its own stands alone, with or without the system's.
     let (own_server, own) = secure_server();
