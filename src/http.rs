@@ -193,11 +193,11 @@ pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Serv
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
     let path = request.path();
-    let mut detail = format!("there is no endpoint at `{}`", body::printable(path));
+    let mut refusal = Refusal::new(Code::NotFound, format!("there is no endpoint at `{}`", body::printable(path)));
     // Whoever writes a client tries the upload URL's own path first.
-    if let Some(start) = path.find("/_/oidc/") {
-        let endpoint = path.get(start..).unwrap_or_default();
-        detail.push_str(&format!("; PyPI's are at the root of the host: `{}`", body::printable(endpoint)));
+    if let Some((_, endpoint)) = path.split_once("/_/oidc/") {
+        let endpoint = body::printable(endpoint);
+        refusal = refusal.hint(&format!("PyPI's are at the root of the host: `/_/oidc/{endpoint}`"));
     }
-    Refusal::new(Code::NotFound, detail).respond(Spelling::Native, &context::id_of(&request))
+    refusal.respond(Spelling::Native, &context::id_of(&request))
 }

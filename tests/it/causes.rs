@@ -108,7 +108,8 @@ async fn c02_the_index_has_no_trusted_publishing_at_this_path_or_host() {
         documented("2 prefix", &answer);
     }
     let answer = service.get("/.well-known/pytp?discover=%2Fother%2F").await;
-    Refused(404, "not-found", &["no upload URL has the path `/other/`", "check the URL"]).check("2 discovery", &answer);
+    Refused(404, "not-found", &["no upload URL of this host has the path `/other/`", "check the URL"])
+        .check("2 discovery", &answer);
     let elsewhere =
         service.client.get(format!("{}/_/oidc/audience", service.base)).header("host", "pypi.elsewhere.example");
     let answer = Answer::of(elsewhere.send().await.unwrap()).await;

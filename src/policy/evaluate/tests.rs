@@ -188,7 +188,10 @@ fn what_is_switched_off_grants_nothing() {
     assert_eq!(ask("closed", "jenkins").public().code().as_str(), "registry-disabled");
     assert_eq!(ask("acme", "off").public().code().as_str(), "issuer-disabled");
     assert_eq!(ask("acme", "jenkins").code().as_str(), "rule-disabled");
-    assert_eq!(ask("acme", "jenkins").sentence(), "the rule `c` matches this job and is switched off");
+    assert_eq!(
+        ask("acme", "jenkins").sentence(),
+        "the rule `c` matches this job and is switched off — ask the registry's operator"
+    );
 }
 
 #[test]
