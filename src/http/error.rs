@@ -32,9 +32,9 @@ pub enum Spelling {
     Pypi,
 }
 
-/// The superset. Its members are in the order that people want to read them: uv shows the whole body as it came.
+/// The body. Its members are in the order that people want to read them: uv shows the whole body as it came.
 #[derive(Serialize)]
-struct Body<'a> {
+struct Superset<'a> {
     message: &'a str,
     code: Code,
     class: &'a str,
@@ -116,7 +116,7 @@ impl Refusal {
                 detail: &message,
             },
         };
-        let body = Body {
+        let body = Superset {
             message: &message,
             code: self.code,
             class: self.code.class().as_str(),

@@ -45,7 +45,18 @@ const OWNER_FIRST: &[&str] = &[
     "namespace_path",
 ];
 /// Events whose runs have the trust of the repository while people outside it choose what happens.
-const OUTSIDE_EVENTS: &[&str] = &["pull_request_target", "workflow_run", "issue_comment"];
+const OUTSIDE_EVENTS: &[&str] = &[
+    "pull_request_target",
+    "workflow_run",
+    "issue_comment",
+    "issues",
+    "discussion",
+    "discussion_comment",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "fork",
+    "watch",
+];
 /// Claims that fix where a reusable workflow comes from.
 const CALLEES: &[&str] = &["job_workflow_repository", "job_workflow_ref", "job_workflow_sha"];
 

@@ -1,4 +1,4 @@
-//! The main job with real clients: uv and twine, unmodified, publish through nginx and TLS into a pypiserver that asks
+//! The main job with real clients: uv, twine and pdm, unmodified, publish through nginx and TLS into a pypiserver that asks
 //! trustmint; and whoever is refused reads why in the client's own output.
 
 use std::time::Duration;
@@ -112,4 +112,21 @@ fn twines_own_exchange_says_which_environment_the_rule_wants() {
     let front = Front::running();
     let said = front.twine_exchange(&front.github_job(&json!({"environment": "staging"})));
     said.failure(&["* `environment-mismatch`:", ENVIRONMENT_MISMATCH]);
+}
+
+#[test]
+fn pdm_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
+    let front = Front::running();
+    let wheel = front.wheel("widgets", "3.0.0");
+    front.pdm(&front.github_job(&json!({})), &wheel).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn pdm_says_which_packages_the_token_is_for() {
+    let front = Front::running();
+    let wheel = front.wheel("gadgets", "3.0.0");
+    let said = front.pdm(&front.github_job(&json!({})), &wheel);
+    said.failure(&["package-not-covered: the token is for `widgets`, `widgets-*`; `gadgets` was uploaded"]);
+    assert!(!front.has(&wheel));
 }

@@ -8,9 +8,9 @@
     unreachable_pub,
     reason = "a helper that panics is a test that fails"
 )]
+
 mod attacks;
 mod causes;
-
 mod clients;
 mod demo;
 mod docs;

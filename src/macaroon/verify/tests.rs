@@ -483,8 +483,8 @@ mod attacks {
         let upload = upload("widgets");
         let at = |now| clear(&token, &Facts { now, ..upload.facts() });
         assert_eq!(at(token.retired_at().minus(Duration::from_millis(1))), [""; 0]);
-        assert_eq!(at(token.retired_at()), ["token-expired"]);
-        assert_eq!(at(after(86_400)), ["token-expired"]);
+        assert_eq!(at(token.retired_at()), ["upload-token-expired"]);
+        assert_eq!(at(after(86_400)), ["upload-token-expired"]);
     }
 
     /// What a stranger makes the service do: a known key's name and a wrong signature over as much as is read.
@@ -521,8 +521,8 @@ mod attacks {
     fn no_moment_in_an_id_stops_or_outlives() {
         let text = String::from_utf8(decoded().identifier().to_vec()).unwrap();
         for (id, code) in [
-            ("00000000-0000-7000-8000-000000000000", "token-expired"),
-            ("ffffffff-ffff-7fff-bfff-ffffffffffff", "token-from-future"),
+            ("00000000-0000-7000-8000-000000000000", "upload-token-expired"),
+            ("ffffffff-ffff-7fff-bfff-ffffffffffff", "upload-token-unknown"),
         ] {
             let token = signed(text.replacen(&minted().id.to_string(), id, 1).as_bytes(), &[]);
             let error = check(&token).unwrap_err();
@@ -542,7 +542,7 @@ mod attacks {
         let is = |version| clear(&token, &Facts { version: Some(version), ..upload.facts() });
         assert_eq!((is("1.0"), is("\u{e9}")), (vec![], vec![]));
         for version in ["", "1.0\0", " 1.0", "1.0 ", "1%2E0", "%C3%A9", "e\u{301}", "1.0,\u{e9}", "\u{ff11}.0"] {
-            assert_eq!(is(version), ["version-mismatch"], "{version:?}");
+            assert_eq!(is(version), ["version-not-covered"], "{version:?}");
         }
     }
 }

@@ -41,6 +41,7 @@ use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::package::Permission;
 use trustmint::policy::watch;
+use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
 use trustmint::time::Clock;
@@ -227,6 +228,23 @@ impl Front {
         said(twine.args(wheels).env("TWINE_USERNAME", "__token__").env("TWINE_PASSWORD", token))
     }
 
+    /// `pdm publish` in a job, of a project whose built files are this one wheel.
+    pub fn pdm(&self, job: &Job, wheel: &Path) -> Said {
+        let project = tempfile::tempdir_in(self.directory.path()).unwrap();
+        let name = wheel.file_name().unwrap();
+        fs::create_dir(project.path().join("dist")).unwrap();
+        fs::copy(wheel, project.path().join("dist").join(name)).unwrap();
+        fs::write(
+            project.path().join("pyproject.toml"),
+            "[project]\nname = 'any'\nversion = '1'\nrequires-python = '>=3'\n",
+        )
+        .unwrap();
+        let mut pdm = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
+        pdm.args(["-m", "pdm", "publish", "--no-build", "--repository", &self.upload_url, "--project"])
+            .arg(project.path());
+        said(pdm.envs(job.variables.iter().cloned()).env("PDM_CHECK_UPDATE", "0").env("PDM_USE_VENV", "0"))
+    }
+
     /// Twine's exchange in a job.
     pub fn twine_exchange(&self, job: &Job) -> Said {
         let mut python = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
@@ -302,14 +320,13 @@ audit: {sink: file, file: audit.jsonl}
 
 fn policy(upload_url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
     let issuer = |provider: &str, issuer: &LoopbackProvider| json!({"provider": provider, "url": issuer.issuer(), "ca_file": "ca.pem", "allow_networks": ["127.0.0.0/8"]});
-    let digest: String = sha256(API_KEY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let (widgets, sprockets) = (["widgets", "widgets-*"], ["sprockets"]);
     // JSON is YAML.
     let policy = json!({
         "issuers": {"github": issuer("github", github), "gitlab": issuer("gitlab", gitlab)},
         "registries": {"acme-pypi": {
             "dialect": "pypi", "urls": [upload_url], "audiences": [AUDIENCE],
-            "callers": {"pypiserver": {"key_sha256": digest}},
+            "callers": {"pypiserver": {"key_sha256": hex(&sha256(API_KEY.as_bytes()))}},
         }},
         "rules": {
             "widgets-release": {
