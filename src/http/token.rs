@@ -110,7 +110,7 @@ fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
         match value {
             Json::String(text) => *slot = Some(text.clone()).filter(|text| !text.is_empty()),
             Json::Null => {}
-            other => {
+            other @ (Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Array(_) | Json::Object(_)) => {
                 let detail = format!("`{name}` must be a string; it is {}", other.type_name());
                 return Err(Refusal::new(Code::BadRequest, detail));
             }
