@@ -55,6 +55,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What [`Settings::to_yaml_redacted`] says.
     resolved: String,
+    /// What [`Settings::to_json`] says.
+    facts: serde_json::Value,
 }
 
 /// The public listener.
@@ -195,5 +197,10 @@ impl Settings {
     /// The resolved settings, as loaded, as YAML: each value with where it came from. Files are named, never shown.
     pub fn to_yaml_redacted(&self) -> &str {
         &self.resolved
+    }
+
+    /// The resolved settings for programs: lengths of time in seconds, sizes in bytes.
+    pub const fn to_json(&self) -> &serde_json::Value {
+        &self.facts
     }
 }

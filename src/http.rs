@@ -31,7 +31,9 @@ use crate::app::App;
 use crate::code::Code;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::policy::Policy;
 use crate::state::StoreError;
+use crate::time::Timestamp;
 
 pub mod body;
 pub mod context;
@@ -51,6 +53,8 @@ const MAX_EXCHANGES: usize = 1024;
 const MAX_REGISTRY_CALLS: usize = 1024;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long an open connection of a scraper may delay the end of the process.
+const OPERATIONS_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// How the public listener treats connections.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +90,12 @@ impl Public {
             exchanges: Semaphore::const_new(MAX_EXCHANGES),
             registry_calls: Semaphore::const_new(MAX_REGISTRY_CALLS),
         }
+    }
+
+    /// By which rules and at which moment a request is decided: both are taken once it has arrived whole, so that a
+    /// body sent slowly cannot outlive a rule or a token.
+    pub fn decide_by(&self) -> (Arc<Policy>, Timestamp) {
+        (self.app.policy(), self.app.now())
     }
 
     /// Admits an anonymous call while it runs, or refuses it at once.
@@ -188,16 +198,17 @@ pub fn serve_public(
 pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
     let app = web::Data::from(app);
     let factory = move || Actix::new().app_data(app.clone()).configure(operations_routes);
-    Ok(HttpServer::new(factory).workers(1).disable_signals().listen(listener)?.run())
+    let server = HttpServer::new(factory).workers(1).shutdown_timeout(OPERATIONS_SHUTDOWN.as_secs()).disable_signals();
+    Ok(server.listen(listener)?.run())
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
     let path = request.path();
-    let mut refusal = Refusal::new(Code::NotFound, format!("there is no endpoint at `{}`", body::printable(path)));
+    let mut detail = format!("there is no endpoint at `{}`", body::printable(path));
     // Whoever writes a client tries the upload URL's own path first.
-    if let Some((_, endpoint)) = path.split_once("/_/oidc/") {
-        let endpoint = body::printable(endpoint);
-        refusal = refusal.hint(&format!("PyPI's are at the root of the host: `/_/oidc/{endpoint}`"));
+    if let Some(start) = path.find("/_/oidc/") {
+        let endpoint = path.get(start..).unwrap_or_default();
+        detail = format!("{detail}; PyPI's are at the root of the host: `{}`", body::printable(endpoint));
     }
-    refusal.respond(Spelling::Native, &context::id_of(&request))
+    Refusal::new(Code::NotFound, detail).respond(Spelling::Native, &context::id_of(&request))
 }

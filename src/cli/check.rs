@@ -28,7 +28,7 @@ impl Check {
         let policy = &loaded.policy;
         if self.json {
             say_json(&json!({
-                "settings": loaded.settings.to_yaml_redacted(),
+                "settings": loaded.settings.to_json(),
                 "policy": {
                     "revision": policy.revision(),
                     "issuers": policy.issuers().iter().map(|issuer| &issuer.id).collect::<Vec<_>>(),
@@ -44,7 +44,7 @@ impl Check {
             say(loaded.settings.to_yaml_redacted().trim_end());
             say("");
             say(&format!(
-                "policy {}: {} issuers, {} registries, {} rules",
+                "policy {}: issuers {}, registries {}, rules {}",
                 policy.revision(),
                 policy.issuers().len(),
                 policy.registries().len(),

@@ -121,8 +121,9 @@ impl Merged {
 
         let listen = Listen { address: listen.address, tls, trusted_proxies: listen.trusted_proxies };
         let audit = Audit { file: audit_file, capacity: audit.capacity };
+        let facts = resolved.clone().try_deserialize().unwrap_or_default();
         let resolved = layer::to_yaml(resolved);
-        Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved }
+        Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved, facts }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every handler knows of its request before it reads it: the time, the request's id, the client.
+//! What every handler knows of its request before it reads it: the request's id and the client.
 
 use actix_web::Error;
 use actix_web::HttpMessage;
@@ -31,8 +31,6 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// One request's facts, read once.
 #[derive(Debug)]
 pub struct Context {
-    /// The moment at which the request is decided.
-    pub now: Timestamp,
     /// Its id and client, for the record.
     pub caller: Caller,
 }
@@ -42,10 +40,10 @@ pub struct Context {
 struct RequestId(String);
 
 impl Context {
-    /// Reads the clock, and collects what the middleware found out.
+    /// Collects what the middleware found out.
     pub fn of(request: &HttpRequest, public: &Public) -> Self {
         let client = origin::client(request, &public.trusted_proxies);
-        Self { now: public.app.now(), caller: Caller { request_id: id_of(request), client } }
+        Self { caller: Caller { request_id: id_of(request), client } }
     }
 }
 

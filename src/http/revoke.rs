@@ -28,16 +28,16 @@ async fn answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let policy = public.app.policy();
-    let registries = tenant::on_host(request, public, &policy)?;
     let bytes = body::read(request, payload).await?;
     let _permit = public.admit_exchange()?;
+    let (policy, now) = public.decide_by();
+    let registries = tenant::on_host(request, public, &policy)?;
     if body::media_type(request) != body::FORM {
         return Err(Refusal::new(Code::UnsupportedMediaType, format!("the body must be `{}`", body::FORM)));
     }
     let form = body::form(&bytes)?;
     let token = form.iter().find(|(name, value)| name == "token" && !value.is_empty()).map(|(_, value)| value);
     let token = token.ok_or_else(|| Refusal::new(Code::BadRequest, "the form has no `token`"))?;
-    public.app.revoke(&registries, token, &context.caller, context.now).await?;
+    public.app.revoke(&registries, token, &context.caller, now).await?;
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).finish())
 }

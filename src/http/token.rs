@@ -71,7 +71,7 @@ async fn answer(
         }
     };
     check_types(&parameters)?;
-    let policy = public.app.policy();
+    let (policy, now) = public.decide_by();
     let registry = target(request, public, &policy, &parameters)?;
     let narrow = parameters.scope.as_deref().map(|scope| narrowed(registry, scope)).transpose()?;
     let asked = exchange::Request {
@@ -80,14 +80,14 @@ async fn answer(
         requested: Requested { package: None, narrow },
         single_use: false,
     };
-    let issued = public.app.exchange(&policy, asked, &context.caller, context.now).await?;
+    let issued = public.app.exchange(&policy, asked, &context.caller, now).await?;
     let minted = issued.minted();
     let scope: Vec<String> = minted.permissions.iter().map(ToString::to_string).collect();
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "access_token": minted.token.expose(),
         "issued_token_type": ACCESS_TOKEN,
         "token_type": "Bearer",
-        "expires_in": minted.expires_at.since(context.now).as_secs(),
+        "expires_in": minted.expires_at.since(now).as_secs(),
         "scope": scope.join(" "),
     })))
 }
@@ -107,14 +107,13 @@ fn from_json(bytes: &[u8]) -> Result<Parameters, Refusal> {
     let mut parameters = Parameters::default();
     for (name, value) in body::json_object(bytes)?.iter() {
         let Some(slot) = parameters.slot(name) else { continue };
-        match value {
-            Json::String(text) => *slot = Some(text.clone()).filter(|text| !text.is_empty()),
-            Json::Null => {}
-            other @ (Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::Array(_) | Json::Object(_)) => {
-                let detail = format!("`{name}` must be a string; it is {}", other.type_name());
-                return Err(Refusal::new(Code::BadRequest, detail));
-            }
+        if *value == Json::Null {
+            continue;
         }
+        let text = value.as_str().ok_or_else(|| {
+            Refusal::new(Code::BadRequest, format!("`{name}` must be a string; it is {}", value.type_name()))
+        })?;
+        *slot = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
     Ok(parameters)
 }

@@ -51,10 +51,12 @@ async fn answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let _permit = public.admit_registry_call()?;
-    let policy = public.app.policy();
-    let registry = calling_registry(request, &policy)?;
+    // Who asks is known before the question is read: strangers cost no more than a head.
+    calling_registry(request, &public.app.policy())?;
     let bytes = body::read(request, payload).await?;
+    let _permit = public.admit_registry_call()?;
+    let (policy, now) = public.decide_by();
+    let registry = calling_registry(request, &policy)?;
     let body = body::json_object(&bytes)?;
     if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
         let detail =
@@ -76,7 +78,7 @@ async fn answer(
         client_ip: text(&body, "client_ip")?.map(address).transpose()?,
         consume: text(&body, "consume")?,
     };
-    let outcome = public.app.verify(&policy, registry, &question, &context.caller, context.now).await;
+    let outcome = public.app.verify(&policy, registry, &question, &context.caller, now).await;
     match (outcome.result, outcome.authentic) {
         (Ok(()), Some(authentic)) => Ok(allowed(&authentic)),
         (Ok(()), None) => Err(Refusal::new(Code::Internal, "the token was not identified")),

@@ -1,38 +1,456 @@
-//! What `trustmint serve` demands before it serves anything.
+//! The command as people run it: the real binary, its messages, its exit codes.
 
 use std::fs;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Child;
+use std::process::ChildStderr;
 use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What `serve` says, and fails with, of a directory with this policy and no keys.
-fn refusal(issuer_url: &str) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let policy = format!(
-        "issuers:\n  ci: {{provider: github, url: '{issuer_url}'}}\nregistries:\n  acme:\n    dialect: pypi\n    \
-         urls: ['https://pypi.acme.example/legacy/']\n    audiences: [acme]\n"
-    );
-    fs::create_dir(directory.path().join("policy")).unwrap();
-    fs::write(directory.path().join("policy/policy.yaml"), policy).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_trustmint")).arg("serve").current_dir(&directory).output().unwrap();
-    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+use actix_web::web;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::demo::provider::LoopbackProvider;
+use trustmint::identity::provider;
+use trustmint::json::Json;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
+
+use crate::support::service::API_KEY;
+use crate::support::service::WIDGETS;
+use crate::support::service::policy_text;
+
+/// No wait in these tests is meant to be longer than a moment; this one ends a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An identity provider that nobody asks: its keys come from a file, or are not needed.
+const ISSUER: &str = "https://ci.acme.example";
+
+/// A folder with settings, policy and keys.
+struct Home(TempDir);
+
+impl Home {
+    /// With a policy, and without keys.
+    fn new() -> Self {
+        let home = Self(TempDir::new().unwrap());
+        home.write("trustmint.yaml", "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n");
+        fs::create_dir(home.path().join("policy")).unwrap();
+        home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", ISSUER, WIDGETS));
+        home
+    }
+
+    fn with_key() -> Self {
+        let home = Self::new();
+        succeeded(&home.run(&["keys", "new", "--kid", "k1"], ""));
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
+        command.args(arguments).current_dir(self.path()).env_clear();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.command(arguments).spawn().unwrap();
+        // A command that does not read its input may have ended already.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        child.wait_with_output().unwrap()
+    }
+
+    /// Starts the service and waits until it says where it serves.
+    fn serve(&self) -> Served {
+        let mut child = self.command(&["serve", "--config", "trustmint.yaml"]).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let line = line_with(&mut log, "serving at ");
+        let after = |mark: &str| {
+            let rest = &line[line.find(mark).unwrap() + mark.len()..];
+            rest.split([',', ' ', '\n']).next().unwrap().to_owned()
+        };
+        Served { public: after("serving at "), operations: after("operations at "), child, log }
+    }
+}
+
+/// A running service; it ends with this value.
+struct Served {
+    public: String,
+    operations: String,
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Served {
+    fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The exit code, and what was written to standard output.
+    async fn ended(mut self) -> (Option<i32>, String) {
+        let ended = web::block(move || {
+            let mut out = String::new();
+            self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+            (self.child.wait().unwrap().code(), out)
+        });
+        actix_web::rt::time::timeout(PATIENCE, ended).await.expect("the service does not stop").unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn line_with(log: &mut BufReader<ChildStderr>, text: &str) -> String {
+    let mut seen = String::new();
+    loop {
+        let start = seen.len();
+        assert_ne!(log.read_line(&mut seen).unwrap(), 0, "the service ended:\n{seen}");
+        if seen[start..].contains(text) {
+            return seen[start..].to_owned();
+        }
+    }
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[track_caller]
+fn succeeded(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(output), err(output));
+}
+
+#[track_caller]
+fn failed(output: &Output, code: i32, words: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", out(output), err(output));
+    assert!(err(output).contains(words), "{words}: {}", err(output));
+    assert!(err(output).starts_with("error: "), "{}", err(output));
 }
 
 #[test]
-fn without_keys_it_ends_with_the_command_that_makes_one() {
-    assert_eq!(
-        refusal("https://ci.acme.example"),
-        "error: keys: cannot be read: No such file or directory (os error 2) — make a key: trustmint keys new \
-         --directory keys\n"
-    );
+fn without_a_key_it_names_the_line_that_makes_one() {
+    let home = Home::new();
+    home.write("trustmint.yaml", "listen: {address: \"127.0.0.1:0\"}\nkeys: {directory: secrets/keys}\n");
+    for verb in ["serve", "check"] {
+        let output = home.run(&[verb, "--config", "trustmint.yaml"], "");
+        failed(&output, 1, "trustmint keys new --directory secrets/keys");
+        assert_eq!(out(&output), "");
+    }
+    let line = err(&home.run(&["serve", "--config", "trustmint.yaml"], "")).to_owned();
+    let line = line.split("trustmint keys new").nth(1).unwrap().split_whitespace().collect::<Vec<_>>();
+    succeeded(&home.run(&[&["keys", "new"], line.as_slice()].concat(), ""));
+    succeeded(&home.run(&["check", "--config", "trustmint.yaml"], ""));
+    let mode = fs::metadata(home.path().join("secrets/keys")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_fault_anywhere_stops_it_before_anything_starts() {
+    let home = Home::with_key();
+    let serve = || home.run(&["serve", "--config", "trustmint.yaml"], "");
+    let policy = fs::read_to_string(home.path().join("policy/acme.yaml")).unwrap();
+    let settings = fs::read_to_string(home.path().join("trustmint.yaml")).unwrap();
+
+    home.write("policy/acme.yaml", &policy.replace("dialect: pypi", "dialect: pypy").replace("allow:", "alow:"));
+    let output = serve();
+    failed(&output, 1, "policy/acme.yaml:");
+    assert!(err(&output).contains("`pypy`") && err(&output).contains("alow"), "every fault: {}", err(&output));
+    assert_eq!(out(&output), "");
+
+    // Policy, keys and certificate are all read before anything is said.
+    fs::write(home.path().join("keys/k2"), "not a key").unwrap();
+    let tls = "listen: {address: \"127.0.0.1:0\", tls: {certificate_file: none.pem, key_file: none.key}}\n";
+    home.write("trustmint.yaml", tls);
+    let output = serve();
+    for part in ["policy/acme.yaml:", "k2", "none.pem", "none.key"] {
+        failed(&output, 1, part);
+    }
+    let check = home.run(&["check", "--config", "trustmint.yaml"], "");
+    assert_eq!((err(&check), out(&check)), (err(&output), ""), "check says what serve says");
+
+    home.write("trustmint.yaml", "listen: {adress: \"127.0.0.1:0\"}\n");
+    failed(&serve(), 1, "trustmint.yaml:1");
+    failed(&home.run(&["serve", "--config", "missing.yaml"], ""), 1, "missing.yaml");
+    let mut environment = home.command(&["serve"]);
+    let output = environment.env("TRUSTMINT_LISTEN__ADRESS", "127.0.0.1:0").output().unwrap();
+    failed(&output, 1, "TRUSTMINT_LISTEN__ADRESS");
+
+    home.write("policy/acme.yaml", &policy);
+    fs::remove_file(home.path().join("keys/k2")).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let _held = std::net::TcpListener::bind(taken);
+    home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: /nonexistent/audit.jsonl}}\n"));
+    failed(&serve(), 1, "audit.file");
 }
 
 #[test]
 fn an_identity_provider_over_http_is_refused_even_on_loopback() {
-    let said = refusal("http://127.0.0.1:8888");
-    assert!(
-        said.starts_with(
-            "error: policy: issuers.ci.url: `http://127.0.0.1:8888` must start with https:// — serve it with TLS; "
-        ),
-        "{said}"
+    let home = Home::with_key();
+    home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", "http://127.0.0.1:8888", WIDGETS));
+    let output = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, "issuers.github.url: `http://127.0.0.1:8888` must start with https:// — serve it with TLS");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_its_setting() {
+    let home = Home::with_key();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    home.write("trustmint.yaml", &format!("listen: {{address: \"{address}\"}}\n"));
+    let output = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, &format!("listen.address: cannot listen at {address}"));
+}
+
+#[actix_web::test]
+async fn it_serves_an_exchange_over_tls_and_stops_when_told() {
+    let home = Home::with_key();
+    let provider = LoopbackProvider::start(Arc::new(SystemClock)).unwrap();
+    let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
+    home.write("certificate.pem", certificate.certificate_pem());
+    certificate.write_key(&home.path().join("certificate.key")).unwrap();
+    home.write(
+        "trustmint.yaml",
+        "listen:\n  address: 127.0.0.1:0\n  tls: {certificate_file: certificate.pem, key_file: \
+         certificate.key}\noperations: {address: \"127.0.0.1:0\"}\nlimits: {workers: 1}\n",
     );
+    // The registry's public name is not the listener's address: a client says it in `Host`.
+    home.write("policy/jwks.json", &provider.jwks().to_string());
+    let policy = policy_text("https://pypi.acme.example", ISSUER, WIDGETS);
+    home.write("policy/acme.yaml", &policy.replace(ISSUER, &format!("{ISSUER}\", jwks_file: \"jwks.json")));
+    let served = home.serve();
+    assert!(served.public.starts_with("https://127.0.0.1:"), "{}", served.public);
+
+    let authority = reqwest::Certificate::from_pem(certificate.authority_pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
+    let post = async |path: &str, body: &Value| {
+        let request = client.post(format!("{}{path}", served.public)).header("host", "pypi.acme.example");
+        let answer = request.bearer_auth(API_KEY).body(body.to_string()).send().await.unwrap();
+        serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap()
+    };
+    let job = json!({"repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+        "environment": "release"});
+    let job = Json::parse(job.to_string().as_bytes()).unwrap();
+    let example = provider::by_name("github").unwrap().example("tag-push").unwrap();
+    let claims = (example.claims)(job.as_object().unwrap());
+    let claims: Value = serde_json::to_value(Json::Object(claims)).unwrap();
+    // Times in tokens are whole seconds, and one issued before the service began is refused for a while.
+    let issued = SystemClock.now().plus(Duration::from_secs(1));
+    let mut claims = provider.claims(&claims, "acme", issued);
+    claims["iss"] = json!(ISSUER);
+    let id_token = provider.mint(&claims);
+    let minted = post("/_/oidc/mint-token", &json!({"token": id_token})).await;
+    let token = minted["token"].as_str().unwrap_or_else(|| panic!("{minted}"));
+    let answer = post("/v1/verify", &json!({"token": token, "package": "widgets", "exists": true})).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    for path in ["/livez", "/readyz", "/metrics"] {
+        let answer = client.get(format!("{}{path}", served.operations)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+
+    let inspected = home.run(&["token", "inspect", "--json"], token);
+    succeeded(&inspected);
+    let inspected: Value = serde_json::from_str(out(&inspected)).unwrap();
+    assert_eq!((&inspected["verified"], &inspected["kid"]), (&json!(false), &json!("k1")));
+    assert_eq!(inspected["location"], "pypi.acme.example");
+    assert!(inspected["caveats"].as_array().unwrap().contains(&json!("registry acme-pypi")), "{inspected}");
+    home.write("token", token);
+    let inspected = home.run(&["token", "inspect", "token"], "");
+    succeeded(&inspected);
+    assert!(out(&inspected).contains("verified     no") && out(&inspected).contains("caveat       registry acme-pypi"));
+
+    // The client's idle connections stay open, to both listeners, and do not keep the service.
+    served.terminate();
+    let (code, audit) = actix_web::rt::time::timeout(Duration::from_secs(5), served.ended()).await.expect("at once");
+    assert_eq!(code, Some(0));
+    let events: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["exchange", "verify"], "standard output is the audit log and nothing else");
+    drop(client);
+}
+
+#[actix_web::test]
+async fn requests_in_flight_finish_after_the_signal() {
+    let home = Home::with_key();
+    let mut served = home.serve();
+    let address = served.public.strip_prefix("http://").unwrap().to_owned();
+    let mut connection = TcpStream::connect(&address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "POST /_/oidc/mint-token HTTP/1.1\r\nHost: pypi.acme.example\r\nContent-Length: 13\r\nExpect: \
+                100-continue\r\n\r\n";
+    connection.write_all(head.as_bytes()).unwrap();
+    let mut answer = BufReader::new(connection.try_clone().unwrap());
+    let mut line = String::new();
+    answer.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 100"), "{line}");
+    served.terminate();
+    line_with(&mut served.log, "stopping");
+    connection.write_all(b"{\"token\":\"x\"}").unwrap();
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("HTTP/1.1 422") && rest.contains("token-malformed"), "{rest}");
+    assert!(TcpStream::connect(&address).is_err(), "nothing new is let in");
+    assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[test]
+fn check_shows_what_would_run() {
+    let home = Home::with_key();
+    let output = home.run(&["check", "--config", "trustmint.yaml"], "");
+    succeeded(&output);
+    for part in ["listen:", "issuers 1, registries 1, rules 1", "keys: `k1` mints"] {
+        assert!(out(&output).contains(part), "{part}: {}", out(&output));
+    }
+    let output = home.run(&["check", "--config", "trustmint.yaml", "--json"], "");
+    succeeded(&output);
+    let facts: Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!(facts["policy"]["registries"], json!(["acme-pypi"]));
+    assert_eq!(facts["keys"], json!({"known": ["k1"], "minting": "k1"}));
+    assert_eq!(facts["settings"]["operations"]["address"], "127.0.0.1:0", "settings are facts, not a text: {facts}");
+}
+
+#[test]
+fn keys_are_made_once_and_listed_without_their_secrets() {
+    let home = Home::new();
+    failed(&home.run(&["keys", "list"], ""), 1, "trustmint keys new");
+    let made = home.run(&["keys", "new", "--kid", "k1"], "");
+    succeeded(&made);
+    assert!(out(&made).contains("created the key `k1` in keys/k1"), "{}", out(&made));
+    let secret = fs::read_to_string(home.path().join("keys/k1")).unwrap();
+    assert_eq!(fs::metadata(home.path().join("keys/k1")).unwrap().permissions().mode() & 0o777, 0o600);
+    failed(&home.run(&["keys", "new", "--kid", "k1"], ""), 1, "keys/k1");
+    assert_eq!(fs::read_to_string(home.path().join("keys/k1")).unwrap(), secret, "never over another");
+    succeeded(&home.run(&["keys", "new", "--kid", "k2", "--activate-at", "2999-01-01T00:00:00Z", "--json"], ""));
+    let named_by_date = home.run(&["keys", "new", "--json"], "");
+    succeeded(&named_by_date);
+    let facts: Value = serde_json::from_str(out(&named_by_date)).unwrap();
+    assert_eq!(facts["kid"].as_str().unwrap().len(), 9, "{facts}");
+    failed(&home.run(&["keys", "new", "--kid", "K 3"], ""), 1, "a key's name has");
+    failed(&home.run(&["keys", "new", "--kid", "k3", "--activate-at", "tomorrow"], ""), 1, "`tomorrow`");
+    assert!(!home.path().join("keys/k3").exists());
+
+    let listed = home.run(&["keys", "list", "--json"], "");
+    succeeded(&listed);
+    let keys: Value = serde_json::from_str(out(&listed)).unwrap();
+    let states: Vec<_> = keys.as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    assert!(states.contains(&"mints") && states.contains(&"verifies; mints later"), "{keys}");
+    let table = home.run(&["keys", "list"], "");
+    succeeded(&table);
+    let digits = secret.split_whitespace().max_by_key(|part| part.len()).unwrap();
+    for output in [&made, &named_by_date, &listed, &table] {
+        assert!(!out(output).contains(digits) && !err(output).contains(digits));
+    }
+}
+
+#[test]
+fn explain_says_what_the_rules_say() {
+    let home = Home::new();
+    let claims = json!({
+        "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+        "environment": "staging", "ref": "refs/tags/v1", "ref_type": "tag", "event_name": "push",
+        "workflow_ref": "acme/widgets/.github/workflows/release.yml@refs/tags/v1",
+        "job_workflow_ref": "acme/widgets/.github/workflows/release.yml@refs/tags/v1",
+    });
+    let explain = |claims: &Value, more: &[&str]| {
+        let arguments = [&["policy", "explain", "--issuer", "github", "--claims", "-"], more].concat();
+        home.run(&arguments, &claims.to_string())
+    };
+    let denied = explain(&claims, &["--json"]);
+    assert_eq!(denied.status.code(), Some(1), "{}", err(&denied));
+    let facts: Value = serde_json::from_str(out(&denied)).unwrap();
+    assert_eq!((&facts["decision"], &facts["explanation"]["code"]), (&json!("deny"), &json!("environment-mismatch")));
+    let table = explain(&claims, &[]);
+    assert_eq!(table.status.code(), Some(1));
+    assert!(out(&table).contains("staging") && out(&table).contains("widgets-release"), "{}", out(&table));
+
+    let mut claims = claims;
+    claims["environment"] = json!("release");
+    let allowed = explain(&claims, &["--json"]);
+    succeeded(&allowed);
+    let facts: Value = serde_json::from_str(out(&allowed)).unwrap();
+    assert_eq!((&facts["decision"], &facts["rules"]), (&json!("allow"), &json!(["widgets-release"])));
+    let other = explain(&claims, &["--package", "gadgets"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(out(&other).contains("gadgets"), "{}", out(&other));
+
+    failed(&explain(&claims, &["--registry", "other"]), 1, "--registry must be one of acme-pypi");
+    failed(&explain(&json!([]), &[]), 1, "must be a JSON object");
+    failed(&home.run(&["policy", "explain", "--claims", "none.json"], ""), 1, "none.json");
+    failed(&home.run(&["policy", "explain", "--claims", "-", "--policy", "none"], "{}"), 1, "none");
+    failed(&home.run(&["policy", "explain", "--claims", "-"], "{}"), 1, "--issuer can be one of github");
+}
+
+#[test]
+fn a_token_that_cannot_be_read_says_so() {
+    let home = Home::new();
+    for input in ["", "garbage", "pypi-", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln"] {
+        let output = home.run(&["token", "inspect"], input);
+        failed(&output, 1, "");
+        assert!(err(&output).trim().len() > 15, "{}", err(&output));
+    }
+    failed(&home.run(&["token", "inspect", "none"], ""), 1, "`none`");
+}
+
+#[test]
+fn every_verb_helps_and_a_wrong_call_ends_with_two() {
+    let home = Home::new();
+    let verbs: [&[&str]; 12] = [
+        &[],
+        &["serve"],
+        &["demo"],
+        &["check"],
+        &["policy"],
+        &["policy", "explain"],
+        &["keys"],
+        &["keys", "new"],
+        &["keys", "list"],
+        &["token"],
+        &["token", "inspect"],
+        &["completions"],
+    ];
+    for verb in verbs {
+        let help = home.run(&[verb, &["--help"]].concat(), "");
+        succeeded(&help);
+        assert!(out(&help).contains("Usage: trustmint"), "{}", out(&help));
+        let wrong = home.run(&[verb, &["--no-such-option"]].concat(), "");
+        failed(&wrong, 2, "--no-such-option");
+    }
+    let version = home.run(&["--version"], "");
+    succeeded(&version);
+    assert!(out(&version).starts_with("trustmint 0."), "{}", out(&version));
+    failed(&home.run(&["sevre"], ""), 2, "serve");
+    failed(&home.run(&["policy", "explain"], ""), 2, "--claims");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = home.run(&["completions", shell], "");
+        succeeded(&script);
+        assert!(out(&script).contains("trustmint") && out(&script).len() > 500, "{shell}");
+    }
+    failed(&home.run(&["completions", "tcsh"], ""), 2, "tcsh");
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod front;
 pub mod presets;
 pub mod service;
+pub mod tenants;
 
 pub use clock::SetClock;
 pub use presets::Presets;

@@ -80,10 +80,10 @@ async fn mint_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let policy = public.app.policy();
-    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
     let _permit = public.admit_exchange()?;
+    let (policy, now) = public.decide_by();
+    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let body = body::json_object(&bytes).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
@@ -93,7 +93,7 @@ async fn mint_answer(
         requested: Requested::default(),
         single_use: wants_single_use(&body)?,
     };
-    let issued = public.app.exchange(&policy, asked, &context.caller, context.now).await?;
+    let issued = public.app.exchange(&policy, asked, &context.caller, now).await?;
     let minted = issued.minted();
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "success": true,
@@ -117,14 +117,14 @@ async fn burn_answer(
     public: &Public,
     context: &Context,
 ) -> Result<HttpResponse, Refusal> {
-    let policy = public.app.policy();
-    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let bytes = body::read(request, payload).await?;
     let _permit = public.admit_exchange()?;
+    let (policy, now) = public.decide_by();
+    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
     let body = body::json_object(&bytes)?;
     // An empty token is one more that is not there to be revoked.
     let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
-    public.app.revoke(&[registry], token, &context.caller, context.now).await?;
+    public.app.revoke(&[registry], token, &context.caller, now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
 

@@ -1,0 +1,392 @@
+//! `POST /v1/verify`: a registry asks whether a token may do something.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::Service;
+use crate::support::service::API_KEY;
+use crate::support::service::Answer;
+use crate::support::service::WIDGETS;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
+use crate::support::tenants::TOOLS_KEY;
+use crate::support::tenants::narrowed;
+use crate::support::tenants::tenants;
+
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+const OTHER_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// A question about an upload of `widgets`, with other members put over it; `null` removes one.
+fn question(token: &str, overrides: &Value) -> Value {
+    let mut question = json!({"token": token, "package": "widgets", "exists": true});
+    let members = question.as_object_mut().unwrap();
+    members.extend(overrides.as_object().unwrap().clone());
+    members.retain(|_, value| !value.is_null());
+    question
+}
+
+async fn ask(service: &Service, token: &str, overrides: Value) -> Answer {
+    service.verify(&question(token, &overrides)).await
+}
+
+async fn ask_with_key(service: &Service, authorization: &str, question: &Value) -> Answer {
+    let request = service.client.post(format!("{}/v1/verify", service.base));
+    Answer::of(request.header("authorization", authorization).body(question.to_string()).send().await.unwrap()).await
+}
+
+async fn single_use(service: &Service) -> String {
+    let body = json!({"token": service.id_token(&json!({})), "features": ["single-use-token"]});
+    let answer = service.mint(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.body["token"].as_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn allowed(answer: &Answer) {
+    assert_eq!((answer.status, &answer.body["allowed"]), (200, &json!(true)), "{}", answer.text);
+}
+
+/// A refusal is an answer: 200, with the reason in words.
+#[track_caller]
+fn refused(answer: &Answer, code: &str, words: &str) {
+    assert_eq!((answer.status, &answer.body["allowed"], answer.code()), (200, &json!(false), code), "{}", answer.text);
+    let reasons = answer.body["reasons"].as_array().unwrap();
+    assert!(reasons.iter().any(|reason| reason.as_str().unwrap().contains(words)), "{words}: {}", answer.text);
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    assert!(answer.body["mend"].as_str().is_some_and(|mend| !mend.is_empty()));
+}
+
+#[track_caller]
+fn wrong(answer: &Answer, words: &str) {
+    assert_eq!((answer.status, answer.code()), (400, "bad-request"), "{}", answer.text);
+    assert!(answer.body["message"].as_str().unwrap().contains(words), "{words}: {}", answer.text);
+    assert_ne!(answer.body["allowed"], true);
+}
+
+#[actix_web::test]
+async fn the_answer_says_which_token_and_where_it_came_from() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let answer = ask(&service, &token, json!({"version": "1.0", "sha256": DIGEST, "size": 3})).await;
+    allowed(&answer);
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let token_facts = &answer.body["token"];
+    assert_eq!(token_facts["id"].as_str().unwrap().len(), 36);
+    let now = service.app.now();
+    assert_eq!(token_facts["issued_at"], now.to_string());
+    assert_eq!(token_facts["expires_at"], now.plus(Duration::from_secs(900)).to_string());
+    let publisher = &answer.body["publisher"];
+    assert_eq!(publisher["issuer"], service.provider.issuer());
+    assert_eq!(publisher["rules"], json!(["widgets-release"]));
+    assert_eq!(publisher["policy_revision"], service.app.policy().revision());
+    assert_eq!(publisher["claims"]["repository_id"], "701234567");
+}
+
+#[actix_web::test]
+async fn from_exists_follows_whether_it_is_an_upload_or_a_creation() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    allowed(&ask(&service, &token, json!({})).await);
+    allowed(&ask(&service, &token, json!({"package": "widgets-extra", "exists": false})).await);
+    refused(&ask(&service, &token, json!({"exists": false})).await, "action-not-covered", "no such package yet");
+    let taken = ask(&service, &token, json!({"package": "widgets-extra"})).await;
+    refused(&taken, "action-not-covered", "`upload`");
+    let other = ask(&service, &token, json!({"package": "gadgets"})).await;
+    refused(&other, "package-not-covered", "the token is for `widgets`, `widgets-*`; `gadgets` was uploaded");
+}
+
+#[actix_web::test]
+async fn names_are_canonical() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    for package in ["Widgets", "WIDGETS"] {
+        allowed(&ask(&service, &token, json!({"package": package})).await);
+    }
+    for package in ["Widgets_Extra", "widgets.extra", "widgets-_.Extra"] {
+        allowed(&ask(&service, &token, json!({"package": package, "exists": false})).await);
+    }
+    for package in ["widgets/", "../widgets", "widgets\n", "wïdgets", "-widgets", "widgets*", &"w".repeat(215)] {
+        refused(&ask(&service, &token, json!({"package": package})).await, "package-not-covered", "no package name");
+    }
+}
+
+#[actix_web::test]
+async fn other_actions_are_asked_for_by_name() {
+    let service = Service::with_policy(tenants).await;
+    let id_token = service.id_token(&json!({"aud": "tools-aud"}));
+    let request = json!({
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": id_token,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "tools-aud",
+    });
+    let minted = service.post_json("/v1/token", &request).await;
+    let token = minted.body["access_token"].as_str().unwrap();
+    let key = format!("Bearer {TOOLS_KEY}");
+    let ask = async |overrides: Value| {
+        let mut overrides = overrides;
+        overrides["exists"] = Value::Null;
+        ask_with_key(&service, &key, &question(token, &overrides)).await
+    };
+    allowed(&ask(json!({"action": "yank"})).await);
+    allowed(&ask(json!({"action": "read"})).await);
+    allowed(&ask(json!({"action": "read", "package": "widgets/sub"})).await);
+    refused(&ask(json!({"action": "yank", "package": "widgets/sub"})).await, "action-not-covered", "`yank`");
+    refused(&ask(json!({"action": "delete"})).await, "action-not-covered", "`delete` was asked for");
+    refused(&ask(json!({"action": "read", "package": "gadgets"})).await, "package-not-covered", "gadgets");
+    // Only `exists` tells these two apart, and the registry cannot say the wrong one.
+    wrong(&ask(json!({"action": "upload"})).await, "say `exists`");
+    wrong(&ask(json!({"action": "create"})).await, "say `exists`");
+    wrong(&ask(json!({"action": "Delete!"})).await, "not an action");
+    wrong(&ask(json!({})).await, "`exists` is missing");
+}
+
+#[actix_web::test]
+async fn a_registry_can_only_ask_about_its_own_tokens() {
+    let service = Service::with_policy(tenants).await;
+    let token = service.upload_token().await;
+    let question = question(&token, &json!({}));
+    allowed(&ask_with_key(&service, &format!("bearer {API_KEY}"), &question).await);
+    let other = ask_with_key(&service, &format!("Bearer {TOOLS_KEY}"), &question).await;
+    refused(&other, "upload-token-malformed", "");
+    // Not even when the prefix is made to fit: the keys differ.
+    let renamed = json!({"token": token.replacen("pypi-", "tm-", 1), "package": "widgets", "exists": true});
+    refused(&ask_with_key(&service, &format!("Bearer {TOOLS_KEY}"), &renamed).await, "upload-token-unknown", "");
+    for authorization in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer wrong", API_KEY, &format!("Bearer {API_KEY}x")]
+    {
+        let answer = ask_with_key(&service, authorization, &question).await;
+        assert_eq!((answer.status, answer.code()), (401, "bad-api-key"), "{authorization:?}: {}", answer.text);
+        assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer "));
+        assert!(answer.body["allowed"].is_null());
+    }
+    let none = Answer::of(service.client.post(format!("{}/v1/verify", service.base)).send().await.unwrap()).await;
+    assert_eq!(none.status, 401);
+}
+
+#[actix_web::test]
+async fn a_question_is_read_strictly() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    for (overrides, words) in [
+        (json!({"pakage": "widgets"}), "`pakage` is not a member"),
+        (json!({"token": null}), "`token` is missing"),
+        (json!({"token": 1}), "`token` must be a string"),
+        (json!({"package": null}), "`package` is missing"),
+        (json!({"package": ["widgets"]}), "`package` must be a string"),
+        (json!({"exists": null}), "`exists` is missing"),
+        (json!({"exists": "true"}), "`exists` must be true or false"),
+        (json!({"exists": 1}), "`exists` must be true or false"),
+        (json!({"version": ""}), "`version`"),
+        (json!({"version": 1}), "`version`"),
+        (json!({"version": "1".repeat(257)}), "`version`"),
+        (json!({"sha256": "ABC"}), "64 hexadecimal digits"),
+        (json!({"sha256": DIGEST.to_uppercase()}), "lower case"),
+        (json!({"size": -1}), "`size`"),
+        (json!({"size": 1.5}), "`size`"),
+        (json!({"size": "3"}), "`size`"),
+        (json!({"client_ip": "localhost"}), "`client_ip`"),
+        (json!({"client_ip": "127.0.0.1:80"}), "`client_ip`"),
+        (json!({"consume": ""}), "`consume`"),
+        (json!({"consume": 7}), "`consume`"),
+        (json!({"action": ""}), "`action`"),
+    ] {
+        wrong(&ask(&service, &token, overrides).await, words);
+    }
+    for body in ["", "[]", "null", "{", r#"{"token":"a","token":"b"}"#] {
+        let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
+        wrong(&Answer::of(request.body(body).send().await.unwrap()).await, "the body");
+    }
+    allowed(&ask(&service, &token, json!({"exists": true})).await);
+}
+
+#[actix_web::test]
+async fn a_narrowed_token_is_held_to_each_caveat() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let with = |caveat: &str| narrowed(&token, caveat);
+
+    let version = with("version 1.0,1.1");
+    allowed(&ask(&service, &version, json!({"version": "1.1"})).await);
+    refused(&ask(&service, &version, json!({"version": "2.0"})).await, "version-not-covered", "`2.0`");
+    refused(&ask(&service, &version, json!({})).await, "fact-not-stated", "did not state the version");
+
+    let digest = with(&format!("sha256 {DIGEST}"));
+    allowed(&ask(&service, &digest, json!({"sha256": DIGEST})).await);
+    refused(&ask(&service, &digest, json!({"sha256": OTHER_DIGEST})).await, "digest-not-covered", OTHER_DIGEST);
+    refused(&ask(&service, &digest, json!({})).await, "fact-not-stated", "SHA-256");
+
+    let size = with("max-size 1000");
+    allowed(&ask(&service, &size, json!({"size": 1000})).await);
+    refused(&ask(&service, &size, json!({"size": 1001})).await, "size-not-covered", "at most 1000 bytes");
+    refused(&ask(&service, &size, json!({})).await, "fact-not-stated", "size");
+
+    let network = with("ip 192.0.2.0/24");
+    for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+        allowed(&ask(&service, &network, json!({"client_ip": address})).await);
+    }
+    refused(&ask(&service, &network, json!({"client_ip": "192.0.3.7"})).await, "address-not-covered", "`192.0.3.7`");
+    // The address of the registry that asks is nobody's business here.
+    refused(&ask(&service, &network, json!({})).await, "fact-not-stated", "address");
+
+    let pairs = with("allow upload:widgets");
+    allowed(&ask(&service, &pairs, json!({})).await);
+    let created = ask(&service, &pairs, json!({"package": "widgets-extra", "exists": false})).await;
+    refused(&created, "package-not-covered", "the token is for `widgets`");
+
+    // Caveats only restrict: one that says more than the token allows nothing more.
+    let wider = with("allow upload:gadgets,upload:widgets");
+    allowed(&ask(&service, &wider, json!({})).await);
+    refused(&ask(&service, &wider, json!({"package": "gadgets"})).await, "package-not-covered", "gadgets");
+    let elsewhere = with("registry other");
+    refused(&ask(&service, &elsewhere, json!({})).await, "wrong-registry", "`other`");
+    for caveat in ["color red", "version", "version ", "VERSION 1.0", "max-size -1", "uses 0"] {
+        refused(&ask(&service, &with(caveat), json!({"version": "1.0"})).await, "caveat-not-understood", "caveat");
+    }
+
+    let all = narrowed(&narrowed(&version, &format!("sha256 {DIGEST}")), "max-size 10");
+    let answer = ask(&service, &all, json!({"version": "9", "sha256": OTHER_DIGEST, "size": 11})).await;
+    refused(&answer, "version-not-covered", "`9`");
+    assert_eq!(answer.body["reasons"].as_array().unwrap().len(), 3, "every reason at once: {}", answer.text);
+}
+
+#[actix_web::test]
+async fn a_token_ends_on_time_and_a_narrowed_one_sooner() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let soon = narrowed(&token, &format!("time-before {}", service.app.now().plus(Duration::from_secs(60))));
+    service.pass(Duration::from_secs(59)).await;
+    allowed(&ask(&service, &soon, json!({})).await);
+    service.pass(Duration::from_secs(1)).await;
+    refused(&ask(&service, &soon, json!({})).await, "upload-token-expired", "expired at");
+    service.pass(Duration::from_secs(839)).await;
+    allowed(&ask(&service, &token, json!({})).await);
+    service.pass(Duration::from_secs(1)).await;
+    refused(&ask(&service, &token, json!({})).await, "upload-token-expired", "0 s ago");
+    service.pass(Duration::from_secs(243)).await;
+    refused(&ask(&service, &token, json!({})).await, "upload-token-expired", "4 min 3 s ago");
+    let later = narrowed(&token, &format!("time-before {}", service.app.now().plus(Duration::from_secs(60))));
+    refused(&ask(&service, &later, json!({})).await, "upload-token-expired", "expired at");
+    service.pass(Duration::from_secs(3600)).await;
+    refused(&ask(&service, &token, json!({})).await, "upload-token-expired", "");
+}
+
+#[actix_web::test]
+async fn what_is_no_token_of_the_registry_is_refused() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let mut forged = token.clone().into_bytes();
+    let middle = forged.len() / 2;
+    forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
+    let forged = String::from_utf8(forged).unwrap();
+    for garbage in [
+        "",
+        "x",
+        "pypi-",
+        "pypi-AgEI",
+        token.strip_prefix("pypi-").unwrap(),
+        &format!(" {token}"),
+        &format!("{token}="),
+        &format!("{token}\n"),
+        &format!("Bearer {token}"),
+        &token[..token.len() - 1],
+        &forged,
+        &service.id_token(&json!({})),
+    ] {
+        let answer = ask(&service, garbage, json!({})).await;
+        assert_eq!((answer.status, &answer.body["allowed"]), (200, &json!(false)), "{garbage}: {}", answer.text);
+        assert!(["upload-token-malformed", "upload-token-unknown"].contains(&answer.code()), "{}", answer.text);
+    }
+    allowed(&ask(&service, &token, json!({})).await);
+}
+
+#[actix_web::test]
+async fn a_policy_that_switches_something_off_ends_live_tokens() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let text = policy_text(&service.base, service.provider.issuer(), WIDGETS);
+    service.app.activate(policy(&text.replace("{provider: github,", "{provider: github, enabled: false,")));
+    refused(&ask(&service, &token, json!({})).await, "issuer-disabled", "identity provider");
+    service.app.activate(policy(&text.replace("dialect: pypi", "dialect: pypi\n    enabled: false")));
+    refused(&ask(&service, &token, json!({})).await, "registry-disabled", "switched off");
+    service.app.activate(policy(&text.replace("dialect: pypi", "dialect: pypi\n    epoch: 1")));
+    refused(&ask(&service, &token, json!({})).await, "upload-token-unknown", "");
+    service.app.activate(policy(&text));
+    allowed(&ask(&service, &token, json!({})).await);
+}
+
+#[actix_web::test]
+async fn a_single_use_is_spent_once_for_each_upload() {
+    let service = Service::start().await;
+    let token = single_use(&service).await;
+    let upload = json!({"version": "1.0", "sha256": DIGEST, "size": 3, "consume": "upload-1"});
+    let put = |name: &str, value: Value| {
+        let mut upload = upload.clone();
+        upload[name] = value;
+        upload
+    };
+
+    refused(&ask(&service, &token, put("consume", Value::Null)).await, "consume-required", "`consume`");
+    let not_covered = ask(&service, &token, put("package", json!("gadgets"))).await;
+    refused(&not_covered, "package-not-covered", "gadgets");
+    let first = ask(&service, &token, upload.clone()).await;
+    allowed(&first);
+    let again = ask(&service, &token, upload.clone()).await;
+    assert_eq!(again.body, first.body, "a repeat with equal facts gets the first answer");
+    for (name, value) in
+        [("version", json!("1.1")), ("sha256", json!(OTHER_DIGEST)), ("size", json!(4)), ("size", Value::Null)]
+    {
+        refused(&ask(&service, &token, put(name, value)).await, "consume-conflict", "with other facts");
+    }
+    refused(&ask(&service, &token, put("consume", json!("upload-2"))).await, "uses-spent", "good for one upload");
+    allowed(&ask(&service, &token, upload).await);
+    let read = json!({"exists": null, "action": "read"});
+    allowed(&ask(&service, &token, read).await);
+}
+
+#[actix_web::test]
+async fn a_narrowed_copy_does_not_get_the_use_back() {
+    let service = Service::start().await;
+    let token = single_use(&service).await;
+    let copy = narrowed(&token, "uses 5");
+    allowed(&ask(&service, &copy, json!({"consume": "u1"})).await);
+    for token in [&token, &copy, &narrowed(&token, "version 1.0"), &narrowed(&token, "uses 9")] {
+        let answer = ask(&service, token, json!({"consume": "u2", "version": "1.0"})).await;
+        refused(&answer, "uses-spent", "good for one upload");
+    }
+    // A multi-use token can be narrowed to fewer uses.
+    let multi = service.upload_token().await;
+    let twice = narrowed(&multi, "uses 2");
+    for (upload, may) in [("u1", true), ("u2", true), ("u3", false)] {
+        let answer = ask(&service, &twice, json!({"consume": upload})).await;
+        assert_eq!(answer.body["allowed"], may, "{upload}: {}", answer.text);
+    }
+    allowed(&ask(&service, &multi, json!({})).await);
+}
+
+#[actix_web::test]
+async fn of_a_hundred_uploads_at_once_one_gets_the_use() {
+    let service = Service::start().await;
+    let token = single_use(&service).await;
+    let asked = (0..100).map(|upload| {
+        let question = question(&token, &json!({"consume": format!("upload-{upload}")}));
+        let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
+        actix_web::rt::spawn(request.body(question.to_string()).send())
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut granted = 0;
+    for answer in asked {
+        let answer = Answer::of(answer.await.unwrap().unwrap()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        granted += usize::from(answer.body["allowed"] == true);
+    }
+    assert_eq!(granted, 1);
+}
+
+#[actix_web::test]
+async fn a_rule_may_demand_single_use() {
+    let service = Service::with_rules(&format!("{WIDGETS}    single_use: true\n    max_size: 1KiB\n")).await;
+    let token = service.upload_token().await;
+    refused(&ask(&service, &token, json!({"size": 3})).await, "consume-required", "`consume`");
+    refused(&ask(&service, &token, json!({"size": 1025, "consume": "u"})).await, "size-not-covered", "1024 bytes");
+    allowed(&ask(&service, &token, json!({"size": 1024, "consume": "u"})).await);
+}
