@@ -45,9 +45,6 @@ impl Refused<'_> {
 /// That the words stand in the sentence, in this order.
 #[track_caller]
 fn telling(cause: &str, sentence: &str, words: &[&str]) {
-    if std::env::var_os("TRUSTMINT_SHOW").is_some() {
-        println!("{cause}: {sentence}");
-    }
     let mut rest = sentence;
     for word in words {
         let Some((_, after)) = rest.split_once(word) else {

@@ -1,7 +1,6 @@
 //! The keys of an identity provider change, disappear and cannot be had, as a job at the front door meets it.
 
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -110,10 +109,10 @@ async fn a_provider_that_stalls_is_not_waited_for_beyond_the_clients_patience() 
     let service = Service::start().await;
     let token = service.id_token(&json!({}));
     service.provider.answer(Endpoint::Jwks, Told::Held);
-    let began = Instant::now();
-    let answer = exchange(&service, &token).await;
+    // twine gives up after 5 s.
+    let patience = Duration::from_secs(4);
+    let answer = tokio::time::timeout(patience, exchange(&service, &token)).await.expect("an answer in time");
     assert_eq!((answer.status, answer.code()), (503, "issuer-unavailable"), "{}", answer.text);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}: twine gives up after 5 s", began.elapsed());
     assert!(answer.headers.contains_key("retry-after"));
     service.provider.answer(Endpoint::Jwks, Told::Honest);
     service.pass(REFILL).await;

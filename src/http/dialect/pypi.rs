@@ -87,7 +87,9 @@ async fn mint_answer(
     let body = body::json_object(&bytes).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
-        subject_token: token_member(&body).map_err(|refusal| refusal.hint(&variable(registry)))?,
+        subject_token: token_member(&body).map_err(|refusal| {
+            if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
+        })?,
         requested: Requested::default(),
         single_use: wants_single_use(&body)?,
     };
