@@ -38,6 +38,7 @@ use crate::state::FirstUseError;
 use crate::state::FirstUseRecord;
 use crate::state::RETENTION_MARGIN;
 use crate::state::State;
+use crate::state::StoreError;
 use crate::time::Timestamp;
 
 pub use error::Failure;
@@ -47,6 +48,9 @@ mod error;
 /// Longest wait for an identity provider's key. With the store's share an exchange answers within 4 s, whatever they
 /// do: twine gives up after 5. The fetch itself goes on, so a retry finds the key.
 pub const KEY_WAIT: Duration = Duration::from_millis(2500);
+
+/// Longest wait for the store. The claim itself goes on; with [`KEY_WAIT`] it stays under 4 s.
+pub const STORE_WAIT: Duration = Duration::from_millis(1200);
 
 /// How much longer than its expiry the first use of a token is remembered.
 ///
@@ -246,7 +250,10 @@ async fn first_use_and_issue(
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }
     });
-    steps.await.unwrap_or(Err(Failure::Internal))
+    match tokio::time::timeout(STORE_WAIT, steps).await {
+        Ok(ended) => ended.unwrap_or(Err(Failure::Internal)),
+        Err(_) => Err(Failure::Store(StoreError::Unavailable { reason: "the store did not answer in time" })),
+    }
 }
 
 /// Step 6 cannot fail: only a prepared token and the first use of its subject token make an issued one.

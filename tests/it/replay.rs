@@ -192,6 +192,17 @@ async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_a
 }
 
 #[actix_web::test]
+async fn a_store_that_never_answers_is_not_waited_for_beyond_the_clients_patience() {
+    let (service, store) = with_faulty_store().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    store.fail(Some(Fault::Silent));
+    // twine gives up after 5 s.
+    let answer = tokio::time::timeout(Duration::from_secs(4), service.mint(&body)).await.expect("an answer in time");
+    assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[actix_web::test]
 async fn a_client_that_leaves_during_the_claim_does_not_leave_it_half_done() {
     let (service, store) = with_faulty_store().await;
     let body = json!({"token": service.id_token(&json!({}))});
