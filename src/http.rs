@@ -31,10 +31,9 @@ use crate::app::App;
 use crate::code::Code;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::policy::Policy;
 use crate::state::StoreError;
-use crate::time::Timestamp;
 
+pub mod arrival;
 pub mod body;
 pub mod context;
 pub mod dialect;
@@ -90,12 +89,6 @@ impl Public {
             exchanges: Semaphore::const_new(MAX_EXCHANGES),
             registry_calls: Semaphore::const_new(MAX_REGISTRY_CALLS),
         }
-    }
-
-    /// By which rules and at which moment a request is decided: both are taken once it has arrived whole, so that a
-    /// body sent slowly cannot outlive a rule or a token.
-    pub fn decide_by(&self) -> (Arc<Policy>, Timestamp) {
-        (self.app.policy(), self.app.now())
     }
 
     /// Admits an anonymous call while it runs, or refuses it at once.

@@ -28,23 +28,13 @@ use crate::time::Timestamp;
 /// Most bytes of the request's target and of header names and values together.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// One request's facts, read once.
-#[derive(Debug)]
-pub struct Context {
-    /// Its id and client, for the record.
-    pub caller: Caller,
-}
-
 /// The id under which the middleware filed the request.
 #[derive(Debug, Clone)]
 struct RequestId(String);
 
-impl Context {
-    /// Collects what the middleware found out.
-    pub fn of(request: &HttpRequest, public: &Public) -> Self {
-        let client = origin::client(request, &public.trusted_proxies);
-        Self { caller: Caller { request_id: id_of(request), client } }
-    }
+/// Who sent the request, for the record.
+pub fn caller_of(request: &HttpRequest, public: &Public) -> Caller {
+    Caller { request_id: id_of(request), client: origin::client(request, &public.trusted_proxies) }
 }
 
 /// The request's id.

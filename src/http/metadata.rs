@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::code::Code;
 use crate::http::Public;
-use crate::http::context::Context;
+use crate::http::arrival;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
@@ -18,12 +18,10 @@ pub const PATH: &str = "/.well-known/oauth-authorization-server";
 
 /// Says where the host's registries exchange and revoke tokens, and for which audiences.
 pub async fn metadata(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
     let policy = public.app.policy();
-    match tenant::on_host(&request, &public, &policy).and_then(|registries| document(&request, &public, &registries)) {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::OAuth, &context.caller.request_id),
-    }
+    let registries = tenant::on_host(&request, &public, &policy);
+    let answer = registries.and_then(|registries| document(&request, &public, &registries));
+    arrival::rendered(answer, Spelling::OAuth, &request)
 }
 
 fn document(request: &HttpRequest, public: &Public, registries: &[&Registry]) -> Result<HttpResponse, Refusal> {

@@ -7,37 +7,26 @@ use actix_web::web;
 
 use crate::code::Code;
 use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
-use crate::http::context::Context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
 
 /// Revokes the token of the form; 200 also when there was nothing to revoke.
 pub async fn revoke(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
-    match answer(&request, payload, &public, &context).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::OAuth, &context.caller.request_id),
-    }
+    arrival::anonymous(Spelling::OAuth, request, payload, public, answer).await
 }
 
-async fn answer(
-    request: &HttpRequest,
-    payload: web::Payload,
-    public: &Public,
-    context: &Context,
-) -> Result<HttpResponse, Refusal> {
-    let bytes = body::read(request, payload).await?;
-    let _permit = public.admit_exchange()?;
-    let (policy, now) = public.decide_by();
-    let registries = tenant::on_host(request, public, &policy)?;
-    if body::media_type(request) != body::FORM {
+async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registries = tenant::on_host(arrival.request, arrival.public, &arrival.policy)?;
+    if body::media_type(arrival.request) != body::FORM {
         return Err(Refusal::new(Code::UnsupportedMediaType, format!("the body must be `{}`", body::FORM)));
     }
-    let form = body::form(&bytes)?;
+    let form = body::form(&arrival.body)?;
     let token = form.iter().find(|(name, value)| name == "token" && !value.is_empty()).map(|(_, value)| value);
     let token = token.ok_or_else(|| Refusal::new(Code::BadRequest, "the form has no `token`"))?;
-    public.app.revoke(&registries, token, &context.caller, now).await?;
+    arrival.public.app.revoke(&registries, token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).finish())
 }

@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::code::Code;
 use crate::exchange;
 use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
-use crate::http::context::Context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
@@ -47,32 +48,21 @@ struct Parameters {
 
 /// Exchanges an ID token for an upload token.
 pub async fn exchange(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
-    match answer(&request, payload, &public, &context).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::OAuth, &context.caller.request_id),
-    }
+    arrival::anonymous(Spelling::OAuth, request, payload, public, answer).await
 }
 
-async fn answer(
-    request: &HttpRequest,
-    payload: web::Payload,
-    public: &Public,
-    context: &Context,
-) -> Result<HttpResponse, Refusal> {
-    let bytes = body::read(request, payload).await?;
-    let _permit = public.admit_exchange()?;
+async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let Arrival { request, public, policy, now, .. } = arrival;
     let parameters = match body::media_type(request).as_str() {
-        body::FORM => from_form(&bytes)?,
-        "application/json" => from_json(&bytes)?,
+        body::FORM => from_form(&arrival.body)?,
+        "application/json" => from_json(&arrival.body)?,
         _ => {
             let detail = "the body must be `application/x-www-form-urlencoded` or `application/json`";
             return Err(Refusal::new(Code::UnsupportedMediaType, detail));
         }
     };
     check_types(&parameters)?;
-    let (policy, now) = public.decide_by();
-    let registry = target(request, public, &policy, &parameters)?;
+    let registry = target(request, public, policy, &parameters)?;
     let narrow = parameters.scope.as_deref().map(|scope| narrowed(registry, scope)).transpose()?;
     let asked = exchange::Request {
         registry,
@@ -80,14 +70,14 @@ async fn answer(
         requested: Requested { package: None, narrow },
         single_use: false,
     };
-    let issued = public.app.exchange(&policy, asked, &context.caller, now).await?;
+    let issued = public.app.exchange(policy, asked, &arrival.caller, *now).await?;
     let minted = issued.minted();
     let scope: Vec<String> = minted.permissions.iter().map(ToString::to_string).collect();
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "access_token": minted.token.expose(),
         "issued_token_type": ACCESS_TOKEN,
         "token_type": "Bearer",
-        "expires_in": minted.expires_at.since(now).as_secs(),
+        "expires_in": minted.expires_at.since(*now).as_secs(),
         "scope": scope.join(" "),
     })))
 }

@@ -12,14 +12,15 @@ use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
 
+use crate::app::Caller;
 use crate::code::Class;
 use crate::code::Code;
 use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
-use crate::http::context::Context;
 use crate::http::error::Refusal;
-use crate::http::error::Spelling;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::Authentic;
@@ -38,26 +39,14 @@ const MAX_TEXT: usize = 256;
 
 /// Answers the registry's question.
 pub async fn verify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
-    match answer(&request, payload, &public, &context).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::Native, &context.caller.request_id),
-    }
+    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
+    arrival::of_registry(request, payload, public, known, answer).await
 }
 
-async fn answer(
-    request: &HttpRequest,
-    payload: web::Payload,
-    public: &Public,
-    context: &Context,
-) -> Result<HttpResponse, Refusal> {
-    // Who asks is known before the question is read: strangers cost no more than a head.
-    calling_registry(request, &public.app.policy())?;
-    let bytes = body::read(request, payload).await?;
-    let _permit = public.admit_registry_call()?;
-    let (policy, now) = public.decide_by();
-    let registry = calling_registry(request, &policy)?;
-    let body = body::json_object(&bytes)?;
+async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let Arrival { request, public, policy, now, .. } = arrival;
+    let registry = calling_registry(request, policy)?;
+    let body = body::json_object(&arrival.body)?;
     if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
         let detail =
             format!("`{}` is not a member of the question; known are {}", printable(unknown), MEMBERS.join(", "));
@@ -66,7 +55,7 @@ async fn answer(
     let name = required(&body, "package")?;
     let Ok(package) = PackageName::parse(registry.ecosystem(), name) else {
         let reason = format!("`{}` is no package name of this registry", printable(name));
-        return Ok(refused(Code::PackageNotCovered, &[reason], context));
+        return Ok(refused(Code::PackageNotCovered, &[reason], &arrival.caller));
     };
     let question = Question {
         token: required(&body, "token")?,
@@ -78,13 +67,13 @@ async fn answer(
         client_ip: text(&body, "client_ip")?.map(address).transpose()?,
         consume: text(&body, "consume")?,
     };
-    let outcome = public.app.verify(&policy, registry, &question, &context.caller, now).await;
+    let outcome = public.app.verify(policy, registry, &question, &arrival.caller, *now).await;
     match (outcome.result, outcome.authentic) {
         (Ok(()), Some(authentic)) => Ok(allowed(&authentic)),
         (Ok(()), None) => Err(Refusal::new(Code::Internal, "the token was not identified")),
         (Err(refusal), _) => match refusal.code().class() {
             Class::Unavailable | Class::Fault => Err(unavailable(&refusal)),
-            Class::Request | Class::Refused => Ok(refused(refusal.code(), &refusal.reasons(), context)),
+            Class::Request | Class::Refused => Ok(refused(refusal.code(), &refusal.reasons(), &arrival.caller)),
         },
     }
 }
@@ -125,13 +114,13 @@ fn allowed(authentic: &Authentic) -> HttpResponse {
     }))
 }
 
-fn refused(code: Code, reasons: &[String], context: &Context) -> HttpResponse {
+fn refused(code: Code, reasons: &[String], caller: &Caller) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "allowed": false,
         "code": code,
         "reasons": reasons,
         "mend": code.mend(),
-        "request_id": context.caller.request_id,
+        "request_id": caller.request_id,
     }))
 }
 

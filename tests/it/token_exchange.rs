@@ -273,7 +273,13 @@ async fn the_host_must_be_a_registrys() {
     refused(&to(&["pypi.acme.example"], "/v1/token").await, 421, "invalid_request", "unknown-host");
     refused(&to(&["pypi.acme.example"], "/v1/revoke").await, 421, "invalid_request", "unknown-host");
     for twice in [[own, own], [own, "pypi.acme.example"], ["pypi.acme.example", own]] {
-        assert_eq!(to(&twice, "/v1/token").await.status, 400);
+        // Without a body: such a request is cut off at its head, and what a client still sends would be answered by a
+        // reset that may overtake the answer.
+        let mut sent = service.client.get(format!("{}/.well-known/oauth-authorization-server", service.base));
+        for host in twice {
+            sent = sent.header("host", host);
+        }
+        assert_eq!(sent.send().await.unwrap().status(), 400);
     }
     // Nobody vouches for this client, so it cannot name a host by a header that proxies use.
     let mut forwarded = service.client.post(format!("{}/v1/token", service.base)).header("content-type", FORM);

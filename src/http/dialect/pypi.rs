@@ -12,9 +12,10 @@ use serde_json::json;
 use crate::code::Code;
 use crate::exchange;
 use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
-use crate::http::context::Context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
@@ -30,7 +31,6 @@ const MULTI_USE: &str = "multi-use-token";
 
 /// `GET /.well-known/pytp?discover=<path of the upload URL>`: where this index does trusted publishing.
 pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
     let answer = || -> Result<HttpResponse, Refusal> {
         accepts(&request)?;
         let policy = public.app.policy();
@@ -49,12 +49,11 @@ pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpRe
             "default-features": [MULTI_USE],
         })))
     };
-    answer().unwrap_or_else(|refusal| refusal.respond(Spelling::Pypi, &context.caller.request_id))
+    arrival::rendered(answer(), Spelling::Pypi, &request)
 }
 
 /// `GET /_/oidc/audience`: for which audience a job shall request its ID token.
 pub async fn audience(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
     let answer = || -> Result<HttpResponse, Refusal> {
         let policy = public.app.policy();
         let registry = tenant::of_dialect(&request, &public, &policy, Dialect::Pypi)?;
@@ -62,29 +61,17 @@ pub async fn audience(request: HttpRequest, public: web::Data<Public>) -> HttpRe
         let audience = registry.audiences.first().filter(|_| registry.enabled).ok_or_else(disabled)?;
         Ok(HttpResponse::Ok().json(json!({ "audience": audience })))
     };
-    answer().unwrap_or_else(|refusal| refusal.respond(Spelling::Pypi, &context.caller.request_id))
+    arrival::rendered(answer(), Spelling::Pypi, &request)
 }
 
 /// `POST /_/oidc/mint-token {"token": "<ID token>", "features": […]}`: the exchange.
 pub async fn mint(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
-    match mint_answer(&request, payload, &public, &context).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::Pypi, &context.caller.request_id),
-    }
+    arrival::anonymous(Spelling::Pypi, request, payload, public, mint_answer).await
 }
 
-async fn mint_answer(
-    request: &HttpRequest,
-    payload: web::Payload,
-    public: &Public,
-    context: &Context,
-) -> Result<HttpResponse, Refusal> {
-    let bytes = body::read(request, payload).await?;
-    let _permit = public.admit_exchange()?;
-    let (policy, now) = public.decide_by();
-    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
-    let body = body::json_object(&bytes).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
+async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
+    let body = body::json_object(&arrival.body).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
         subject_token: token_member(&body).map_err(|refusal| {
@@ -93,7 +80,7 @@ async fn mint_answer(
         requested: Requested::default(),
         single_use: wants_single_use(&body)?,
     };
-    let issued = public.app.exchange(&policy, asked, &context.caller, now).await?;
+    let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "success": true,
@@ -104,27 +91,15 @@ async fn mint_answer(
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.
 pub async fn burn(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let context = Context::of(&request, &public);
-    match burn_answer(&request, payload, &public, &context).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.respond(Spelling::Pypi, &context.caller.request_id),
-    }
+    arrival::anonymous(Spelling::Pypi, request, payload, public, burn_answer).await
 }
 
-async fn burn_answer(
-    request: &HttpRequest,
-    payload: web::Payload,
-    public: &Public,
-    context: &Context,
-) -> Result<HttpResponse, Refusal> {
-    let bytes = body::read(request, payload).await?;
-    let _permit = public.admit_exchange()?;
-    let (policy, now) = public.decide_by();
-    let registry = tenant::of_dialect(request, public, &policy, Dialect::Pypi)?;
-    let body = body::json_object(&bytes)?;
+async fn burn_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
+    let body = body::json_object(&arrival.body)?;
     // An empty token is one more that is not there to be revoked.
     let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
-    public.app.revoke(&[registry], token, &context.caller, now).await?;
+    arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
 

@@ -1,0 +1,86 @@
+//! A request that has arrived whole: its body, who sent it, and the rules and the moment by which it is decided.
+//!
+//! SECURITY: rules and clock are read, and one of the limited places is taken, only when the body is there. A body sent
+//! slowly can then neither outlive a rule or a token nor keep others out.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::web;
+use actix_web::web::Bytes;
+use tokio::sync::SemaphorePermit;
+
+use crate::app::Caller;
+use crate::http::Public;
+use crate::http::body;
+use crate::http::context::caller_of;
+use crate::http::context::id_of;
+use crate::http::error::Refusal;
+use crate::http::error::Spelling;
+use crate::policy::Policy;
+use crate::time::Timestamp;
+
+/// A request that has arrived whole and was admitted; its place is free again when this is dropped.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// Its head.
+    pub request: &'a HttpRequest,
+    /// The service.
+    pub public: &'a Public,
+    /// Its body.
+    pub body: Bytes,
+    /// The rules, in one revision throughout.
+    pub policy: Arc<Policy>,
+    /// The moment at which it is decided.
+    pub now: Timestamp,
+    /// Who sent it, for the record.
+    pub caller: Caller,
+    _place: SemaphorePermit<'a>,
+}
+
+/// Answers an anonymous call, or refuses it in the endpoint's spelling.
+pub async fn anonymous(
+    spelling: Spelling,
+    request: HttpRequest,
+    payload: web::Payload,
+    public: web::Data<Public>,
+    answer: impl AsyncFnOnce(&Arrival<'_>) -> Result<HttpResponse, Refusal>,
+) -> HttpResponse {
+    let answered = async {
+        let body = body::read(&request, payload).await?;
+        let place = public.admit_exchange()?;
+        answer(&Arrival::new(&request, &public, body, place)).await
+    };
+    rendered(answered.await, spelling, &request)
+}
+
+/// Answers a registry's call, or refuses it. Who asks is checked before the question is read: strangers cost no more
+/// than a head.
+pub async fn of_registry(
+    request: HttpRequest,
+    payload: web::Payload,
+    public: web::Data<Public>,
+    known: impl FnOnce(&HttpRequest, &Policy) -> Result<(), Refusal>,
+    answer: impl AsyncFnOnce(&Arrival<'_>) -> Result<HttpResponse, Refusal>,
+) -> HttpResponse {
+    let answered = async {
+        known(&request, &public.app.policy())?;
+        let body = body::read(&request, payload).await?;
+        let place = public.admit_registry_call()?;
+        answer(&Arrival::new(&request, &public, body, place)).await
+    };
+    rendered(answered.await, Spelling::Native, &request)
+}
+
+/// The response, or the refusal in the endpoint's spelling.
+pub fn rendered(answer: Result<HttpResponse, Refusal>, spelling: Spelling, request: &HttpRequest) -> HttpResponse {
+    answer.unwrap_or_else(|refusal| refusal.respond(spelling, &id_of(request)))
+}
+
+impl<'a> Arrival<'a> {
+    fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, place: SemaphorePermit<'a>) -> Self {
+        let (policy, now) = (public.app.policy(), public.app.now());
+        Self { request, public, body, policy, now, caller: caller_of(request, public), _place: place }
+    }
+}
