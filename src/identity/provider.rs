@@ -66,8 +66,6 @@ pub struct Provider {
     pub jwks_hosts: &'static [&'static str],
     /// Realistic claim sets: for rule tests, the demonstration and documentation.
     pub examples: &'static [Example],
-    /// The page of the documentation that tells a publisher how to obtain a token.
-    pub how_to: &'static str,
 }
 
 /// Which issuer URLs a preset serves.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use trustmint::code::Code;
+use trustmint::identity::provider;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -20,4 +21,21 @@ fn every_failure_code_has_its_row_and_every_row_its_code() {
         assert!(row.ends_with(&format!("| {} |", code.mend())), "the mend of `{code}` differs in docs/errors.md");
     }
     assert_eq!(rows.len(), Code::ALL.len(), "docs/errors.md has a row without a code");
+}
+
+#[test]
+fn every_preset_has_its_section_that_names_what_rules_must_pin() {
+    let page = page("docs/providers.md");
+    for provider in provider::ALL {
+        let heading = format!("\n## {}\n", provider.name);
+        let (_, section) = page.split_once(&heading).unwrap_or_else(|| panic!("no section for {}", provider.name));
+        let section = section.split("\n## ").next().unwrap();
+        let names = provider.pins.iter().copied().chain(provider.derived.iter().map(|derived| derived.claim.name));
+        for name in names.filter(|name| !name.starts_with("job_workflow_")) {
+            assert!(section.contains(&format!("`{name}`")), "{}: the page does not name `{name}`", provider.name);
+        }
+        if let Some(url) = provider.site.owned_url() {
+            assert!(section.contains(url), "{}: the page does not name its issuer", provider.name);
+        }
+    }
 }

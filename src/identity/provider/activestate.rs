@@ -56,7 +56,6 @@ pub static PROVIDER: Provider = Provider {
     max_lifetime: Duration::from_secs(60 * 60),
     jwks_hosts: &[],
     examples: &[Example { name: "build", claims: build }],
-    how_to: "docs/providers.md#activestate",
 };
 
 fn build(overrides: &Object) -> Object {

@@ -28,7 +28,6 @@ pub static PROVIDER: Provider = Provider {
     max_lifetime: Duration::from_secs(60 * 60),
     jwks_hosts: &[],
     examples: &[Example { name: "job", claims: job }],
-    how_to: "docs/providers.md#generic",
 };
 
 fn job(overrides: &Object) -> Object {

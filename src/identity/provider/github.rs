@@ -106,7 +106,6 @@ pub static PROVIDER: Provider = Provider {
     max_lifetime: Duration::from_secs(15 * 60),
     jwks_hosts: &[],
     examples: EXAMPLES,
-    how_to: "docs/providers.md#github",
 };
 
 /// Names of owners, repositories, environments and accounts ignore case at GitHub; identifiers, refs, paths and hashes

@@ -109,7 +109,6 @@ pub static PROVIDER: Provider = Provider {
         Example { name: "manual-run", claims: |overrides| job(overrides, "web", "main", "branch") },
         Example { name: "merge-request", claims: |overrides| job(overrides, "merge_request_event", "fix", "branch") },
     ],
-    how_to: "docs/providers.md#gitlab",
 };
 
 /// Paths of groups and projects and logins ignore case at GitLab; identifiers, refs and environments do not.

@@ -66,7 +66,6 @@ pub static PROVIDER: Provider = Provider {
         Example { name: "service-account", claims: service_account },
         Example { name: "compute-engine", claims: compute_engine },
     ],
-    how_to: "docs/providers.md#google",
 };
 
 fn service_account(overrides: &Object) -> Object {
