@@ -71,7 +71,8 @@ fn parse_level(text: &str) -> Option<Targets> {
         match module {
             Some("") => None,
             Some(module) => Some(targets.with_target(module, level)),
-            None => Some(targets.with_default(level)),
+            // The HTTP server tells of each worker and listener; the service's own lines say what matters of that.
+            None => Some(targets.with_default(level).with_target("actix_server", level.min(LevelFilter::WARN))),
         }
     })
 }
@@ -173,6 +174,18 @@ mod tests {
             tracing::debug!(target: "trustmint::app", "detail");
         });
         assert!(text.contains("ours") && !text.contains("theirs") && !text.contains("detail"), "{text}");
+    }
+
+    #[test]
+    fn the_http_servers_own_chatter_is_written_only_when_asked_for() {
+        let chatter = || {
+            tracing::info!(target: "actix_server::worker", "a worker");
+            tracing::error!(target: "actix_server::accept", "a fault");
+        };
+        let text = logged(LogFormat::Text, "info", chatter);
+        assert!(text.contains("a fault") && !text.contains("a worker"), "{text}");
+        assert!(logged(LogFormat::Text, "info,actix_server=info", chatter).contains("a worker"));
+        assert_eq!(logged(LogFormat::Text, "off", chatter), "");
     }
 
     #[test]
