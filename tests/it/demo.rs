@@ -19,6 +19,8 @@ use trustmint::demo::world::RULES;
 use trustmint::demo::world::World;
 use trustmint::time::SystemClock;
 
+use crate::support::send;
+
 /// What each step should come to.
 const STEPS: [(&str, &str); 9] = [
     ("rule", "1 rule"),
@@ -125,8 +127,7 @@ impl Up {
 
     /// Sends the signal and says whether the demonstration called that a good end.
     fn stop(mut self, signal: &str) -> bool {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send(signal, self.child.id());
         self.child.wait().unwrap().success()
     }
 }

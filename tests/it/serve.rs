@@ -27,6 +27,7 @@ use trustmint::json::Json;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy_text;
@@ -101,8 +102,7 @@ struct Served {
 
 impl Served {
     fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send("-TERM", self.child.id());
     }
 
     /// The exit code, and what was written to standard output.

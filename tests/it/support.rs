@@ -10,3 +10,13 @@ pub mod tenants;
 pub use clock::SetClock;
 pub use presets::Presets;
 pub use service::Service;
+
+/// Sends a signal to a process, by the shell's own `kill`: a small system has no other.
+pub fn signal(signal: &str, process: u32) -> std::io::Result<std::process::ExitStatus> {
+    std::process::Command::new("sh").args(["-c", "kill \"$0\" \"$1\"", signal, &process.to_string()]).status()
+}
+
+/// The same, which must succeed.
+pub fn send(name: &str, process: u32) {
+    assert!(signal(name, process).unwrap().success());
+}

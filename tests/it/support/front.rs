@@ -420,7 +420,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // SIGTERM: killed outright, `start` would leave its children behind.
-        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        let asked = super::signal("-TERM", self.0.id());
         if !asked.is_ok_and(|status| status.success()) {
             drop(self.0.kill());
         }
