@@ -190,7 +190,7 @@ impl Issuer {
         {
             return Err(SiteError::OneUrl { provider: provider.name, url: only });
         }
-        if let Some(owner) = provider::owner(&url)
+        if let Some(owner) = provider::owner(url.host())
             && owner.name != provider.name
         {
             return Err(SiteError::OwnedBy { owner: owner.name });

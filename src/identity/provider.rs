@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::identity::issuer::IssuerUrl;
 use crate::json::Json;
 use crate::json::Object;
 
@@ -27,9 +26,9 @@ pub fn by_name(name: &str) -> Option<&'static Provider> {
     ALL.iter().copied().find(|provider| provider.name == name)
 }
 
-/// The preset that a URL belongs to by its host, whichever preset a policy would like to use for it.
-pub fn owner(url: &IssuerUrl) -> Option<&'static Provider> {
-    ALL.iter().copied().find(|provider| provider.hosts.iter().any(|host| host.covers(url.host())))
+/// The preset that a host belongs to, whichever preset a policy would like to use for an issuer on it.
+pub fn owner(host: &str) -> Option<&'static Provider> {
+    ALL.iter().copied().find(|provider| provider.hosts.iter().any(|own| own.covers(host)))
 }
 
 /// What is known about one kind of identity provider.
@@ -64,8 +63,44 @@ pub struct Provider {
     pub max_lifetime: Duration,
     /// Hosts other than the issuer's own on which its `jwks_uri` may be.
     pub jwks_hosts: &'static [&'static str],
+    /// Issuer URLs with one path segment in braces (`https://oidc.circleci.com/org/{organization}`): a policy may
+    /// configure all of them as one issuer. The provider signs for all of them with one key set, so the segment is what
+    /// tells its tenants apart; it becomes a derived claim, which each rule must pin.
+    pub families: &'static [&'static str],
+    /// The audience that the provider puts into every token.
+    /// SECURITY: other services accept it too, so a token for one can be relayed to another; an operator must say that
+    /// this is accepted.
+    pub fixed_audience: Option<FixedAudience>,
+    /// Hosts whose name means another machine on every network: their keys come from a file only.
+    pub local_hosts: &'static [HostName],
+    /// How a job gets claims that its tokens lack, in the imperative; empty where all tokens have them.
+    pub hint: &'static str,
     /// Realistic claim sets: for rule tests, the demonstration and documentation.
     pub examples: &'static [Example],
+}
+
+impl Provider {
+    /// A preset that knows nothing: what a record leaves out is as here.
+    const PLAIN: Self = Self {
+        name: "",
+        site: Site::Configured,
+        hosts: &[],
+        pins: &[],
+        required: &[],
+        claims: &[],
+        derived: &[],
+        aliases: &[],
+        implied: &[],
+        public: &[],
+        provenance: &[],
+        max_lifetime: Duration::from_secs(60 * 60),
+        jwks_hosts: &[],
+        families: &[],
+        fixed_audience: None,
+        local_hosts: &[],
+        hint: "",
+        examples: &[],
+    };
 }
 
 /// Which issuer URLs a preset serves.
@@ -75,6 +110,8 @@ pub enum Site {
     Fixed(&'static str),
     /// This URL unless the policy names another, self-managed one.
     Default(&'static str),
+    /// One URL of these forms, which the policy must name. `*` stands for one host label or path segment: a tenant.
+    OneOf(&'static [&'static str]),
     /// The policy must name the URL, and none that belongs to another preset.
     Configured,
 }
@@ -84,9 +121,20 @@ impl Site {
     pub const fn owned_url(self) -> Option<&'static str> {
         match self {
             Self::Fixed(url) | Self::Default(url) => Some(url),
-            Self::Configured => None,
+            Self::OneOf(_) | Self::Configured => None,
         }
     }
+}
+
+/// An audience that tokens have whatever the job asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FixedAudience {
+    /// This text.
+    Is(&'static str),
+    /// The issuer's URL.
+    IssuerUrl,
+    /// The host of the issuer's URL.
+    IssuerHost,
 }
 
 /// A host, or all hosts below a domain.
@@ -117,33 +165,89 @@ pub struct Claim {
     pub kind: Kind,
     /// How text compares.
     pub case: Case,
+    /// How its text is spelled, for identifiers with one spelling.
+    pub form: Form,
 }
 
 impl Claim {
     /// A string compared byte by byte.
     pub const fn string(name: &'static str) -> Self {
-        Self { name, kind: Kind::String, case: Case::Exact }
+        Self { name, kind: Kind::String, case: Case::Exact, form: Form::Free }
     }
 
     /// A string whose provider ignores the case of ASCII letters.
     pub const fn folded(name: &'static str) -> Self {
-        Self { name, kind: Kind::String, case: Case::AsciiInsensitive }
+        Self { case: Case::AsciiInsensitive, ..Self::string(name) }
+    }
+
+    /// A string that is an identifier of this form.
+    pub const fn id(name: &'static str, form: Form) -> Self {
+        Self { form, ..Self::string(name) }
     }
 
     /// An integer.
     pub const fn integer(name: &'static str) -> Self {
-        Self { name, kind: Kind::Integer, case: Case::Exact }
+        Self { kind: Kind::Integer, ..Self::string(name) }
     }
 
     /// A boolean.
     pub const fn boolean(name: &'static str) -> Self {
-        Self { name, kind: Kind::Bool, case: Case::Exact }
+        Self { kind: Kind::Bool, ..Self::string(name) }
     }
 
     /// A list of strings.
     pub const fn list(name: &'static str) -> Self {
-        Self { name, kind: Kind::List, case: Case::Exact }
+        Self { kind: Kind::List, ..Self::string(name) }
     }
+
+    /// A value of any type.
+    pub const fn any(name: &'static str) -> Self {
+        Self { kind: Kind::Any, ..Self::string(name) }
+    }
+}
+
+/// The one spelling of an identifier. A rule's literal of another form could never match, or only by accident, so it is
+/// refused when it loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text.
+    Free,
+    /// Decimal digits without a leading zero.
+    Decimal,
+    /// A UUID in lower-case hexadecimal digits and hyphens.
+    Uuid,
+    /// The same between `{` and `}`.
+    BracedUuid,
+}
+
+impl Form {
+    /// Whether a text is spelled so.
+    pub fn fits(self, text: &str) -> bool {
+        match self {
+            Self::Free => true,
+            Self::Decimal => text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && !text.starts_with('0'),
+            Self::Uuid => is_uuid(text),
+            Self::BracedUuid => text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).is_some_and(is_uuid),
+        }
+    }
+
+    /// How it is spelled, by an example; nothing for [`Form::Free`].
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Free => "",
+            Self::Decimal => "701234567",
+            Self::Uuid => "0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11",
+            Self::BracedUuid => "{0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11}",
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let place = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(place)
 }
 
 /// The JSON type of a claim.
@@ -201,6 +305,12 @@ pub enum ImpliedTest {
     NotIn(&'static [&'static str]),
     /// Present and the boolean `true`.
     IsTrue,
+    /// Present and the boolean `false`.
+    IsFalse,
+    /// Absent.
+    Absent,
+    /// Absent, or this string.
+    AbsentOrIs(&'static str),
     /// Present and equal to the other claim.
     SameAs(&'static str),
     /// Absent, or equal to the other claim.
@@ -232,6 +342,11 @@ impl Provider {
     /// The claim that a name in a rule stands for: the alias resolved.
     pub fn resolve<'a>(&self, name: &'a str) -> &'a str {
         self.aliases.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, claim)| claim)
+    }
+
+    /// What people call a claim: its alias, if it has one.
+    pub fn shown<'a>(&self, claim: &'a str) -> &'a str {
+        self.aliases.iter().find(|(_, name)| *name == claim).map_or(claim, |(alias, _)| alias)
     }
 
     /// The example of that name (without the preset's).

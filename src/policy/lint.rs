@@ -109,6 +109,7 @@ fn all_pinned(
     faults: &mut Faults,
 ) {
     for pin in pins(provider).iter().filter(|pin| !reported.contains(pin)) {
+        let name = provider.shown(pin);
         if conditions.iter().any(|condition| &*condition.claim == *pin && condition.pin) {
             continue;
         }
@@ -119,11 +120,11 @@ fn all_pinned(
         } else {
             "whoever takes over the name, or any other job of the provider, could publish"
         };
-        let mut remedy = format!("add `{pin}: \"…\"` with its literal value, or `{{in: [\"…\"]}}`");
+        let mut remedy = format!("add `{name}: \"…\"` with its literal value, or `{{in: [\"…\"]}}`");
         if provider.pins.is_empty() {
             remedy.push_str("; if everyone on the issuer is trusted alike, declare `tenancy: single` there");
         }
-        when.fault_at_key(faults, format!("L001: `{pin}` {how}: {reason}"), remedy);
+        when.fault_at_key(faults, format!("L001: `{name}` {how}: {reason}"), remedy);
     }
 }
 
@@ -198,7 +199,15 @@ fn check_replaced<'a>(
         ImpliedTest::IsTrue => {
             entry.fault(faults, format!("L022: `{claim}` must be true"), "remove the line: the preset demands it");
         }
-        ImpliedTest::In(_) | ImpliedTest::NotIn(_) | ImpliedTest::SameAs(_) | ImpliedTest::AbsentOrSameAs(_) => {
+        ImpliedTest::IsFalse => {
+            entry.fault(faults, format!("L021: `{claim}` must be false"), "remove the line: the preset demands it");
+        }
+        ImpliedTest::In(_)
+        | ImpliedTest::NotIn(_)
+        | ImpliedTest::Absent
+        | ImpliedTest::AbsentOrIs(_)
+        | ImpliedTest::SameAs(_)
+        | ImpliedTest::AbsentOrSameAs(_) => {
             let remedy = "list the allowed values, or remove the line: the preset has safe ones";
             entry.fault(faults, format!("L013: `{claim}` replaces a condition of the preset and is open"), remedy);
         }
@@ -210,8 +219,11 @@ fn is_no_laxer(implied: &Implied, condition: &Condition) -> bool {
     let literals = condition.literals();
     match implied.test {
         ImpliedTest::IsTrue => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(true)),
+        ImpliedTest::IsFalse => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(false)),
         ImpliedTest::In(_) | ImpliedTest::NotIn(_) | ImpliedTest::SameAs(_) => !literals.is_empty(),
-        ImpliedTest::AbsentOrSameAs(_) => !literals.is_empty() || matches!(condition.test, Test::Absent),
+        ImpliedTest::Absent | ImpliedTest::AbsentOrIs(_) | ImpliedTest::AbsentOrSameAs(_) => {
+            !literals.is_empty() || matches!(condition.test, Test::Absent)
+        }
     }
 }
 

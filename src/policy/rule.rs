@@ -199,6 +199,9 @@ pub(super) fn implied_holds(implied: &Implied, claims: &Claims) -> bool {
         ImpliedTest::In(texts) => value.and_then(Json::as_str).is_some_and(|text| texts.contains(&text)),
         ImpliedTest::NotIn(texts) => value.and_then(Json::as_str).is_some_and(|text| !texts.contains(&text)),
         ImpliedTest::IsTrue => value == Some(&Json::Bool(true)),
+        ImpliedTest::IsFalse => value == Some(&Json::Bool(false)),
+        ImpliedTest::Absent => value.is_none(),
+        ImpliedTest::AbsentOrIs(text) => value.is_none_or(|value| value.as_str() == Some(text)),
         ImpliedTest::SameAs(other) => value.is_some() && value == claims.get(other),
         ImpliedTest::AbsentOrSameAs(other) => value.is_none() || value == claims.get(other),
     }

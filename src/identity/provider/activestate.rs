@@ -34,9 +34,6 @@ pub static PROVIDER: Provider = Provider {
         Claim::string("artifact_id"),
         Claim::string("ingredient"),
     ],
-    derived: &[],
-    aliases: &[],
-    implied: &[],
     public: &[
         "sub",
         "organization",
@@ -54,8 +51,8 @@ pub static PROVIDER: Provider = Provider {
     provenance: &["organization_id", "project_id", "project_path", "actor_id", "builder", "artifact_id", "ingredient"],
     // Not documented; an hour is the longest of the other providers that do not follow the job's own time limit.
     max_lifetime: Duration::from_secs(60 * 60),
-    jwks_hosts: &[],
     examples: &[Example { name: "build", claims: build }],
+    ..Provider::PLAIN
 };
 
 fn build(overrides: &Object) -> Object {

@@ -15,19 +15,12 @@ use crate::json::Object;
 pub static PROVIDER: Provider = Provider {
     name: "generic",
     site: Site::Configured,
-    hosts: &[],
-    pins: &[],
-    required: &[],
-    claims: &[],
-    derived: &[],
-    aliases: &[],
-    implied: &[],
     public: &["sub"],
     provenance: &["sub"],
     // What Jenkins and Kubernetes give by default.
     max_lifetime: Duration::from_secs(60 * 60),
-    jwks_hosts: &[],
     examples: &[Example { name: "job", claims: job }],
+    ..Provider::PLAIN
 };
 
 fn job(overrides: &Object) -> Object {

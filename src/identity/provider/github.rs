@@ -35,7 +35,6 @@ pub static PROVIDER: Provider = Provider {
     ],
     claims: CLAIMS,
     derived: DERIVED,
-    aliases: &[],
     implied: &[
         // SECURITY: `pull_request_target`, `workflow_run`, `issue_comment` and others run with the repository's
         // identity on input that strangers control.
@@ -104,8 +103,9 @@ pub static PROVIDER: Provider = Provider {
     ],
     // GitHub gives 300 s; three times that leaves room for other editions of the server.
     max_lifetime: Duration::from_secs(15 * 60),
-    jwks_hosts: &[],
+    families: &["https://token.actions.githubusercontent.com/{enterprise_slug}"],
     examples: EXAMPLES,
+    ..Provider::PLAIN
 };
 
 /// Names of owners, repositories, environments and accounts ignore case at GitHub; identifiers, refs, paths and hashes

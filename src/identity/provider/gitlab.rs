@@ -12,7 +12,6 @@ use crate::identity::provider::Example;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
-use crate::identity::provider::Kind;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
 use crate::identity::provider::example::Draft;
@@ -37,7 +36,6 @@ pub static PROVIDER: Provider = Provider {
             derive: ci_config_file,
         },
     ],
-    aliases: &[],
     implied: &[
         // SECURITY: a merge request from a fork runs the fork's code in the parent project.
         Implied {
@@ -102,13 +100,13 @@ pub static PROVIDER: Provider = Provider {
     // A token lives as long as its job may run: one hour unless a project says otherwise, and three hours at most on
     // gitlab.com's own runners. Longer ones are an issuer's setting.
     max_lifetime: Duration::from_secs(3 * 60 * 60),
-    jwks_hosts: &[],
     examples: &[
         Example { name: "tag-push", claims: |overrides| job(overrides, "push", "v1.4.0", "tag") },
         Example { name: "branch-push", claims: |overrides| job(overrides, "push", "main", "branch") },
         Example { name: "manual-run", claims: |overrides| job(overrides, "web", "main", "branch") },
         Example { name: "merge-request", claims: |overrides| job(overrides, "merge_request_event", "fix", "branch") },
     ],
+    ..Provider::PLAIN
 };
 
 /// Paths of groups and projects and logins ignore case at GitLab; identifiers, refs and environments do not.
@@ -132,7 +130,7 @@ const CLAIMS: &[Claim] = &[
     Claim::string("pipeline_source"),
     Claim::string("job_id"),
     Claim::string("job_source"),
-    Claim { kind: Kind::Any, ..Claim::string("job_config") },
+    Claim::any("job_config"),
     Claim::string("environment"),
     Claim::string("environment_protected"),
     Claim::string("environment_action"),
@@ -145,7 +143,7 @@ const CLAIMS: &[Claim] = &[
     Claim::folded("user_login"),
     Claim::string("user_email"),
     Claim::string("user_access_level"),
-    Claim { kind: Kind::Any, ..Claim::string("user_identities") },
+    Claim::any("user_identities"),
     Claim::list("groups_direct"),
     Claim::string("target_audience"),
 ];

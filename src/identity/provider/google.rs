@@ -10,7 +10,6 @@ use crate::identity::provider::Example;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
-use crate::identity::provider::Kind;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
 use crate::identity::provider::example::Draft;
@@ -31,14 +30,13 @@ pub static PROVIDER: Provider = Provider {
         Claim::boolean("email_verified"),
         Claim::string("azp"),
         Claim::string("hd"),
-        Claim { kind: Kind::Any, ..Claim::string("google") },
+        Claim::any("google"),
         Claim::string("/google/compute_engine/project_id"),
         Claim::integer("/google/compute_engine/project_number"),
         Claim::string("/google/compute_engine/zone"),
         Claim::string("/google/compute_engine/instance_id"),
         Claim::string("/google/compute_engine/instance_name"),
     ],
-    derived: &[],
     aliases: &[
         ("compute_engine_project_id", "/google/compute_engine/project_id"),
         ("compute_engine_project_number", "/google/compute_engine/project_number"),
@@ -66,6 +64,7 @@ pub static PROVIDER: Provider = Provider {
         Example { name: "service-account", claims: service_account },
         Example { name: "compute-engine", claims: compute_engine },
     ],
+    ..Provider::PLAIN
 };
 
 fn service_account(overrides: &Object) -> Object {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::identity::claims::Claims;
+use crate::identity::issuer::IssuerUrl;
 
 /// Whether the preset knows the claim; one that knows none takes any.
 fn knows(provider: &Provider, name: &str) -> bool {
@@ -68,7 +69,7 @@ fn every_host_and_name_belongs_to_one_preset() {
         }
         if let Some(url) = provider.site.owned_url() {
             let url = IssuerUrl::parse(url).unwrap();
-            assert_eq!(owner(&url).map(|owner| owner.name), Some(provider.name));
+            assert_eq!(owner(url.host()).map(|owner| owner.name), Some(provider.name));
             assert!(!provider.pins.is_empty(), "{} is shared and pins nothing", provider.name);
         }
     }

@@ -99,6 +99,10 @@ impl ConditionReport {
             ImpliedTest::In(texts) => format!("one of {}", texts.join(", ")),
             ImpliedTest::NotIn(texts) => format!("none of {}", texts.join(", ")),
             ImpliedTest::IsTrue => "true".to_owned(),
+            ImpliedTest::IsFalse => "false".to_owned(),
+            ImpliedTest::Absent => "absent".to_owned(),
+            ImpliedTest::AbsentOrIs("") => "absent or empty".to_owned(),
+            ImpliedTest::AbsentOrIs(text) => format!("absent, or {text}"),
             ImpliedTest::SameAs(other) => same_as(other, scene),
             ImpliedTest::AbsentOrSameAs(other) => format!("absent, or {}", same_as(other, scene)),
         };

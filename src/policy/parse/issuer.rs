@@ -67,7 +67,7 @@ fn url(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut
     let (field, text) = match (given, provider.site) {
         (Some(field), _) => (field, field.text(faults)?),
         (None, Site::Fixed(url) | Site::Default(url)) => (*entry, url),
-        (None, Site::Configured) => {
+        (None, Site::OneOf(_) | Site::Configured) => {
             entry.fault_at_key(faults, "`url` is missing", "add the text that its tokens carry in `iss`");
             return None;
         }
