@@ -15,6 +15,8 @@ mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod families;
+mod hostile_tokens;
 mod key_histories;
 mod key_rotation;
 mod limits;

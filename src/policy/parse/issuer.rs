@@ -122,6 +122,14 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
     if let Some(template) = family::template(provider, text) {
         return Some(Address::Family(template));
     }
+    if text.contains('{') {
+        let remedy = match provider.families {
+            [] => "give each of its issuers an entry of its own, with its URL".to_owned(),
+            templates => format!("write `{}`", templates.join("` or `")),
+        };
+        field.fault(faults, format!("L006: `{}` is no family of issuers of `{}`", shown(text), provider.name), remedy);
+        return None;
+    }
     let parsed = if provider.trust_domains && text.starts_with("spiffe:") {
         IssuerUrl::trust_domain(text)
     } else {
@@ -130,10 +138,7 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
     match parsed {
         Ok(url) => Some(Address::One(url)),
         Err(error) => {
-            let remedy = match provider.families {
-                [template, ..] if text.contains('{') => format!("a family of this provider is written `{template}`"),
-                _ => "write the URL exactly as its tokens carry it in `iss`".to_owned(),
-            };
+            let remedy = "write the URL exactly as its tokens carry it in `iss`";
             field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
             None
         }
@@ -237,9 +242,10 @@ fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
     };
     let url = Url::parse(text).ok().filter(plain);
     if url.is_none() {
-        // SECURITY: what is in a policy is shown to operators and kept in repositories: no place for a password.
+        // SECURITY: what is in a policy is shown to operators and kept in repositories: no place for a password. Nor is
+        // this message, so it does not repeat the text.
         let remedy = "write it as `http://proxy.acme.example:3128`, without a user name or password";
-        field.fault(faults, format!("`{}` is not the URL of a proxy", shown(text)), remedy);
+        field.fault(faults, "is not the plain URL of an HTTP proxy", remedy);
     }
     url
 }
