@@ -36,3 +36,4 @@ mod support;
 mod tidy;
 mod token_exchange;
 mod verify;
+mod wycheproof;
