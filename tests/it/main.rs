@@ -39,3 +39,4 @@ mod support;
 mod tidy;
 mod token_exchange;
 mod verify;
+mod wycheproof;
