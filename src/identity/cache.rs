@@ -214,6 +214,16 @@ impl KeyCache {
         Some(change)
     }
 
+    /// The refresh under way found that the held set is still the issuer's (HTTP's 304). `false` if none is held, which
+    /// counts as a failure: there was nothing to confirm.
+    pub fn confirmed(&mut self, max_age: Option<Duration>, now: Timestamp, jitter: u16) -> bool {
+        let Some(held) = self.held.take() else {
+            self.failed(now, jitter);
+            return false;
+        };
+        self.fetched(held.keys, max_age, now, jitter).is_some()
+    }
+
     /// The refresh under way failed. The held set stays as it is.
     pub fn failed(&mut self, now: Timestamp, jitter: u16) {
         let began = self.running.take().unwrap_or(now);
@@ -233,6 +243,11 @@ impl KeyCache {
             cooling: self.allowance.is_spent(now),
             keys: self.held.as_ref().map_or(0, |held| held.keys.len()),
         }
+    }
+
+    /// The names of the keys that are held.
+    pub fn kids(&self) -> Vec<String> {
+        self.held.as_ref().map_or_else(Vec::new, |held| held.keys.kids())
     }
 
     /// When the latest refresh began, and when the next falls due.
@@ -266,17 +281,13 @@ impl Held {
 
 impl Change {
     fn between(before: Option<&KeySet>, after: &KeySet) -> Self {
-        let before = before.map_or(Vec::new(), kids);
-        let after = kids(after);
-        let missing_from = |there: &[&str], here: &[&str]| -> Vec<String> {
-            here.iter().filter(|kid| !there.contains(kid)).map(|kid| (*kid).to_owned()).collect()
+        let before = before.map_or(Vec::new(), KeySet::kids);
+        let after = after.kids();
+        let missing_from = |there: &[String], here: &[String]| -> Vec<String> {
+            here.iter().filter(|kid| !there.contains(kid)).cloned().collect()
         };
         Self { added: missing_from(&before, &after), withdrawn: missing_from(&after, &before) }
     }
-}
-
-fn kids(set: &KeySet) -> Vec<&str> {
-    set.keys().iter().filter_map(|key| key.kid()).collect()
 }
 
 /// A token bucket, kept as time: a fetch costs [`REFILL`], and [`BURST`] times that can be saved.

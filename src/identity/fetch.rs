@@ -7,8 +7,10 @@
 //! * Addresses beyond the public Internet only if the operator allowed their network for that issuer. The address that
 //!   is checked is the address that is connected to: the check sits between the name's look-up and the connection, so
 //!   a name cannot resolve to one address for the check and to another for the request.
-//! * No redirects, proxies, cookies, credentials, decompression. One answer of status 200, at most [`MAX_BODY`] bytes,
-//!   within [`TIMEOUT`] from first to last.
+//! * No redirects, cookies, credentials, decompression. One answer of status 200, at most [`MAX_BODY`] bytes, within
+//!   [`TIMEOUT`] from first to last; or 304, if the document is known by its entity tag (RFC 9110 section 13.1.2).
+//! * A proxy only where the operator names one for that issuer, never one from the environment. It connects in our
+//!   place, so the operator who names it answers for where it may go; `https` stays end to end.
 //! * Certificates are checked against the system's authorities, or, for an issuer with its own bundle, against that
 //!   alone: a public authority cannot vouch for a private issuer. The system's are read from the files and directories
 //!   that OpenSSL would use (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them); a container without any, such as an
@@ -27,9 +29,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use reqwest::Certificate;
 use reqwest::Client;
+use reqwest::Proxy;
 use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::dns::Addrs;
@@ -39,10 +41,14 @@ use reqwest::dns::Resolving;
 use reqwest::header::AGE;
 use reqwest::header::CACHE_CONTROL;
 use reqwest::header::CONTENT_ENCODING;
+use reqwest::header::ETAG;
 use reqwest::header::HeaderMap;
+use reqwest::header::IF_NONE_MATCH;
 use reqwest::redirect::Policy;
 use url::Host;
 use url::Url;
+
+use crate::identity::issuer::Reach;
 
 mod address;
 
@@ -50,23 +56,29 @@ mod address;
 pub const MAX_BODY: usize = 100 * 1024;
 /// Time for the whole of a request: look-up, connection, handshake and body.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest entity tag kept.
+const MAX_ETAG: usize = 256;
 /// Most clients kept, one for each distinct [`Reach`].
 const MAX_CLIENTS: usize = 64;
 
 /// Where the documents of issuers come from. Scripted in tests.
 #[async_trait]
 pub trait Fetch: Send + Sync + fmt::Debug {
-    /// The document at `url`, within the limits of this module.
-    async fn get(&self, url: &Url, reach: &Reach) -> Result<Fetched, FetchError>;
+    /// The document at `url`, within the limits of this module. `known` is the entity tag of the document that the
+    /// caller has already: only with one may the answer be [`Answer::NotModified`].
+    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<Answer, FetchError>;
 }
 
-/// What an issuer's configuration says about reaching it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Reach {
-    /// The certificate authorities to trust, in PEM, instead of the system's.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Networks beyond the public Internet in which its addresses may be.
-    pub allow_networks: Vec<IpNet>,
+/// What a server answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The document.
+    Document(Fetched),
+    /// The document that the caller knows is still the present one.
+    NotModified {
+        /// How much longer it is fresh.
+        max_age: Option<Duration>,
+    },
 }
 
 /// A document.
@@ -76,6 +88,8 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     /// How much longer it is fresh, by its `Cache-Control` and `Age` (RFC 9111 sections 4.2 and 5.2.2).
     pub max_age: Option<Duration>,
+    /// Its entity tag (`ETag`), as it is to be sent back.
+    pub etag: Option<String>,
 }
 
 /// Why a document could not be had. For operators: callers of the service learn only that keys are unavailable.
@@ -190,9 +204,24 @@ impl HttpsFetch {
         Ok(client)
     }
 
-    async fn get_unlimited(&self, url: &Url, reach: &Reach, scope: Scope) -> Result<Fetched, FetchError> {
+    async fn get_unlimited(
+        &self,
+        url: &Url,
+        reach: &Reach,
+        known: Option<&str>,
+        scope: Scope,
+    ) -> Result<Answer, FetchError> {
         let client = self.client(reach, scope).await?;
-        let mut response = client.get(url.clone()).send().await.map_err(|error| FetchError::from(&error))?;
+        let mut request = client.get(url.clone());
+        if let Some(etag) = known {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let mut response = request.send().await.map_err(|error| FetchError::from(&error))?;
+        let max_age = max_age(response.headers());
+        // Unasked for, it would confirm nothing.
+        if response.status() == StatusCode::NOT_MODIFIED && known.is_some() {
+            return Ok(Answer::NotModified { max_age });
+        }
         // SECURITY: a redirect could lead anywhere; a 206 or 203 is not the issuer's whole own word.
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
@@ -200,15 +229,15 @@ impl HttpsFetch {
         if response.headers().contains_key(CONTENT_ENCODING) {
             return Err(FetchError::Encoded);
         }
-        let max_age = max_age(response.headers());
+        let etag = etag(response.headers());
         let bytes = read(&mut response).await?;
-        Ok(Fetched { bytes, max_age })
+        Ok(Answer::Document(Fetched { bytes, max_age, etag }))
     }
 }
 
 #[async_trait]
 impl Fetch for HttpsFetch {
-    async fn get(&self, url: &Url, reach: &Reach) -> Result<Fetched, FetchError> {
+    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<Answer, FetchError> {
         let scope = Scope::of(url).ok_or(FetchError::Url)?;
         // SECURITY: the client would send these to the server as an `Authorization` header.
         if !url.username().is_empty() || url.password().is_some() {
@@ -224,7 +253,7 @@ impl Fetch for HttpsFetch {
         if let Some(address) = literal.filter(|address| !scope.permits(*address, reach)) {
             return Err(FetchError::Forbidden { host: url.host_str().unwrap_or_default().to_owned(), address });
         }
-        let answer = tokio::time::timeout(self.timeout, self.get_unlimited(url, reach, scope)).await;
+        let answer = tokio::time::timeout(self.timeout, self.get_unlimited(url, reach, known, scope)).await;
         answer.unwrap_or(Err(FetchError::TimedOut))
     }
 }
@@ -252,6 +281,11 @@ fn build(gate: Gate) -> Result<Client, FetchError> {
         (None, Scope::Outside) => builder,
         // Nothing to check: a machine without authorities can still run the demonstration.
         (_, Scope::Loopback) => builder.tls_certs_only([]),
+    };
+    let builder = match (&gate.reach.proxy, gate.scope) {
+        (Some(proxy), Scope::Outside) => builder.proxy(Proxy::all(proxy.clone()).map_err(unusable)?),
+        // What is on this machine is not asked for through another.
+        (Some(_), Scope::Loopback) | (None, _) => builder,
     };
     builder.dns_resolver(gate).build().map_err(unusable)
 }
@@ -286,6 +320,12 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(lifetime.saturating_sub(age))
 }
 
+/// The entity tag, if it is one that can be sent back.
+fn etag(headers: &HeaderMap) -> Option<String> {
+    let etag = headers.get(ETAG)?.to_str().ok()?;
+    (etag.len() <= MAX_ETAG).then(|| etag.to_owned())
+}
+
 /// Between a name's look-up and the connection: only permitted addresses pass.
 struct Gate {
     reach: Reach,
@@ -296,13 +336,15 @@ struct Gate {
 impl Resolve for Gate {
     fn resolve(&self, name: Name) -> Resolving {
         let (host, lookup, scope, reach) = (name.as_str().to_owned(), self.lookup, self.scope, self.reach.clone());
+        // Through a proxy the client looks up the proxy alone: it hands the issuer's name on.
+        let is_proxy = reach.proxy.as_ref().is_some_and(|proxy| proxy.host_str() == Some(&host));
         Box::pin(async move {
             let (host, found) = tokio::task::spawn_blocking(move || {
                 let found = lookup(&host);
                 (host, found)
             })
             .await?;
-            Ok(screen(&host, found.unwrap_or_default(), |address| scope.permits(address, &reach))?)
+            Ok(screen(&host, found.unwrap_or_default(), |address| is_proxy || scope.permits(address, &reach))?)
         })
     }
 }

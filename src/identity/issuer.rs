@@ -147,15 +147,26 @@ pub struct Issuer {
 /// Where an issuer's keys come from.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// Its discovery document names the key set; both are fetched.
-    Discovery {
-        /// The certificate authorities to trust for it instead of the public ones, in PEM.
-        ca_pem: Option<Vec<u8>>,
-        /// Private networks in which its addresses may be.
-        allow_networks: Vec<IpNet>,
+    /// They are fetched.
+    Remote {
+        /// How it is reached.
+        reach: Reach,
+        /// Where the key set is, if the operator says so; else the issuer's discovery document does.
+        jwks_uri: Option<Url>,
     },
     /// A JWK Set document from the policy directory; nothing is fetched.
     Static(Vec<u8>),
+}
+
+/// What an issuer's configuration says about reaching it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Reach {
+    /// The certificate authorities to trust, in PEM, instead of the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Networks beyond the public Internet in which its addresses may be.
+    pub allow_networks: Vec<IpNet>,
+    /// The HTTP proxy to go through.
+    pub proxy: Option<Url>,
 }
 
 /// Why a preset may not speak for a URL.
@@ -195,13 +206,18 @@ impl Issuer {
         {
             return Err(SiteError::OwnedBy { owner: owner.name });
         }
-        let keys = KeySource::Discovery { ca_pem: None, allow_networks: Vec::new() };
+        let keys = KeySource::Remote { reach: Reach::default(), jwks_uri: None };
         Ok(Self { id, url, provider, max_lifetime: provider.max_lifetime, enabled: true, keys })
     }
 
     /// The URL that its tokens carry in `iss`.
     pub const fn url(&self) -> &IssuerUrl {
         &self.url
+    }
+
+    /// Under which name its keys are held: issuers of the same name have one key set.
+    pub fn keys_name(&self) -> &str {
+        self.url.as_str()
     }
 
     /// What is known about its kind.

@@ -167,6 +167,11 @@ impl KeySet {
         &self.keys
     }
 
+    /// The names of the keys, in the order of the document.
+    pub fn kids(&self) -> Vec<String> {
+        self.keys.iter().filter_map(|key| key.kid.clone()).collect()
+    }
+
     /// How many usable keys there are.
     pub fn len(&self) -> usize {
         self.keys.len()

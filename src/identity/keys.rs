@@ -1,4 +1,5 @@
-//! The keys of all issuers: the shell that drives one [`KeyCache`] for each and owns their fetches.
+//! The keys of all issuers: the shell that drives one [`KeyCache`](crate::identity::cache::KeyCache) for each and owns
+//! their fetches.
 //!
 //! It decides nothing about age or pace; that is the cache's part. It keeps three promises:
 //!
@@ -10,37 +11,25 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::info;
 use tracing::warn;
 use url::Url;
 
-use crate::code::Code;
 use crate::identity::cache::Change;
-use crate::identity::cache::KeyCache;
 use crate::identity::cache::Lookup;
-use crate::identity::cache::MAX_FRESH;
 use crate::identity::cache::Status;
 use crate::identity::cache::Unavailable;
-use crate::identity::discovery;
-use crate::identity::discovery::DiscoveryError;
 use crate::identity::fetch::Fetch;
-use crate::identity::fetch::FetchError;
-use crate::identity::fetch::Reach;
 use crate::identity::issuer::Issuer;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::issuer::KeySource;
+use crate::identity::issuer::Reach;
 use crate::identity::jwks::Find;
-use crate::identity::jwks::JwksError;
 use crate::identity::jwks::Key;
 use crate::identity::jwks::KeySet;
 use crate::identity::jwks::SkippedKey;
@@ -48,100 +37,22 @@ use crate::secret;
 use crate::time::Clock;
 use crate::time::Timestamp;
 
+mod error;
+mod remote;
+
+pub use error::KeyError;
+pub use error::Refresh;
+pub use error::RefreshError;
+use remote::Brought;
+pub use remote::LastError;
+use remote::Remote;
+
 /// How often [`Keys::run`] looks for refreshes that are due.
 const TICK: Duration = Duration::from_secs(1);
 /// Most refreshes that one tick begins: a thousand issuers at start are asked over half a minute, not at once.
 const BEGUN_AT_ONCE: usize = 32;
-/// Most tokens that wait for one issuer's keys at once. SECURITY: while an issuer is slow, strangers' tokens with
-/// invented key ids must not hold every place that other issuers' jobs need.
-const MAX_WAITING: usize = 256;
 /// Advice to a token whose patience ended while a fetch was under way: by then it has ended.
 const SOON: Duration = Duration::from_secs(2);
-
-/// Why there is no key for a token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The issuer publishes no usable key of this name.
-    #[error("the issuer has no key `{kid}`")]
-    UnknownKey {
-        /// The token's `kid`.
-        kid: String,
-    },
-    /// The token has no `kid`, and the issuer has several keys.
-    #[error("the token names no key (`kid`), and its issuer has not exactly one")]
-    KidRequired,
-    /// It cannot be known at present: try again.
-    #[error("{reason}")]
-    Unavailable {
-        /// What is the matter, without anything that the issuer said.
-        reason: &'static str,
-        /// When trying again is worth it.
-        retry_after: Duration,
-    },
-}
-
-impl KeyError {
-    /// Its row of the failure table.
-    pub const fn code(&self) -> Code {
-        match self {
-            Self::UnknownKey { .. } | Self::KidRequired => Code::UnknownKey,
-            Self::Unavailable { .. } => Code::IssuerUnavailable,
-        }
-    }
-
-    fn missing(kid: Option<&str>) -> Self {
-        kid.map_or(Self::KidRequired, |kid| Self::UnknownKey { kid: kid.to_owned() })
-    }
-}
-
-/// Why a refresh failed. For operators.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RefreshError {
-    /// The discovery document could not be had.
-    #[error("discovery document: {0}")]
-    DiscoveryFetch(FetchError),
-    /// The discovery document is not believed.
-    #[error("{0}")]
-    Discovery(DiscoveryError),
-    /// The key set could not be had.
-    #[error("key set: {0}")]
-    KeysFetch(FetchError),
-    /// The key set cannot be read.
-    #[error("{0}")]
-    Keys(JwksError),
-    /// The key set can be read, and none of its keys can be used.
-    #[error("the key set holds no usable key")]
-    NoUsableKey,
-}
-
-impl RefreshError {
-    /// A stable name, as a metric's label.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::DiscoveryFetch(_) => "discovery-not-fetched",
-            Self::Discovery(_) => "discovery-refused",
-            Self::KeysFetch(_) => "keys-not-fetched",
-            Self::Keys(_) => "keys-unreadable",
-            Self::NoUsableKey => "no-usable-key",
-        }
-    }
-}
-
-/// What came of one refresh.
-#[derive(Debug)]
-pub struct Refresh<'a> {
-    /// Whose keys.
-    pub issuer: &'a Issuer,
-    /// What changed and which members of the set are not used, or why nothing was learnt.
-    pub outcome: &'a Result<(Change, Vec<SkippedKey>), RefreshError>,
-}
-
-impl Refresh<'_> {
-    /// `ok` or the error's stable name: a metric's label.
-    pub fn code(&self) -> &'static str {
-        self.outcome.as_ref().map_or_else(RefreshError::code, |_| "ok")
-    }
-}
 
 /// Called after each refresh: counts it.
 pub type Report = Box<dyn Fn(&Refresh<'_>) + Send + Sync>;
@@ -150,7 +61,7 @@ pub type Report = Box<dyn Fn(&Refresh<'_>) + Send + Sync>;
 #[derive(Debug)]
 pub struct Keys {
     shared: Arc<Shared>,
-    lines: ArcSwap<HashMap<IssuerUrl, Line>>,
+    lines: ArcSwap<Lines>,
 }
 
 struct Shared {
@@ -177,20 +88,29 @@ struct Line {
 enum Source {
     /// A set from the policy directory.
     Static(Arc<KeySet>),
-    /// A set that is fetched.
+    /// A set that is fetched; the members of a family have one together.
     Remote(Arc<Remote>),
 }
 
-#[derive(Debug)]
-struct Remote {
-    reach: Reach,
-    cache: Mutex<KeyCache>,
-    /// Where discovery said that the keys are, and until when that is believed.
-    located: Mutex<Option<(Url, Timestamp)>>,
-    /// Changes whenever a refresh has ended, well or badly.
-    ended: watch::Sender<()>,
-    /// Places for tokens that wait for that.
-    waiting: Semaphore,
+/// The configured issuers, and how their keys are got.
+#[derive(Debug, Default)]
+struct Lines {
+    by_url: HashMap<IssuerUrl, Line>,
+    /// Each set that is fetched, with the issuers that it is for: one, or the members of a family.
+    remotes: Vec<(Arc<Remote>, Vec<Arc<Issuer>>)>,
+}
+
+/// What operators see of one entry of the policy's issuers.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The issuer; of a family its first member.
+    pub issuer: Arc<Issuer>,
+    /// The age of its keys; `None` for keys from a file.
+    pub status: Option<Status>,
+    /// The names of the keys that are held.
+    pub kids: Vec<String>,
+    /// Why the latest refresh failed, unless it succeeded.
+    pub last_error: Option<LastError>,
 }
 
 impl Keys {
@@ -207,18 +127,26 @@ impl Keys {
     /// SECURITY: keys that were fetched under other certificate authorities or networks prove nothing under the new.
     pub fn install<'a>(&self, issuers: impl IntoIterator<Item = &'a Arc<Issuer>>) {
         let before = self.lines.load();
-        let lines = issuers.into_iter().map(|issuer| {
+        let mut lines = Lines::default();
+        let mut shared: HashMap<String, usize> = HashMap::new();
+        for issuer in issuers {
             let source = match &issuer.keys {
                 KeySource::Static(document) => Source::Static(Arc::new(static_set(issuer, document))),
-                KeySource::Discovery { ca_pem, allow_networks } => {
-                    let reach = Reach { ca_pem: ca_pem.clone(), allow_networks: allow_networks.clone() };
-                    let kept = before.get(issuer.url()).and_then(|line| line.remote_for(issuer, &reach));
-                    Source::Remote(kept.unwrap_or_else(|| Arc::new(Remote::new(reach))))
+                KeySource::Remote { reach, jwks_uri } => {
+                    let place = *shared.entry(issuer.keys_name().to_owned()).or_insert_with(|| {
+                        let kept = before.kept(issuer, reach, jwks_uri.as_ref());
+                        let remote = kept.unwrap_or_else(|| Arc::new(Remote::new(reach.clone(), jwks_uri.clone())));
+                        lines.remotes.push((remote, Vec::new()));
+                        lines.remotes.len() - 1
+                    });
+                    let Some((remote, members)) = lines.remotes.get_mut(place) else { continue };
+                    members.push(Arc::clone(issuer));
+                    Source::Remote(Arc::clone(remote))
                 }
             };
-            (issuer.url().clone(), Line { issuer: Arc::clone(issuer), source })
-        });
-        self.lines.store(Arc::new(lines.collect()));
+            lines.by_url.insert(issuer.url().clone(), Line { issuer: Arc::clone(issuer), source });
+        }
+        self.lines.store(Arc::new(lines));
     }
 
     /// The key that may verify a token of `issuer` that names `kid` and arrived at `now`. Waits at most `patience` for
@@ -230,7 +158,7 @@ impl Keys {
         now: Timestamp,
         patience: Duration,
     ) -> Result<Arc<Key>, KeyError> {
-        let line = self.lines.load().get(issuer.url()).cloned();
+        let line = self.lines.load().by_url.get(issuer.url()).cloned();
         match line {
             // A request that began under an earlier policy.
             None => Err(KeyError::Unavailable { reason: "the issuer is no longer configured", retry_after: SOON }),
@@ -262,34 +190,49 @@ impl Keys {
     pub fn refresh_due(&self) {
         let now = self.shared.clock.now();
         let lines = self.lines.load();
-        let enabled = lines.values().filter(|line| line.issuer.enabled);
-        let due =
-            enabled.filter_map(|line| Some((&line.issuer, line.remote().filter(|remote| remote.cache().due(now))?)));
-        for (issuer, remote) in due.take(BEGUN_AT_ONCE) {
+        let enabled = lines.remotes.iter().filter_map(|(remote, members)| {
+            let member = members.get(remote.turn() % members.len().max(1))?;
+            Some((remote, member)).filter(|_| member.enabled)
+        });
+        for (remote, issuer) in enabled.filter(|(remote, _)| remote.cache().due(now)).take(BEGUN_AT_ONCE) {
             self.shared.start(issuer, remote);
         }
     }
 
-    /// Begins a refresh of this issuer at once, as an operator demands, and does not wait for it. `false` when it is
-    /// not configured or nothing is fetched for it.
-    pub fn refresh(&self, issuer: &IssuerUrl) -> bool {
-        let lines = self.lines.load();
-        let Some((line, remote)) = lines.get(issuer).and_then(|line| Some((line, line.remote()?))) else {
-            return false;
+    /// Begins a refresh of this issuer's keys at once, as an operator demands, or joins the one that is under way, and
+    /// waits for its end for as long as `patience`: whether it came. `None` when the issuer is not configured or
+    /// nothing is fetched for it.
+    pub async fn refresh_now(&self, issuer: &IssuerUrl, patience: Duration) -> Option<bool> {
+        let (issuer, remote) = {
+            let lines = self.lines.load();
+            let line = lines.by_url.get(issuer)?;
+            (Arc::clone(&line.issuer), Arc::clone(line.remote()?))
         };
+        let mut ended = remote.ended.subscribe();
         if remote.cache().begin(self.shared.clock.now()) {
-            self.shared.start(&line.issuer, remote);
+            self.shared.start(&issuer, &remote);
         }
-        true
+        Some(tokio::time::timeout(patience, ended.changed()).await.is_ok())
     }
 
-    /// What operators see of each issuer: by id; `None` for one with static keys.
-    pub fn status(&self) -> Vec<(Arc<Issuer>, Option<Status>)> {
+    /// What operators see of each entry of the policy's issuers: by id.
+    pub fn health(&self) -> Vec<Health> {
         let now = self.shared.clock.now();
         let lines = self.lines.load();
-        let status = |line: &Line| (Arc::clone(&line.issuer), line.remote().map(|remote| remote.cache().status(now)));
-        let mut all: Vec<_> = lines.values().map(status).collect();
-        all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        let fetched = lines.remotes.iter().filter_map(|(remote, members)| {
+            let cache = remote.cache();
+            let (status, kids) = (Some(cache.status(now)), cache.kids());
+            Some(Health { issuer: Arc::clone(members.first()?), status, kids, last_error: remote.last_error() })
+        });
+        let from_files = lines.by_url.values().filter_map(|line| match &line.source {
+            Source::Remote(_) => None,
+            Source::Static(set) => {
+                Some(Health { issuer: Arc::clone(&line.issuer), status: None, kids: set.kids(), last_error: None })
+            }
+        });
+        let mut all: Vec<_> = fetched.chain(from_files).collect();
+        all.sort_by(|a, b| a.issuer.id.cmp(&b.issuer.id));
+        all.dedup_by(|a, b| a.issuer.id == b.issuer.id);
         all
     }
 }
@@ -310,10 +253,17 @@ impl Line {
             Source::Remote(remote) => Some(remote),
         }
     }
+}
 
-    fn remote_for(&self, issuer: &Issuer, reach: &Reach) -> Option<Arc<Remote>> {
-        let same_preset = self.issuer.provider().name == issuer.provider().name;
-        self.remote().filter(|remote| same_preset && remote.reach == *reach).cloned()
+impl Lines {
+    /// The keys that were held for this issuer, or for its family, if it is the same and reached in the same way.
+    fn kept(&self, issuer: &Issuer, reach: &Reach, jwks_uri: Option<&Url>) -> Option<Arc<Remote>> {
+        let same = |member: &Arc<Issuer>| {
+            member.keys_name() == issuer.keys_name() && member.provider().name == issuer.provider().name
+        };
+        let mut remotes = self.remotes.iter();
+        let found = remotes.find(|(remote, members)| remote.is_reached_by(reach, jwks_uri) && members.iter().any(same));
+        found.map(|(remote, _)| Arc::clone(remote))
     }
 }
 
@@ -366,15 +316,20 @@ impl Shared {
         // Jitter only spreads load, so a machine that has no randomness to give goes on without.
         let jitter = secret::random_bytes().map_or(0, u16::from_be_bytes);
         let outcome = match fetched {
-            Ok((set, skipped, max_age)) => {
+            Ok(Brought::Set(set, skipped, max_age)) => {
                 let change = remote.cache().fetched(set, max_age, now, jitter);
                 change.map(|change| (change, skipped)).ok_or(RefreshError::NoUsableKey)
+            }
+            Ok(Brought::Same(max_age)) => {
+                let held = remote.cache().confirmed(max_age, now, jitter);
+                if held { Ok((Change::default(), Vec::new())) } else { Err(RefreshError::NoUsableKey) }
             }
             Err(error) => {
                 remote.cache().failed(now, jitter);
                 Err(error)
             }
         };
+        remote.note(outcome.as_ref().err(), now);
         remote.ended.send_replace(());
         log(issuer, &outcome);
         (self.report)(&Refresh { issuer, outcome: &outcome });
@@ -392,49 +347,6 @@ fn log(issuer: &Issuer, outcome: &Result<(Change, Vec<SkippedKey>), RefreshError
             }
         }
         Err(error) => warn!(issuer = %issuer.id, code = error.code(), "the issuer's keys were not refreshed: {error}"),
-    }
-}
-
-impl Remote {
-    fn new(reach: Reach) -> Self {
-        let (ended, _) = watch::channel(());
-        let waiting = Semaphore::new(MAX_WAITING);
-        Self { reach, cache: Mutex::default(), located: Mutex::default(), ended, waiting }
-    }
-
-    fn cache(&self) -> MutexGuard<'_, KeyCache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fetches the set: one request while discovery's answer is believed, else two.
-    async fn fetch(
-        &self,
-        fetch: &dyn Fetch,
-        issuer: &Issuer,
-        now: Timestamp,
-    ) -> Result<(KeySet, Vec<SkippedKey>, Option<Duration>), RefreshError> {
-        // Taken out, and put back only by success: after a failure discovery is asked again, as the keys may have moved.
-        let located = self.located().take();
-        let (url, until) = match located.filter(|(_, until)| now < *until && until.since(now) <= MAX_FRESH) {
-            Some(located) => located,
-            None => (self.discover(fetch, issuer).await?, now.plus(MAX_FRESH)),
-        };
-        let document = fetch.get(&url, &self.reach).await.map_err(RefreshError::KeysFetch)?;
-        let (set, skipped) = KeySet::parse(&document.bytes).map_err(RefreshError::Keys)?;
-        if !set.is_empty() {
-            *self.located() = Some((url, until));
-        }
-        Ok((set, skipped, document.max_age))
-    }
-
-    async fn discover(&self, fetch: &dyn Fetch, issuer: &Issuer) -> Result<Url, RefreshError> {
-        let url = discovery::document_url(issuer.url()).ok_or(RefreshError::DiscoveryFetch(FetchError::Url))?;
-        let document = fetch.get(&url, &self.reach).await.map_err(RefreshError::DiscoveryFetch)?;
-        discovery::jwks_uri(&document.bytes, issuer.url(), issuer.provider()).map_err(RefreshError::Discovery)
-    }
-
-    fn located(&self) -> MutexGuard<'_, Option<(Url, Timestamp)>> {
-        self.located.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

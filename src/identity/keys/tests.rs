@@ -1,5 +1,6 @@
 use super::*;
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 
@@ -7,6 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use crate::identity::cache::Age;
+use crate::identity::fetch;
+use crate::identity::fetch::FetchError;
 use crate::identity::fetch::Fetched;
 use crate::identity::provider;
 
@@ -34,18 +37,28 @@ type Answer = Result<&'static str, FetchError>;
 struct Script {
     answers: Mutex<HashMap<String, Answer>>,
     requests: Mutex<Vec<(String, Reach)>>,
+    /// The entity tag of whatever is asked for, and so that what was known is unchanged.
+    tag: Mutex<Option<&'static str>>,
     gate: Semaphore,
 }
 
 #[async_trait]
 impl Fetch for Script {
-    async fn get(&self, url: &Url, reach: &Reach) -> Result<Fetched, FetchError> {
+    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<fetch::Answer, FetchError> {
         self.requests.lock().unwrap().push((url.to_string(), reach.clone()));
         self.gate.acquire().await.unwrap().forget();
+        let tag = *self.tag.lock().unwrap();
+        if known.is_some() && known == tag {
+            return Ok(fetch::Answer::NotModified { max_age: None });
+        }
         let answer = self.answers.lock().unwrap().get(url.as_str()).cloned();
         let text = answer.unwrap_or(Err(FetchError::Status(404)))?;
         assert!(text != "panic", "as scripted");
-        Ok(Fetched { bytes: text.as_bytes().to_vec(), max_age: None })
+        Ok(fetch::Answer::Document(Fetched {
+            bytes: text.as_bytes().to_vec(),
+            max_age: None,
+            etag: tag.map(str::to_owned),
+        }))
     }
 }
 
@@ -80,7 +93,8 @@ impl Bench {
     fn new() -> Self {
         let answers = HashMap::from([(DOCUMENT_URL.into(), Ok(DOCUMENT)), (KEYS_URL.into(), Ok(OLD))]);
         let gate = Semaphore::new(Semaphore::MAX_PERMITS);
-        let script = Arc::new(Script { answers: Mutex::new(answers), requests: Mutex::default(), gate });
+        let script =
+            Arc::new(Script { answers: Mutex::new(answers), requests: Mutex::default(), tag: Mutex::default(), gate });
         let clock = Arc::new(SetClock(AtomicI64::new(1_800_000_000_000)));
         let reports = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&reports);
@@ -112,6 +126,10 @@ impl Bench {
 
     async fn key(&self, kid: Option<&str>) -> Result<Arc<Key>, KeyError> {
         self.keys.key(&issuer(), kid, self.clock.now(), PATIENCE).await
+    }
+
+    async fn refresh(&self) -> Option<bool> {
+        self.keys.refresh_now(issuer().url(), PATIENCE).await
     }
 
     /// Lets every task run until all of them wait.
@@ -187,7 +205,7 @@ async fn only_so_many_tokens_wait_for_one_issuer() {
     bench.clock.forward(60);
     bench.close_gate();
     let mut waiting = Vec::new();
-    for _ in 0..MAX_WAITING {
+    for _ in 0..remote::MAX_WAITING {
         let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
         waiting.push(tokio::spawn(async move { keys.key(&issuer(), Some("invented"), now, PATIENCE).await }));
     }
@@ -274,11 +292,9 @@ async fn discovery_is_asked_again_after_an_hour_and_after_a_failure() {
     assert_eq!(bench.requested(), [KEYS_URL, DOCUMENT_URL, "https://ci.example/moved"]);
     // An empty set is a failure too.
     bench.says("https://ci.example/moved", Ok(EMPTY));
-    bench.keys.refresh(issuer().url());
-    bench.settle().await;
+    assert_eq!(bench.refresh().await, Some(true));
     bench.requested();
-    bench.keys.refresh(issuer().url());
-    bench.settle().await;
+    assert_eq!(bench.refresh().await, Some(true));
     assert_eq!(bench.requested(), [DOCUMENT_URL, "https://ci.example/moved"]);
 }
 
@@ -334,7 +350,7 @@ async fn while_an_issuer_fails_its_keys_serve_for_a_day_and_the_pace_is_kept() {
             bench.settle().await;
             assert!(bench.key(Some("old")).await.is_ok());
         }
-        assert_eq!(bench.keys.status()[0].1.as_ref().unwrap().age, Age::Stale);
+        assert_eq!(bench.keys.health()[0].status.as_ref().unwrap().age, Age::Stale);
         bench.clock.forward(3600);
         let dead = bench.key(Some("old")).await;
         assert_eq!(reason(&dead), "the issuer's keys could not be fetched");
@@ -403,10 +419,11 @@ async fn a_new_policy_keeps_what_is_held_unless_the_way_to_the_issuer_changed() 
     bench.keys.install([&unchanged]);
     assert!(bench.key(Some("old")).await.is_ok());
     assert_eq!(bench.requested(), [""; 0]);
-    assert_eq!(bench.keys.status()[0].0.id, "renamed");
+    assert_eq!(bench.keys.health()[0].issuer.id, "renamed");
 
-    let reach = Reach { ca_pem: Some(b"pem".to_vec()), allow_networks: vec!["10.0.0.0/8".parse().unwrap()] };
-    let keys = KeySource::Discovery { ca_pem: reach.ca_pem.clone(), allow_networks: reach.allow_networks.clone() };
+    let reach =
+        Reach { ca_pem: Some(b"pem".to_vec()), allow_networks: vec!["10.0.0.0/8".parse().unwrap()], proxy: None };
+    let keys = KeySource::Remote { reach: reach.clone(), jwks_uri: None };
     bench.keys.install([&issuer_with(|issuer| issuer.keys = keys)]);
     assert!(bench.key(Some("old")).await.is_ok());
     let expected = [DOCUMENT_URL, KEYS_URL].map(|url| (url.to_owned(), reach.clone()));
@@ -423,7 +440,7 @@ async fn a_new_policy_keeps_what_is_held_unless_the_way_to_the_issuer_changed() 
 
     bench.keys.install([]);
     assert_eq!(reason(&bench.key(Some("old")).await), "the issuer is no longer configured");
-    assert!(bench.keys.status().is_empty());
+    assert!(bench.keys.health().is_empty());
 }
 
 #[tokio::test]
@@ -434,8 +451,8 @@ async fn static_keys_are_never_fetched() {
     assert!(bench.key(Some("old")).await.is_ok());
     assert!(bench.key(None).await.is_ok());
     assert_eq!(bench.key(Some("new")).await.unwrap_err(), unknown("new"));
-    assert!(!bench.keys.refresh(issuer().url()));
-    assert!(bench.keys.status()[0].1.is_none());
+    assert_eq!(bench.refresh().await, None);
+    assert!(bench.keys.health()[0].status.is_none());
     bench.keys.install([&issuer_with(|issuer| issuer.keys = KeySource::Static(b"garbage".to_vec()))]);
     assert_eq!(bench.key(Some("old")).await.unwrap_err(), unknown("old"));
     assert_eq!(bench.key(None).await.unwrap_err(), KeyError::KidRequired);
@@ -457,12 +474,13 @@ async fn an_operator_can_refresh_at_once() {
     let bench = Bench::new();
     assert!(bench.key(Some("old")).await.is_ok());
     bench.says(KEYS_URL, Ok(NEW));
-    assert!(bench.keys.refresh(issuer().url()));
-    assert!(bench.keys.refresh(issuer().url()), "beside one under way it is the same one");
-    bench.settle().await;
+    let both = tokio::join!(bench.refresh(), bench.refresh());
+    assert_eq!(both, (Some(true), Some(true)), "beside one under way it is the same one");
     assert_eq!(bench.requested(), [DOCUMENT_URL, KEYS_URL, KEYS_URL]);
     assert!(bench.key(Some("new")).await.is_ok());
-    assert!(!bench.keys.refresh(&IssuerUrl::parse("https://other.example").unwrap()));
+    assert_eq!(bench.keys.refresh_now(&IssuerUrl::parse("https://other.example").unwrap(), PATIENCE).await, None);
+    bench.close_gate();
+    assert_eq!(bench.keys.refresh_now(issuer().url(), Duration::ZERO).await, Some(false), "it goes on");
 }
 
 #[tokio::test]
@@ -494,4 +512,68 @@ async fn the_background_task_begins_with_a_tick() {
     }
     ticking.abort();
     assert_eq!(bench.requested(), [DOCUMENT_URL, KEYS_URL]);
+}
+
+#[tokio::test]
+async fn an_unchanged_set_is_confirmed_by_its_tag() {
+    let bench = Bench::new();
+    *bench.script.tag.lock().unwrap() = Some("\"v1\"");
+    assert!(bench.key(Some("old")).await.is_ok());
+    // What is served now is not read: the tag says that nothing changed.
+    bench.says(KEYS_URL, Ok("<html>"));
+    for _ in 0..48 {
+        bench.clock.forward(3600);
+        bench.keys.refresh_due();
+        bench.settle().await;
+        assert!(bench.key(Some("old")).await.is_ok());
+        assert_eq!(bench.keys.health()[0].status.as_ref().unwrap().age, Age::Fresh);
+    }
+    assert_eq!(bench.reported().pop().unwrap(), "ci ok +[] -[] skipped 0");
+    // Another tag is another set; and after a failure nothing is known any more.
+    *bench.script.tag.lock().unwrap() = Some("\"v2\"");
+    bench.says(KEYS_URL, Ok(NEW));
+    bench.refresh().await;
+    assert!(bench.key(Some("new")).await.is_ok());
+    bench.says(DOCUMENT_URL, Err(FetchError::TimedOut));
+    bench.clock.forward(3600);
+    bench.refresh().await;
+    bench.says(DOCUMENT_URL, Ok(DOCUMENT));
+    bench.says(KEYS_URL, Ok(OLD));
+    bench.refresh().await;
+    assert!(bench.key(Some("old")).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_operators_own_key_url_needs_no_discovery() {
+    let bench = Bench::new();
+    let elsewhere = Url::parse("https://keys.example/set").unwrap();
+    let source = KeySource::Remote { reach: Reach::default(), jwks_uri: Some(elsewhere.clone()) };
+    bench.keys.install([&issuer_with(|issuer| issuer.keys = source)]);
+    bench.says(elsewhere.as_str(), Ok(NEW));
+    assert!(bench.key(Some("new")).await.is_ok());
+    bench.clock.forward(7200);
+    bench.refresh().await;
+    assert_eq!(bench.requested(), [elsewhere.as_str(), elsewhere.as_str()]);
+    // Without it the keys are asked for anew, where discovery says.
+    bench.keys.install([&Arc::new(issuer())]);
+    assert!(bench.key(Some("old")).await.is_ok());
+    assert_eq!(bench.requested(), [DOCUMENT_URL, KEYS_URL]);
+}
+
+#[tokio::test]
+async fn operators_see_why_an_issuers_keys_cannot_be_had() {
+    let bench = Bench::new();
+    assert_eq!(bench.keys.health()[0].last_error, None);
+    bench.says(KEYS_URL, Err(FetchError::Status(500)));
+    bench.refresh().await;
+    let at = bench.clock.now();
+    bench.clock.forward(60);
+    let health = bench.keys.health();
+    let message = "key set: the answer's status is 500, not 200".to_owned();
+    assert_eq!(health[0].last_error, Some(LastError { at, code: "keys-not-fetched", message }));
+    assert_eq!(health[0].status.as_ref().unwrap().age, Age::Empty);
+    bench.says(KEYS_URL, Ok(OLD));
+    bench.refresh().await;
+    let health = bench.keys.health();
+    assert_eq!((&health[0].last_error, &health[0].kids), (&None, &vec!["old".to_owned()]));
 }

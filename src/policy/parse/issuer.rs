@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::identity::issuer::Issuer;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::issuer::KeySource;
+use crate::identity::issuer::Reach;
 use crate::identity::jwks::KeySet;
 use crate::identity::provider;
 use crate::identity::provider::Provider;
@@ -121,7 +122,8 @@ fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option
         None => Some(None),
     };
     let Some(jwks) = fields.get("jwks_file") else {
-        return Some(KeySource::Discovery { ca_pem: ca_pem?, allow_networks: networks? });
+        let reach = Reach { ca_pem: ca_pem?, allow_networks: networks?, proxy: None };
+        return Some(KeySource::Remote { reach, jwks_uri: None });
     };
     for unused in ["ca_file", "allow_networks"].into_iter().filter_map(|key| fields.get(key)) {
         unused.fault_at_key(faults, "has no meaning beside `jwks_file`: nothing is fetched", "remove one of the two");
