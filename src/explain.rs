@@ -20,7 +20,7 @@ pub fn explain(
     claims: Object,
     requested: &Requested,
 ) -> Decision {
-    let derived = issuer.provider().derive(&claims);
+    let derived = issuer.derive(&claims);
     let claims = Claims::new(claims, derived);
     evaluate(policy, registry, &Subject { issuer, claims: &claims }, requested)
 }

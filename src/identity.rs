@@ -17,6 +17,7 @@ pub mod verify;
 pub mod cache;
 pub mod claims;
 pub mod discovery;
+pub mod family;
 pub mod fetch;
 pub mod keys;
 pub mod provider;

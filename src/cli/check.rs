@@ -31,7 +31,7 @@ impl Check {
                 "settings": loaded.settings.to_json(),
                 "policy": {
                     "revision": policy.revision(),
-                    "issuers": policy.issuers().iter().map(|issuer| &issuer.id).collect::<Vec<_>>(),
+                    "issuers": policy.issuers().ids().collect::<Vec<_>>(),
                     "registries": policy.registries().iter().map(|registry| &registry.id).collect::<Vec<_>>(),
                     "rules": policy.rules().len(),
                 },

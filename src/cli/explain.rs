@@ -77,7 +77,7 @@ impl Explain {
             Some(id) => issuers.by_id(id),
             None => claims.get("iss").and_then(Json::as_str).and_then(|iss| issuers.by_url(iss)),
         };
-        let ids = || known(issuers.iter().map(|issuer| issuer.id.as_str()).collect());
+        let ids = || known(issuers.ids().collect());
         let issuer = issuer
             .ok_or_else(|| Failed::new(format!("`iss` is no configured issuer; --issuer can be one of {}", ids())))?;
 

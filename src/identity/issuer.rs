@@ -3,6 +3,7 @@
 //! Decides what an issuer URL may look like and which preset may speak for it. A token's `iss` is only ever compared,
 //! byte by byte, with these URLs; nothing is stripped, folded or matched by pattern.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,9 +11,13 @@ use ipnet::IpNet;
 use url::Host;
 use url::Url;
 
+use crate::identity::family::Member;
 use crate::identity::provider;
+use crate::identity::provider::FixedAudience;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::json::Json;
+use crate::json::Object;
 
 /// Longest issuer URL, in bytes.
 pub const MAX_URL: usize = 1024;
@@ -20,7 +25,8 @@ pub const MAX_URL: usize = 1024;
 /// An issuer's URL: the text that its tokens carry in `iss`.
 ///
 /// INVARIANT: `https` (or `http` on a loopback host), lower-case ASCII scheme and host, no user, query, fragment, dot
-/// segment or empty segment. A final slash is part of the name: some providers' issuers end in one, most do not.
+/// segment or empty segment; or `spiffe` and nothing but a trust domain. A final slash is part of the name: some
+/// providers' issuers end in one, most do not.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuerUrl(String);
 
@@ -33,6 +39,9 @@ pub enum IssuerUrlError {
     /// Not `https`.
     #[error("must start with https:// (http:// is for loopback hosts only)")]
     Scheme,
+    /// No `spiffe://` and a trust domain.
+    #[error("is not a trust domain such as spiffe://prod.acme.example: lower-case letters, digits, `.`, `-` and `_`")]
+    TrustDomain,
     /// A user name or password.
     #[error("must not contain a user name or password")]
     UserInfo,
@@ -89,6 +98,23 @@ impl IssuerUrl {
         Ok(Self(text.to_owned()))
     }
 
+    /// Reads a SPIFFE trust domain, which stands in for `iss` in SVIDs (SPIFFE ID section 2.1): it has no discovery, and
+    /// its keys are a bundle.
+    pub fn trust_domain(text: &str) -> Result<Self, IssuerUrlError> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+        let domain = text.strip_prefix("spiffe://").ok_or(IssuerUrlError::TrustDomain)?;
+        // SPIFFE ID section 2.1: at most 255 bytes.
+        if domain.is_empty() || domain.len() > 255 || !domain.bytes().all(plain) {
+            return Err(IssuerUrlError::TrustDomain);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether it is a SPIFFE trust domain.
+    pub fn is_trust_domain(&self) -> bool {
+        self.0.starts_with("spiffe://")
+    }
+
     /// The text, byte for byte as in `iss`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -136,6 +162,7 @@ pub struct Issuer {
     pub id: String,
     url: IssuerUrl,
     provider: &'static Provider,
+    member: Option<Member>,
     /// Longest accepted `exp − iat`.
     pub max_lifetime: Duration,
     /// Whether its tokens are accepted at all.
@@ -180,6 +207,14 @@ pub enum SiteError {
         /// Its URL.
         url: &'static str,
     },
+    /// The URL has none of the forms of the preset's issuers.
+    #[error("the issuers of the provider `{provider}` are {}", forms.join(", "))]
+    OtherForm {
+        /// The preset.
+        provider: &'static str,
+        /// The forms; `*` is one label or segment.
+        forms: &'static [&'static str],
+    },
     /// The host belongs to another preset.
     #[error(
         "this host belongs to the provider `{owner}`: use `provider: {owner}`, which knows what its rules must pin"
@@ -201,13 +236,18 @@ impl Issuer {
         {
             return Err(SiteError::OneUrl { provider: provider.name, url: only });
         }
+        if let Site::OneOf(forms) = provider.site
+            && !forms.iter().any(|form| has_form(url.as_str(), form))
+        {
+            return Err(SiteError::OtherForm { provider: provider.name, forms });
+        }
         if let Some(owner) = provider::owner(url.host())
             && owner.name != provider.name
         {
             return Err(SiteError::OwnedBy { owner: owner.name });
         }
         let keys = KeySource::Remote { reach: Reach::default(), jwks_uri: None };
-        Ok(Self { id, url, provider, max_lifetime: provider.max_lifetime, enabled: true, keys })
+        Ok(Self { id, url, provider, member: None, max_lifetime: provider.max_lifetime, enabled: true, keys })
     }
 
     /// The URL that its tokens carry in `iss`.
@@ -217,13 +257,46 @@ impl Issuer {
 
     /// Under which name its keys are held: issuers of the same name have one key set.
     pub fn keys_name(&self) -> &str {
-        self.url.as_str()
+        self.member.as_ref().map_or(self.url.as_str(), |member| member.template)
+    }
+
+    /// The audiences that its tokens may have at a registry with these: the registry's own, or the one that the provider
+    /// puts into all of them.
+    pub fn audiences<'a>(&self, registry: &'a [String]) -> Cow<'a, [String]> {
+        self.fixed_audience().map_or(Cow::Borrowed(registry), |fixed| Cow::Owned(vec![fixed]))
+    }
+
+    /// The audience that its tokens have whatever the job asks for.
+    pub fn fixed_audience(&self) -> Option<String> {
+        self.provider.fixed_audience.map(|fixed| match fixed {
+            FixedAudience::Is(text) => text.to_owned(),
+            FixedAudience::IssuerUrl => self.url.to_string(),
+            FixedAudience::IssuerHost => self.url.host().to_owned(),
+        })
+    }
+
+    /// Computes every derived claim of a token's raw members: the preset's, and of a family's member its segment.
+    pub fn derive(&self, raw: &Object) -> Vec<(&'static str, Option<Json>)> {
+        let mut derived = self.provider.derive(raw);
+        derived.extend(self.member.as_ref().map(|member| (member.claim, Some(Json::String(member.segment.clone())))));
+        derived
+    }
+
+    pub(super) fn into_member(self, url: IssuerUrl, member: Member) -> Self {
+        Self { url, member: Some(member), ..self }
     }
 
     /// What is known about its kind.
     pub const fn provider(&self) -> &'static Provider {
         self.provider
     }
+}
+
+/// Whether a URL has a form, in which `*` stands for one host label or path segment.
+fn has_form(url: &str, form: &str) -> bool {
+    let Some((before, after)) = form.split_once('*') else { return url == form };
+    let plain = |text: &str| !text.is_empty() && !text.contains(['/', '.', ':', '@']);
+    url.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(plain)
 }
 
 #[cfg(test)]

@@ -128,6 +128,8 @@ pub struct Provider {
     pub fixed_audience: Option<FixedAudience>,
     /// Hosts whose name means another machine on every network: their keys come from a file only.
     pub local_hosts: &'static [HostName],
+    /// Whether an issuer may be a SPIFFE trust domain (`spiffe://…`) with a bundle of keys.
+    pub trust_domains: bool,
     /// How a job gets claims that its tokens lack, in the imperative; empty where all tokens have them.
     pub hint: &'static str,
     /// Realistic claim sets: for rule tests, the demonstration and documentation.
@@ -153,6 +155,7 @@ impl Provider {
         families: &[],
         fixed_audience: None,
         local_hosts: &[],
+        trust_domains: false,
         hint: "",
         examples: &[],
     };

@@ -44,7 +44,8 @@ pub struct VerifiedToken {
     signing_input_digest: [u8; 32],
 }
 
-/// Decides whether the token is the issuer's own, for one of the audiences, now.
+/// Decides whether the token is the issuer's own, for one of the audiences (or for the one that all tokens of the issuer
+/// have), now.
 pub fn verify(
     token: UnverifiedToken,
     key: &Key,
@@ -69,14 +70,14 @@ pub fn verify(
         return Err(TokenError::IssuerMismatch { expected, got });
     }
     let claims = token.into_claims();
-    let audience = audience(&claims, audiences)?;
+    let audience = audience(&claims, &issuer.audiences(audiences))?;
     let (issued_at, expires_at) = times(&claims, issuer.max_lifetime, now)?;
     let jti = jti(&claims)?;
     string(&claims, "sub")?;
+    let derived = issuer.derive(&claims);
+    let claims = Claims::new(claims, derived);
     require(&claims, issuer.provider())?;
 
-    let derived = issuer.provider().derive(&claims);
-    let claims = Claims::new(claims, derived);
     let issuer = Arc::clone(issuer);
     Ok(VerifiedToken { issuer, claims, audience, issued_at, expires_at, jti, signing_input_digest })
 }
@@ -167,11 +168,12 @@ fn jti(claims: &Object) -> Result<Option<String>, TokenError> {
 
 /// SECURITY: the key that signs CI tokens signs others too (runner-internal tokens, user logins). The claims of a job
 /// tell them apart.
-fn require(claims: &Object, provider: &Provider) -> Result<(), TokenError> {
-    for claim in provider.required.iter().copied() {
-        let value = claims.get(claim).filter(|value| **value != Json::Null);
-        let value = value.ok_or(TokenError::MissingClaim { claim })?;
-        let (fits, expected) = match provider.claim(claim).map(|claim| claim.kind) {
+fn require(claims: &Claims, provider: &'static Provider) -> Result<(), TokenError> {
+    for name in provider.required.iter().copied() {
+        let value = claims.get(name);
+        let (claim, hint) = (provider.shown(name), provider.hint);
+        let value = value.ok_or(TokenError::NotOfAJob { claim, hint })?;
+        let (fits, expected) = match provider.claim(name).map(|claim| claim.kind) {
             Some(Kind::String) => (matches!(value, Json::String(_)), "a string"),
             Some(Kind::Integer) => (matches!(value, Json::Int(_)), "an integer"),
             Some(Kind::Bool) => (matches!(value, Json::Bool(_)), "a boolean"),

@@ -96,8 +96,8 @@ pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, req
         return refuse(Cause::NoMatchingRule);
     };
     // The policy's own entries decide, should the caller's be of another revision.
-    let (Some(registry), Some(issuer)) = (policy.registries.nth(registry_number), policy.issuers.nth(issuer_number))
-    else {
+    let url = subject.issuer.url().as_str();
+    let (Some(registry), Some(issuer)) = (policy.registries.nth(registry_number), policy.issuers.by_url(url)) else {
         return refuse(Cause::NoMatchingRule);
     };
     let scene = Scene { provider: issuer.provider(), claims: subject.claims, requested };

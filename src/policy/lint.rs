@@ -3,16 +3,19 @@
 //! Every finding here refuses the policy. A rule that a stranger can meet is a supply-chain attack waiting for one.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use url::Url;
 
-use crate::identity::issuer::Issuer;
+use crate::identity::family;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
+use crate::policy::issuers::Entry;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Condition;
 use crate::policy::rule::Literal;
+use crate::policy::rule::Rule;
 use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
@@ -65,15 +68,33 @@ pub(super) fn pins(provider: &Provider) -> &'static [&'static str] {
     if provider.pins.is_empty() { &["sub"] } else { provider.pins }
 }
 
+/// What an issuer demands of its rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Duties {
+    /// The preset whose claims they read and whose pins they owe.
+    pub(super) provider: &'static Provider,
+    /// Whether the issuer is declared to have one tenant, so that they owe no pins.
+    pub(super) single_tenant: bool,
+    /// The claim that tells the members of a family apart, if the issuer is one.
+    pub(super) segment: Option<&'static str>,
+}
+
+impl Duties {
+    /// The claims that rules must fix, each by literals.
+    pub(super) fn pins(self) -> Vec<&'static str> {
+        pins(self.provider).iter().copied().chain(self.segment).collect()
+    }
+}
+
 /// Whether the conditions of a rule are safe. Claims whose conditions have been `reported` as faulty are not judged.
 pub(super) fn conditions(
     when: &Field<'_>,
-    provider: &'static Provider,
+    duties: Duties,
     conditions: &[Condition],
     reported: &[&str],
-    single_tenant: bool,
     faults: &mut Faults,
 ) -> bool {
+    let provider = duties.provider;
     let before = faults.len();
     if conditions.is_empty() && reported.is_empty() {
         if !matches!(when.node.value, Value::Map(_)) {
@@ -82,14 +103,14 @@ pub(super) fn conditions(
         when.fault(faults, "L002: has no condition, so every job of the issuer would pass", "add conditions on claims");
         return false;
     }
-    if !single_tenant {
-        all_pinned(when, provider, conditions, reported, faults);
+    if !duties.single_tenant {
+        all_pinned(when, duties, conditions, reported, faults);
     }
     let entries: Vec<Field<'_>> = when.entries(faults).into_iter().flatten().collect();
     let place = |claim: &str| entries.iter().find(|entry| provider.resolve(entry.name()) == claim).unwrap_or(when);
     for condition in conditions {
         let entry = place(&condition.claim);
-        check_pin(entry, condition, faults);
+        check_pin(entry, condition, duties.segment, faults);
         check_glob(entry, condition, faults);
         check_event(entry, condition, faults);
     }
@@ -101,19 +122,14 @@ pub(super) fn conditions(
 
 /// SECURITY: names can be freed and registered by someone else; numbers and UUIDs cannot. A rule that leaves one open
 /// lets strangers in, so each is fixed by literals and nothing else counts.
-fn all_pinned(
-    when: &Field<'_>,
-    provider: &'static Provider,
-    conditions: &[Condition],
-    reported: &[&str],
-    faults: &mut Faults,
-) {
-    for pin in pins(provider).iter().filter(|pin| !reported.contains(pin)) {
+fn all_pinned(when: &Field<'_>, duties: Duties, conditions: &[Condition], reported: &[&str], faults: &mut Faults) {
+    let provider = duties.provider;
+    for pin in duties.pins().into_iter().filter(|pin| !reported.contains(pin)) {
         let name = provider.shown(pin);
-        if conditions.iter().any(|condition| &*condition.claim == *pin && condition.pin) {
+        if conditions.iter().any(|condition| &*condition.claim == pin && condition.pin) {
             continue;
         }
-        let named = conditions.iter().any(|condition| &*condition.claim == *pin);
+        let named = conditions.iter().any(|condition| &*condition.claim == pin);
         let how = if named { "is not fixed by literals" } else { "is not pinned" };
         let reason = if provider.pins.is_empty() {
             "anyone with a job on this issuer could publish"
@@ -123,6 +139,8 @@ fn all_pinned(
         let mut remedy = format!("add `{name}: \"…\"` with its literal value, or `{{in: [\"…\"]}}`");
         if provider.pins.is_empty() {
             remedy.push_str("; if everyone on the issuer is trusted alike, declare `tenancy: single` there");
+        } else if !provider.hint.is_empty() {
+            let _infallible = write!(remedy, "; tokens may lack it: {}", provider.hint);
         }
         when.fault_at_key(faults, format!("L001: `{name}` {how}: {reason}"), remedy);
     }
@@ -135,10 +153,13 @@ fn concerns(implied: &Implied, claims: &[&str]) -> bool {
 }
 
 /// Identifiers are short printable ASCII; anything else is a slip, and never matches or matches a look-alike.
-fn check_pin(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
+fn check_pin(entry: &Field<'_>, condition: &Condition, segment: Option<&str>, faults: &mut Faults) {
+    let is_segment = segment == Some(&*condition.claim);
     for literal in condition.literals().iter().filter(|_| condition.pin) {
         if let Literal::Text(text) = literal
-            && (text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()))
+            && (text.is_empty()
+                || !text.bytes().all(|b| b.is_ascii_graphic())
+                || (is_segment && !family::is_segment(text)))
         {
             let message = format!("L046: `{}` is not an identifier", shown(text));
             entry.fault(faults, message, format!("write the literal value of `{}`", shown(&condition.claim)));
@@ -252,13 +273,41 @@ pub(super) fn audience(text: &str, urls: &[Url]) -> Option<(String, &'static str
     }
 }
 
-/// Issuers have distinct URLs.
-pub(super) fn issuers(sections: &[Field<'_>], issuers: &[Issuer], faults: &mut Faults) {
+/// No URL is that of two issuers.
+pub(super) fn issuers(sections: &[Field<'_>], entries: &[Entry], faults: &mut Faults) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
-    for issuer in issuers {
-        let (id, url) = (issuer.id.as_str(), issuer.url().as_str());
-        if let Some(other) = seen.insert(url, id) {
-            report(sections, id, &format!("has the URL of the issuer `{other}`"), "remove one of the two", faults);
+    for entry in entries {
+        let url = match entry {
+            Entry::One(issuer) => issuer.url().as_str(),
+            Entry::Family(family) => family.template(),
+        };
+        let covering = entries.iter().find_map(|other| match other {
+            Entry::Family(family) if family.covers(url) => Some(family.id()),
+            Entry::Family(_) | Entry::One(_) => None,
+        });
+        if let Some(other) = seen.insert(url, entry.id()).or(covering) {
+            report(
+                sections,
+                entry.id(),
+                &format!("has the URL of the issuer `{other}`"),
+                "remove one of the two",
+                faults,
+            );
+        }
+    }
+}
+
+/// SECURITY: a token whose audience every service of the provider's accepts says nothing about the registry that it is
+/// for. At two registries, one of them could present it at the other.
+pub(super) fn fixed_audiences(sections: &[Field<'_>], entries: &[Entry], rules: &[Rule], faults: &mut Faults) {
+    let mut served: HashMap<u32, u32> = HashMap::new();
+    for rule in rules {
+        let entry = usize::try_from(rule.issuer).ok().and_then(|number| entries.get(number));
+        if entry.is_some_and(|entry| entry.provider().fixed_audience.is_some())
+            && *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry
+        {
+            let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
+            report(sections, rule.id(), message, "keep the rules of one registry", faults);
         }
     }
 }

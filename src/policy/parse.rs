@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::identity::issuer::Issuer;
-use crate::identity::provider::Provider;
 use crate::policy::Policy;
 use crate::policy::Source;
 use crate::policy::index::Index;
+use crate::policy::issuers::Entry;
 use crate::policy::issuers::Issuers;
 use crate::policy::lint;
+use crate::policy::lint::Duties;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
@@ -43,11 +43,10 @@ struct World<'a> {
     /// By name; without a value if the entry is faulty.
     issuers: HashMap<&'a str, Option<u32>>,
     registries: HashMap<&'a str, Option<u32>>,
-    issuer_list: Vec<Issuer>,
+    issuer_list: Vec<Entry>,
     registry_list: Vec<Registry>,
-    /// The presets of all issuers that name one, and whether they are declared to have one tenant: a faulty issuer's
-    /// rules are still checked.
-    presets: HashMap<&'a str, (&'static Provider, bool)>,
+    /// What the rules of each issuer that names its preset owe it: a faulty issuer's rules are still checked.
+    duties: HashMap<&'a str, Duties>,
 }
 
 pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Policy, Faults> {
@@ -70,15 +69,15 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         registries: HashMap::new(),
         issuer_list: Vec::new(),
         registry_list: Vec::new(),
-        presets: HashMap::new(),
+        duties: HashMap::new(),
     };
     for entry in named(&issuers, "issuer", &mut faults) {
-        let Some((provider, single_tenant)) = issuer::preset(&entry, &mut faults) else {
+        let Some(duties) = issuer::duties(&entry, &mut faults) else {
             world.issuers.insert(entry.name(), None);
             continue;
         };
-        world.presets.insert(entry.name(), (provider, single_tenant));
-        let parsed = issuer::issuer(&entry, provider, &read, &mut faults);
+        world.duties.insert(entry.name(), duties);
+        let parsed = issuer::issuer(&entry, duties, &read, &mut faults);
         let number = parsed.is_some().then(|| count(&world.issuer_list));
         world.issuer_list.extend(parsed);
         world.issuers.insert(entry.name(), number);
@@ -95,6 +94,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         parsed.extend(rule::rule(&entry, &world, &mut texts, &mut faults));
     }
     lint::issuers(&issuers, &world.issuer_list, &mut faults);
+    lint::fixed_audiences(&rules, &world.issuer_list, &parsed, &mut faults);
     lint::registries(&registries, &world.registry_list, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
@@ -108,7 +108,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         revision: super::revision(bytes),
         index: Index::new(&parsed),
         by_name: by_name(&parsed),
-        issuers: Issuers::new(world.issuer_list),
+        issuers: Issuers::new(world.issuer_list, &parsed),
         registries: Registries::new(world.registry_list),
         rules: parsed,
     });

@@ -178,6 +178,14 @@ impl Condition {
         }
     }
 
+    /// The texts among the literals.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.literals().iter().filter_map(|literal| match literal {
+            Literal::Text(text) => Some(&**text),
+            Literal::Int(_) | Literal::Bool(_) => None,
+        })
+    }
+
     /// Whether it holds. A missing claim, `null` included, satisfies nothing but `absent`.
     pub fn holds(&self, claims: &Claims) -> bool {
         let value = claims.get(&self.claim);

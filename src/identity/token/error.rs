@@ -118,11 +118,20 @@ pub enum TokenError {
         /// How many it names.
         count: usize,
     },
-    /// A claim that every token of this issuer must have is missing.
+    /// A claim that every ID token must have is missing.
     #[error("the token has no claim `{claim}`, which every token of a CI job has")]
     MissingClaim {
         /// Its name.
         claim: &'static str,
+    },
+    /// A claim that this issuer's tokens for CI jobs have is missing: another kind of token, or one that lacks what the
+    /// job must ask for.
+    #[error("the token has no claim `{claim}`, which every token of a CI job has{}", advice(hint))]
+    NotOfAJob {
+        /// Its name.
+        claim: &'static str,
+        /// How a job gets it; may be empty.
+        hint: &'static str,
     },
     /// A claim or header parameter of the wrong JSON type.
     #[error("the token's `{claim}` is {found}, not {expected}")]
@@ -209,7 +218,7 @@ impl TokenError {
             Self::IssuerMismatch { .. } => Code::IssuerMismatch,
             Self::WrongAudience { .. } => Code::WrongAudience,
             Self::AudienceList { .. } => Code::AudienceList,
-            Self::MissingClaim { .. } => Code::MissingClaim,
+            Self::MissingClaim { .. } | Self::NotOfAJob { .. } => Code::MissingClaim,
             Self::Expired { .. } => Code::TokenExpired,
             Self::NotYetValid { .. } | Self::IssuedInFuture { .. } => Code::TokenNotYetValid,
             Self::LifetimeTooLong { .. } => Code::LifetimeTooLong,
@@ -219,6 +228,10 @@ impl TokenError {
 
 const fn hint(wrapped: bool) -> &'static str {
     if wrapped { ": send the bare token, without quotes, white space or `Bearer`" } else { "" }
+}
+
+fn advice(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!(": {hint}") }
 }
 
 fn alternatives(audiences: &[String]) -> String {

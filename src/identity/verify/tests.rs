@@ -352,7 +352,8 @@ fn a_token_without_the_claims_of_a_job_is_refused() {
         for claim in provider.required.iter().copied() {
             let mut missing = example(provider, url);
             missing.as_object_mut().unwrap().remove(claim);
-            assert_eq!(verified(&missing).unwrap_err(), TokenError::MissingClaim { claim }, "{}", provider.name);
+            let expected = TokenError::NotOfAJob { claim: provider.shown(claim), hint: provider.hint };
+            assert_eq!(verified(&missing).unwrap_err(), expected, "{}", provider.name);
             for value in [json!(7), json!(["a"]), json!({"a": 1})] {
                 let mut wrong = example(provider, url);
                 wrong[claim] = value;
@@ -380,7 +381,7 @@ fn a_runner_internal_token_is_no_job() {
     let claims = with(claims, "aud", json!("acme"));
     assert!(matches!(verified(&claims), TokenError::LifetimeTooLong { .. }));
     let claims = with(claims, "exp", json!(NOW + 300));
-    assert_eq!(verified(&claims), TokenError::MissingClaim { claim: "sub" });
+    assert_eq!(verified(&claims), TokenError::NotOfAJob { claim: "sub", hint: "" });
 }
 
 #[test]

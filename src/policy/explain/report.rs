@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Scene;
 use super::cause::Topic;
 use super::cause::topic;
+use crate::identity::family;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
@@ -135,7 +136,9 @@ impl ConditionReport {
 fn is_public(provider: &Provider, claim: &str) -> bool {
     let named = |name: &str| provider.public.contains(&name);
     let derived = provider.derived.iter().find(|derived| derived.claim.name == claim);
-    named(claim) || derived.is_some_and(|derived| derived.from.iter().all(|from| named(from)))
+    // The segment of a family's member stands in `iss`.
+    let segment = provider.families.iter().any(|template| family::claim(template) == Some(claim));
+    named(claim) || segment || derived.is_some_and(|derived| derived.from.iter().all(|from| named(from)))
 }
 
 fn same_as(other: &str, scene: &Scene<'_>) -> String {

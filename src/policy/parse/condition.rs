@@ -3,10 +3,12 @@
 use super::Texts;
 use crate::identity::provider::Case;
 use crate::identity::provider::Claim;
+use crate::identity::provider::Form;
 use crate::identity::provider::Kind;
 use crate::identity::provider::Provider;
 use crate::policy::glob::Glob;
 use crate::policy::glob::GlobError;
+use crate::policy::lint::Duties;
 use crate::policy::rule::Condition;
 use crate::policy::rule::Literal;
 use crate::policy::rule::Test;
@@ -25,15 +27,15 @@ const MAX_LITERALS: usize = 256;
 /// call them missing.
 pub(super) fn conditions<'a>(
     when: &'a Field<'a>,
-    provider: &'static Provider,
-    pins: &[&str],
+    duties: Duties,
     kept: &mut Texts,
     faults: &mut Faults,
 ) -> (Vec<Condition>, Vec<&'a str>) {
     let (mut conditions, mut reported) = (Vec::new(), Vec::new());
+    let pins = duties.pins();
     for entry in when.entries(faults).into_iter().flatten() {
         let before = faults.len();
-        let (name, kind, case) = match claim(&entry, provider, faults) {
+        let Known { name, kind, case, form } = match claim(&entry, duties, faults) {
             Ok(claim) => claim,
             Err(meant) => {
                 reported.push(meant);
@@ -49,6 +51,7 @@ pub(super) fn conditions<'a>(
         for test in tests {
             let mut condition = Condition { claim: kept.keep(name), test, case, pin: false };
             condition.pin = pins.contains(&name) && !condition.literals().is_empty();
+            check_form(&entry, &condition, form, faults);
             conditions.push(condition);
         }
         if faults.len() > before {
@@ -70,12 +73,17 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition]) -> u16 {
     applies.fold(0, |mask, (_, bit)| mask | 1 << bit)
 }
 
-/// The claim that a key names, with its type and case rule; else the name that was probably meant.
-fn claim<'a>(
-    entry: &Field<'a>,
-    provider: &'static Provider,
-    faults: &mut Faults,
-) -> Result<(&'a str, Kind, Case), &'a str> {
+/// A claim that the tokens of an issuer can have.
+struct Known<'a> {
+    name: &'a str,
+    kind: Kind,
+    case: Case,
+    form: Form,
+}
+
+/// The claim that a key names; else the name that was probably meant.
+fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
+    let provider = duties.provider;
     let name = provider.resolve(entry.name());
     // SECURITY: by a second spelling a claim would escape what lint demands of it by name.
     if let Some(member) = name.strip_prefix('/').filter(|member| !member.contains('/')) {
@@ -83,19 +91,22 @@ fn claim<'a>(
         entry.fault_at_key(faults, message, format!("write `{}`", shown(member)));
         return Err(member);
     }
-    if let Some(Claim { kind, case, .. }) = provider.claim(name) {
-        return Ok((name, kind, case));
+    if let Some(Claim { kind, case, form, .. }) = provider.claim(name) {
+        return Ok(Known { name, kind, case, form });
+    }
+    if duties.segment == Some(name) {
+        return Ok(Known { name, kind: Kind::String, case: Case::Exact, form: Form::Free });
     }
     // A JSON pointer is known if the member that it begins with is.
     let member = name.strip_prefix('/').and_then(|pointer| pointer.split('/').next());
     let known = provider.claims.is_empty() || member.is_some_and(|member| provider.claim(member).is_some());
     if known && !name.is_empty() {
-        return Ok((name, Kind::Any, Case::Exact));
+        return Ok(Known { name, kind: Kind::Any, case: Case::Exact, form: Form::Free });
     }
     let claims = provider.claims.iter().map(|claim| claim.name);
     let derived = provider.derived.iter().map(|derived| derived.claim.name);
     let aliases = provider.aliases.iter().map(|(alias, _)| *alias);
-    let mut names: Vec<&str> = claims.chain(derived).chain(aliases).collect();
+    let mut names: Vec<&str> = claims.chain(derived).chain(aliases).chain(duties.segment).collect();
     names.sort_unstable();
     let meant = nearest(name, names.iter().copied());
     let remedy = match meant {
@@ -105,6 +116,21 @@ fn claim<'a>(
     let message = format!("L035: tokens of `{}` have no claim `{}`", provider.name, shown(name));
     entry.fault_at_key(faults, message, remedy);
     Err(meant.unwrap_or(name))
+}
+
+/// An identifier in another spelling than its provider's never matches: a rule that can never match is an outage.
+fn check_form(entry: &Field<'_>, condition: &Condition, form: Form, faults: &mut Faults) {
+    for text in condition.texts().filter(|text| !form.fits(text)) {
+        let message = format!("L046: `{}` is not how `{}` is spelled in tokens", shown(text), shown(entry.name()));
+        // The commonest slip: an identifier copied without its braces, or with them, or in capitals.
+        let plain = text.trim_matches(['{', '}']).to_ascii_lowercase();
+        let meant = [plain.clone(), format!("{{{plain}}}")].into_iter().find(|meant| form.fits(meant));
+        let remedy = match meant {
+            Some(meant) => format!("write `\"{}\"`", shown(&meant)),
+            None => format!("write it as in `\"{}\"`", form.example()),
+        };
+        entry.fault(faults, message, remedy);
+    }
 }
 
 /// The operators of one claim, all of which must hold.

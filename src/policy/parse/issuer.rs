@@ -3,67 +3,113 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use url::Url;
 
+use crate::identity::family;
+use crate::identity::family::Family;
 use crate::identity::issuer::Issuer;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::issuer::KeySource;
 use crate::identity::issuer::Reach;
+use crate::identity::issuer::SiteError;
 use crate::identity::jwks::KeySet;
 use crate::identity::provider;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::policy::issuers::Entry;
+use crate::policy::lint::Duties;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] =
-    &["provider", "url", "ca_file", "jwks_file", "allow_networks", "max_lifetime", "enabled", "tenancy"];
+const KEYS: &[&str] = &[
+    "provider",
+    "url",
+    "ca_file",
+    "jwks_file",
+    "jwks_uri",
+    "allow_networks",
+    "proxy",
+    "max_lifetime",
+    "accept_fixed_audience",
+    "enabled",
+    "tenancy",
+];
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 type ReadFile<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 
-/// The preset of an issuer, and whether it is declared to have one tenant; reports every key that is unknown.
-pub(super) fn preset(entry: &Field<'_>, faults: &mut Faults) -> Option<(&'static Provider, bool)> {
+/// What the rules of an issuer owe it; reports every key that is unknown.
+pub(super) fn duties(entry: &Field<'_>, faults: &mut Faults) -> Option<Duties> {
     let fields = entry.fields(KEYS, faults)?;
     let names: Vec<_> = provider::ALL.iter().map(|provider| (provider.name, *provider)).collect();
     let known = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let provider = fields.require("provider", &format!("add `provider:` with one of {known}"), faults)?;
     let provider = super::choice(&provider, &names, faults)?;
-    Some((provider, tenancy(&fields, provider, faults)))
+    let single_tenant = tenancy(&fields, provider, faults);
+    let url = fields.get("url").and_then(|field| field.text(&mut Faults::new()));
+    let segment = url.and_then(|url| family::template(provider, url)).map(|(_, claim)| claim);
+    Some(Duties { provider, single_tenant, segment })
 }
 
-/// An issuer whose preset is known.
-pub(super) fn issuer(
-    entry: &Field<'_>,
-    provider: &'static Provider,
-    file: &ReadFile<'_>,
-    faults: &mut Faults,
-) -> Option<Issuer> {
+/// An issuer, or a family of issuers, whose preset is known.
+pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, faults: &mut Faults) -> Option<Entry> {
+    let provider = duties.provider;
     // The unknown keys have been reported with the preset.
     let fields = entry.fields(KEYS, &mut Faults::new())?;
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let lifetime = fields.get("max_lifetime").map(|field| lifetime(&field, faults));
+    let address = address(entry, &fields, provider, faults);
     let keys = keys(&fields, file, faults);
-    let url = url(entry, &fields, provider, faults)?;
-    let mut issuer = match Issuer::new(entry.name().to_owned(), provider, url) {
-        Ok(issuer) => issuer,
-        Err(error) => {
-            let field = fields.get("url").unwrap_or(*entry);
-            field.fault(faults, error.to_string(), "");
-            return None;
-        }
-    };
-    issuer.enabled = enabled?;
-    issuer.keys = keys?;
-    if let Some(lifetime) = lifetime {
-        issuer.max_lifetime = lifetime?;
+    let accepted = accepts_audience(entry, &fields, provider, faults);
+    let address = address?;
+    if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file(provider)) {
+        let remedy = "save its key set in the policy directory and name it: `jwks_file: keys.json`";
+        entry.fault_at_key(faults, format!("L029: {why}"), remedy);
+        return None;
     }
-    Some(issuer)
+    let (enabled, keys, lifetime) =
+        (enabled?, keys?, lifetime.map_or(Some(provider.max_lifetime), |lifetime| lifetime)?);
+    accepted?;
+    let make = |url| {
+        let mut issuer = Issuer::new(entry.name().to_owned(), provider, url)?;
+        issuer.enabled = enabled;
+        issuer.keys = keys;
+        issuer.max_lifetime = lifetime;
+        Ok(issuer)
+    };
+    let made: Result<Entry, SiteError> = match address {
+        Address::One(url) => make(url).map(Entry::One),
+        Address::Family(template) => Family::new(template, make)?.map(Entry::Family),
+    };
+    made.map_err(|error| fields.get("url").unwrap_or(*entry).fault(faults, error.to_string(), "")).ok()
 }
 
-fn url(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<IssuerUrl> {
+/// Where an entry's issuers are.
+enum Address {
+    One(IssuerUrl),
+    /// The template of a family, and the name of its segment.
+    Family((&'static str, &'static str)),
+}
+
+impl Address {
+    /// Why its keys can only come from a file.
+    fn needs_file(&self, provider: &Provider) -> Option<String> {
+        let Self::One(url) = self else { return None };
+        if url.is_trust_domain() {
+            return Some("the keys of a trust domain are its bundle, which is not fetched".to_owned());
+        }
+        // SECURITY: each network has its own machine of this name, and each would be believed.
+        let local = provider.local_hosts.iter().any(|host| host.covers(url.host()));
+        local.then(|| {
+            format!("the host `{}` is another machine on every network, so its keys are not fetched", url.host())
+        })
+    }
+}
+
+fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<Address> {
     let given = fields.get("url");
     let (field, text) = match (given, provider.site) {
         (Some(field), _) => (field, field.text(faults)?),
@@ -73,11 +119,45 @@ fn url(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut
             return None;
         }
     };
-    match IssuerUrl::parse(text) {
-        Ok(url) => Some(url),
+    if let Some(template) = family::template(provider, text) {
+        return Some(Address::Family(template));
+    }
+    let parsed = if provider.trust_domains && text.starts_with("spiffe:") {
+        IssuerUrl::trust_domain(text)
+    } else {
+        IssuerUrl::parse(text)
+    };
+    match parsed {
+        Ok(url) => Some(Address::One(url)),
         Err(error) => {
-            let remedy = "write the URL exactly as its tokens carry it in `iss`";
+            let remedy = match provider.families {
+                [template, ..] if text.contains('{') => format!("a family of this provider is written `{template}`"),
+                _ => "write the URL exactly as its tokens carry it in `iss`".to_owned(),
+            };
             field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
+            None
+        }
+    }
+}
+
+/// SECURITY: tokens whose audience every relying party accepts can be relayed here by any of them. Whoever configures
+/// such an issuer must know it.
+fn accepts_audience(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<()> {
+    let field = fields.get("accept_fixed_audience");
+    let accepted = field.as_ref().map_or(Some(false), |field| field.boolean(faults))?;
+    match (provider.fixed_audience, field) {
+        (None, None) => Some(()),
+        (None, Some(field)) => {
+            field.fault_at_key(faults, format!("jobs at `{}` choose the audience", provider.name), "remove the line");
+            None
+        }
+        (Some(_), _) if accepted => Some(()),
+        (Some(_), _) => {
+            let message = format!(
+                "L003: all tokens of `{}` have one audience, so whoever gets one for another service can use it here",
+                provider.name
+            );
+            entry.fault_at_key(faults, message, "if that is acceptable, add `accept_fixed_audience: true`");
             None
         }
     }
@@ -113,19 +193,16 @@ fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> boo
 }
 
 fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
-    let networks = match fields.get("allow_networks") {
-        Some(field) => networks(&field, faults),
-        None => Some(Vec::new()),
-    };
-    let ca_pem = match fields.get("ca_file") {
-        Some(field) => certificates(&field, file, faults).map(Some),
-        None => Some(None),
-    };
+    let networks = fields.get("allow_networks").map_or(Some(Vec::new()), |field| networks(&field, faults));
+    let ca_pem = fields.get("ca_file").map_or(Some(None), |field| certificates(&field, file, faults).map(Some));
+    let jwks_uri = fields.get("jwks_uri").map_or(Some(None), |field| key_url(&field, faults).map(Some));
+    let proxy = fields.get("proxy").map_or(Some(None), |field| proxy(&field, faults).map(Some));
     let Some(jwks) = fields.get("jwks_file") else {
-        let reach = Reach { ca_pem: ca_pem?, allow_networks: networks?, proxy: None };
-        return Some(KeySource::Remote { reach, jwks_uri: None });
+        let reach = Reach { ca_pem: ca_pem?, allow_networks: networks?, proxy: proxy? };
+        return Some(KeySource::Remote { reach, jwks_uri: jwks_uri? });
     };
-    for unused in ["ca_file", "allow_networks"].into_iter().filter_map(|key| fields.get(key)) {
+    let unused = ["ca_file", "allow_networks", "jwks_uri", "proxy"].into_iter().filter_map(|key| fields.get(key));
+    for unused in unused {
         unused.fault_at_key(faults, "has no meaning beside `jwks_file`: nothing is fetched", "remove one of the two");
     }
     let bytes = bytes(&jwks, file, faults)?;
@@ -144,6 +221,35 @@ fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option
             None
         }
     }
+}
+
+/// Where the key set is, in place of what discovery says. The operator's own word, so any host will do.
+fn key_url(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
+    let text = field.text(faults)?;
+    match IssuerUrl::parse(text) {
+        Ok(_) => Url::parse(text).ok(),
+        Err(error) => {
+            let remedy = "write the URL of its key set: `https://…`";
+            field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
+            None
+        }
+    }
+}
+
+fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
+    let text = field.text(faults)?;
+    let plain = |url: &Url| {
+        let bare = url.username().is_empty() && url.password().is_none();
+        let nothing_else = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && bare && nothing_else
+    };
+    let url = Url::parse(text).ok().filter(plain);
+    if url.is_none() {
+        // SECURITY: what is in a policy is shown to operators and kept in repositories: no place for a password.
+        let remedy = "write it as `http://proxy.acme.example:3128`, without a user name or password";
+        field.fault(faults, format!("`{}` is not the URL of a proxy", shown(text)), remedy);
+    }
+    url
 }
 
 fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<IpNet>> {

@@ -35,18 +35,17 @@ pub(super) fn rule(entry: &Field<'_>, world: &World<'_>, texts: &mut Texts, faul
 
     let entry_of_registry: Option<&Registry> = registry.and_then(|n| world.registry_list.get(usize::try_from(n).ok()?));
     let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
-    let preset = issuer_name.and_then(|name| world.presets.get(name));
+    let duties = issuer_name.and_then(|name| world.duties.get(name));
     let dialect = entry_of_registry.map(|registry| registry.dialect);
     let ttl = fields.get("ttl").map_or(Some(None), |field| super::registry::ttl(&field, dialect, faults).map(Some));
     // Without the registry, names are read as the laxest ecosystem does, to report what is wrong in any of them.
     let ecosystem = entry_of_registry.map_or(Ecosystem::Generic, Registry::ecosystem);
     let permissions = allow.and_then(|field| permissions(&field, ecosystem, faults));
-    let conditions = match (when, preset) {
-        (Some(when), Some((provider, single_tenant))) => {
-            let pins = lint::pins(provider);
-            let (conditions, reported) = condition::conditions(&when, provider, pins, texts, faults);
-            let safe = lint::conditions(&when, provider, &conditions, &reported, *single_tenant, faults);
-            (safe && reported.is_empty()).then(|| (condition::implied(provider, &conditions), conditions))
+    let conditions = match (when, duties) {
+        (Some(when), Some(duties)) => {
+            let (conditions, reported) = condition::conditions(&when, *duties, texts, faults);
+            let safe = lint::conditions(&when, *duties, &conditions, &reported, faults);
+            (safe && reported.is_empty()).then(|| (condition::implied(duties.provider, &conditions), conditions))
         }
         (Some(_) | None, Some(_) | None) => None,
     };
