@@ -26,7 +26,12 @@ fn refused() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         ("azure-devops/pull-request", none.clone(), "ref-mismatch", &["tag", "ref_type"]),
         // A service connection's token that had the pipeline's claims too.
         ("azure-devops/tag", json!({"sub": "sc://acme/widgets/release"}), "event-not-allowed", &["subject_kind"]),
-        ("codefresh/pull-request", json!({"scm_ref": "main"}), "event-not-allowed", &["scm_pull_request_target_branch"]),
+        (
+            "codefresh/pull-request",
+            json!({"scm_ref": "main"}),
+            "event-not-allowed",
+            &["scm_pull_request_target_branch"],
+        ),
         // Its `branch` is main, as the rule wants: the branch that it asks to be pulled into.
         ("semaphore/pull-request", none.clone(), "event-not-allowed", &["ref_type", "pr"]),
         ("semaphore/branch-push", json!({"pr": "7"}), "event-not-allowed", &["pr"]),
@@ -70,7 +75,9 @@ async fn the_job_that_a_condition_is_there_for_is_refused_and_told_why() {
 fn every_condition_that_a_preset_adds_has_a_job_that_it_refuses() {
     let tried: BTreeSet<(&str, &str)> = refused()
         .into_iter()
-        .flat_map(|(example, _, _, claims)| claims.iter().map(move |claim| (example.split('/').next().unwrap(), *claim)))
+        .flat_map(|(example, _, _, claims)| {
+            claims.iter().map(move |claim| (example.split('/').next().unwrap(), *claim))
+        })
         .collect();
     for provider in provider::ALL.iter().filter(|provider| !ELSEWHERE.contains(&provider.name)) {
         for implied in provider.implied {
@@ -89,7 +96,8 @@ async fn a_rule_may_not_open_what_its_preset_closes() {
         ("      branch: main", "job_type: {glob: \"*_job\"}", "L013"),
         ("      scm_ref: main", "scm_pull_request_target_branch: {present: true}", "L013"),
     ] {
-        let (first, rest) = from.split_once('\n').map_or((from, String::new()), |(first, rest)| (first, format!("\n{rest}")));
+        let (first, rest) =
+            from.split_once('\n').map_or((from, String::new()), |(first, rest)| (first, format!("\n{rest}")));
         let rules = RULES.replacen(from, &format!("{first}\n      {to}{rest}"), 1);
         assert_ne!(rules, RULES, "{to}");
         let faults = presets.faults(&rules);

@@ -23,9 +23,7 @@ use crate::support::service::policy_of;
 /// The policy with these issuers and rules, and this one key set as `keys.json`.
 fn policy(base: &str, issuers: &str, rules: &str, keys: &[Value]) -> Result<Policy, String> {
     let source = Source { name: "policy.yaml".into(), text: policy_of(base, issuers, rules) };
-    let document = |_: &str, name: &str| {
-        (name == "keys.json").then(|| json!({"keys": keys}).to_string().into_bytes())
-    };
+    let document = |_: &str, name: &str| (name == "keys.json").then(|| json!({"keys": keys}).to_string().into_bytes());
     Policy::load(&[source], &document).map_err(|faults| faults.to_string())
 }
 
@@ -84,7 +82,8 @@ async fn text_is_never_taken_for_a_boolean_nor_the_other_way_round() {
 #[actix_web::test]
 async fn a_token_without_an_id_is_good_once() {
     let presets = Presets::start().await;
-    for example in ["circleci/tag-push", "codefresh/push", "google/service-account", "jenkins/job", "forgejo/tag-push"] {
+    for example in ["circleci/tag-push", "codefresh/push", "google/service-account", "jenkins/job", "forgejo/tag-push"]
+    {
         assert!(presets.claims(example, &json!({})).get("jti").is_none(), "{example}");
         let token = presets.token(example, &json!({}));
         assert_eq!(outcome(&presets.service, &token).await, "ok", "{example}");
@@ -97,7 +96,8 @@ async fn a_list_of_one_audience_is_accepted_and_of_two_is_not() {
     let presets = Presets::start().await;
     for example in ["bitbucket/deployment", "jenkins/job", "kubernetes/pod", "depot/tag-push", "spiffe/workload"] {
         assert_eq!(tried(&presets, example, json!({"aud": [AUDIENCE]})).await, "ok", "{example}");
-        for several in [json!([AUDIENCE, "other"]), json!(["other", AUDIENCE]), json!([AUDIENCE, AUDIENCE]), json!([])] {
+        for several in [json!([AUDIENCE, "other"]), json!(["other", AUDIENCE]), json!([AUDIENCE, AUDIENCE]), json!([])]
+        {
             let outcome = tried(&presets, example, json!({"aud": several})).await;
             assert_eq!(outcome, "audience-list", "{example} {several}");
         }
@@ -122,7 +122,8 @@ async fn jenkins_writes_a_zero_before_the_modulus_and_names_keys_for_people() {
         let sub = format!("https://jenkins.acme.example/{sub}");
         assert_eq!(outcome(&service, &token(json!({"sub": sub}))).await, "no-matching-rule", "{sub}");
     }
-    let faults = policy("https://a.example", &issuers, &rule("{sub: {glob: \"https://**\"}}"), &[key.jwk()]).unwrap_err();
+    let faults =
+        policy("https://a.example", &issuers, &rule("{sub: {glob: \"https://**\"}}"), &[key.jwk()]).unwrap_err();
     assert!(faults.contains("L008") && faults.contains("L001"), "{faults}");
     let faults = policy("https://a.example", &issuers, &rule("{build_number: 42}"), &[key.jwk()]).unwrap_err();
     assert!(faults.contains("L001: `sub` is not pinned"), "{faults}");
@@ -180,7 +181,9 @@ async fn a_step_without_a_key_has_null_for_one() {
     };
     assert_eq!(outcome(&presets.service, &unkeyed(&presets)).await, "ok");
     let named = "pipeline_id: 01820b2c-3b1a-4d7f-8c2e-5a6b7c8d9e0f";
-    for (condition, expected) in [("publish", "missing-claim"), ("{present: true}", "missing-claim"), ("{absent: true}", "ok")] {
+    for (condition, expected) in
+        [("publish", "missing-claim"), ("{present: true}", "missing-claim"), ("{absent: true}", "ok")]
+    {
         presets.activate(&RULES.replace(named, &format!("{named}\n      step_key: {condition}")));
         assert_eq!(outcome(&presets.service, &unkeyed(&presets)).await, expected, "{condition}");
     }
@@ -247,10 +250,16 @@ async fn the_shape_of_a_subject_decides_nothing_where_projects_choose_it() {
     for (example, shapes) in [
         (
             "circleci/tag-push",
-            ["org/c9035e8a/project/3a2f7b1c/user/5e6f7a8b", "org/x/project/y/user/z/vcs-origin/a/vcs-ref/refs/heads/main"],
+            [
+                "org/c9035e8a/project/3a2f7b1c/user/5e6f7a8b",
+                "org/x/project/y/user/z/vcs-origin/a/vcs-ref/refs/heads/main",
+            ],
         ),
         ("buildkite/tag-push", ["01820b2c-3b1a-4d7f-8c2e-5a6b7c8d9e0f", "organization:other:pipeline:other"]),
-        ("forgejo/tag-push", ["repo:acme/widgets:ref:refs/tags/v1.4.0", "repo:acme-815/widgets-4711:ref:refs/tags/v1.4.0"]),
+        (
+            "forgejo/tag-push",
+            ["repo:acme/widgets:ref:refs/tags/v1.4.0", "repo:acme-815/widgets-4711:ref:refs/tags/v1.4.0"],
+        ),
         ("spacelift/tracked-run", ["space:root", "anything"]),
     ] {
         for sub in shapes {
@@ -277,7 +286,8 @@ async fn tenants_that_share_keys_are_told_apart_by_their_issuer() {
     let key = SigningKey::generate(KeyKind::P256).unwrap();
     let ours = preset("circleci").url;
     let theirs = "https://oidc.circleci.com/org/11111111-2222-4333-8444-555566667777";
-    let line = |name: &str, url: &str| format!("  {name}: {{provider: circleci, url: \"{url}\", jwks_file: keys.json}}");
+    let line =
+        |name: &str, url: &str| format!("  {name}: {{provider: circleci, url: \"{url}\", jwks_file: keys.json}}");
     let when = "{org_id: c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2, project_id: 3a2f7b1c-4d5e-4f60-8a7b-9c0d1e2f3a4b, \
                 pipeline_definition_id: 0a1b2c3d-4e5f-5061-8273-8495a6b7c8d9, vcs_origin: github.com/acme/widgets}";
     for (issuers, expected) in [
@@ -382,7 +392,8 @@ fn no_looser_preset_may_be_configured_for_a_providers_issuer() {
     }) {
         let host = preset.url.split('/').nth(2).unwrap();
         let Some(owner) = provider::owner(host) else { continue };
-        for looser in ["generic", "jenkins", "forgejo", "kubernetes", "gitlab"].into_iter().filter(|n| *n != owner.name) {
+        for looser in ["generic", "jenkins", "forgejo", "kubernetes", "gitlab"].into_iter().filter(|n| *n != owner.name)
+        {
             let faults = faults_of(&format!("{{provider: {looser}, url: \"{}\", jwks_file: keys.json}}", preset.url));
             assert!(faults.contains(&format!("use `provider: {}`", owner.name)), "{looser}: {faults}");
         }
@@ -447,4 +458,115 @@ async fn a_braced_uuid_is_written_with_its_braces() {
     // Nor is a token's id without them the one with them.
     let token = json!({"repositoryUuid": "c7d8e9f0-1a2b-4c3d-8e4f-5a6b7c8d9e0f"});
     assert_eq!(tried(&presets, "bitbucket/deployment", token).await, "no-matching-rule");
+}
+
+#[actix_web::test]
+async fn one_entry_for_all_organisations_believes_those_that_rules_pin() {
+    let key = SigningKey::generate(KeyKind::P256).unwrap();
+    let at = |template: &str, segment: &str| template.replace("{organization}", segment);
+    for (name, example, ours, theirs, pins) in [
+        (
+            "circleci",
+            "tag-push",
+            "c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2",
+            "11111111-2222-4333-8444-555566667777",
+            "org_id: c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2, project_id: 3a2f7b1c-4d5e-4f60-8a7b-9c0d1e2f3a4b, \
+             pipeline_definition_id: 0a1b2c3d-4e5f-5061-8273-8495a6b7c8d9, vcs_origin: github.com/acme/widgets",
+        ),
+        (
+            "azure-devops",
+            "tag",
+            "6e5d4c3b-2a19-4f08-97e6-d5c4b3a29180",
+            "11111111-2222-4333-8444-555566667777",
+            "org_id: 6e5d4c3b-2a19-4f08-97e6-d5c4b3a29180, prj_id: 1a2b3c4d-5e6f-4708-8192-a3b4c5d6e7f8, def_id: \"17\"",
+        ),
+    ] {
+        let provider = provider::by_name(name).unwrap();
+        let [template] = provider.families else { panic!("{name} has one family") };
+        let accepting = if provider.fixed_audience.is_some() { ", accept_fixed_audience: true" } else { "" };
+        let issuers = format!("  it: {{provider: {name}, url: \"{template}\", jwks_file: keys.json{accepting}}}");
+        let pinned = rule(&format!("{{organization: {ours}, {pins}}}"));
+        let service = service(&issuers, &pinned, &[key.jwk()]).await;
+        for (iss, expected) in [
+            (at(template, ours), "ok"),
+            // The same key, and every claim but the issuer as the rule wants it.
+            (at(template, theirs), "unknown-issuer"),
+            (at(template, &ours.to_uppercase()), "unknown-issuer"),
+            (at(template, &format!("{ours}/")), "unknown-issuer"),
+            (at(template, &format!("{theirs}/../{ours}")), "unknown-issuer"),
+            ((*template).to_owned(), "unknown-issuer"),
+        ] {
+            let mut claims = claims(&service, &iss, name, example, &json!({}));
+            if provider.fixed_audience.is_some() {
+                claims["aud"] = json!("api://AzureADTokenExchange");
+            }
+            assert_eq!(outcome(&service, &key.token(&Value::Null, &claims)).await, expected, "{iss}");
+        }
+        let open = rule(&format!("{{{pins}}}"));
+        let faults = policy("https://a.example", &issuers, &open, &[key.jwk()]).unwrap_err();
+        assert!(faults.contains("L001: `organization` is not pinned"), "{faults}");
+    }
+}
+
+#[actix_web::test]
+async fn an_audience_that_all_tokens_have_is_accepted_by_name_only() {
+    let presets = Presets::start().await;
+    for (name, example) in [("azure-devops", "tag"), ("semaphore", "branch-push"), ("spacelift", "tracked-run")] {
+        let url = preset(name).url;
+        let faults = faults_of(&format!("{{provider: {name}, url: \"{url}\", jwks_file: keys.json}}"));
+        assert!(faults.contains("L003") && faults.contains("`accept_fixed_audience: true`"), "{faults}");
+        let example = format!("{name}/{example}");
+        // Not the registry's own, nor that of another account.
+        for audience in [AUDIENCE, "https://evil.semaphoreci.com", "evil.app.spacelift.io", ""] {
+            let outcome = tried(&presets, &example, json!({"aud": audience})).await;
+            assert_eq!(outcome, "wrong-audience", "{example} {audience}");
+        }
+        assert_eq!(tried(&presets, &example, json!({})).await, "ok");
+    }
+    let faults = faults_of("{provider: buildkite, jwks_file: keys.json, accept_fixed_audience: true}");
+    assert!(faults.contains("jobs at `buildkite` choose the audience"), "{faults}");
+}
+
+#[test]
+fn keys_of_a_cluster_whose_name_many_have_come_from_a_file() {
+    for url in
+        ["https://kubernetes.default.svc", "https://kubernetes.default.svc.cluster.local", "https://oidc.auth.svc"]
+    {
+        let faults = faults_of(&format!("{{provider: kubernetes, url: \"{url}\"}}"));
+        assert!(faults.contains("L029") && faults.contains("`jwks_file: keys.json`"), "{url}: {faults}");
+        let key = SigningKey::generate(KeyKind::P256).unwrap();
+        let issuer = format!("  it: {{provider: kubernetes, url: \"{url}\", jwks_file: keys.json}}");
+        let account =
+            rule("{sub: \"system:serviceaccount:a:b\", serviceaccount_uid: 2c3d4e5f-6071-4829-a3b4-c5d6e7f80912}");
+        policy("https://a.example", &issuer, &account, &[key.jwk()]).unwrap();
+    }
+}
+
+#[test]
+fn keys_of_a_trust_domain_come_from_a_file() {
+    let faults = faults_of("{provider: spiffe, url: \"spiffe://acme.example\"}");
+    assert!(faults.contains("bundle") && faults.contains("`jwks_file: keys.json`"), "{faults}");
+    for url in ["spiffe://acme.example/ns/release", "spiffe://ACME.example", "spiffe://", "spiffe://acme.example:8443"]
+    {
+        assert!(
+            faults_of(&format!("{{provider: spiffe, url: \"{url}\", jwks_file: keys.json}}")).contains("L006"),
+            "{url}"
+        );
+    }
+    // Only this preset knows trust domains.
+    let faults = faults_of("{provider: jenkins, url: \"spiffe://acme.example\", jwks_file: keys.json}");
+    assert!(faults.contains("L006"), "{faults}");
+}
+
+#[actix_web::test]
+async fn a_job_that_has_not_asked_for_its_ids_is_told_how() {
+    let presets = Presets::start().await;
+    let plain = json!({"organization_id": null, "pipeline_id": null});
+    let answer = presets.exchange("buildkite/tag-push", &plain).await;
+    assert_eq!((answer.status, answer.code()), (422, "missing-claim"), "{}", answer.text);
+    let message = answer.body["message"].as_str().unwrap();
+    assert!(
+        message.contains("`organization_id`") && message.contains("--claim organization_id,pipeline_id"),
+        "{message}"
+    );
 }

@@ -36,6 +36,11 @@ pub(crate) fn failed(event: &Value) -> Vec<&str> {
     conditions.iter().filter(|c| c["holds"] == false).map(|c| c["claim"].as_str().unwrap()).collect()
 }
 
+/// A claim by its name, or by a JSON pointer.
+fn value<'a>(claims: &'a Value, name: &str) -> &'a Value {
+    if name.starts_with('/') { claims.pointer(name).unwrap() } else { &claims[name] }
+}
+
 fn with_last_character_changed(text: &str) -> String {
     let last = if text.ends_with('1') { "2" } else { "1" };
     format!("{}{last}", &text[..text.len() - 1])
@@ -67,9 +72,13 @@ async fn each_mandatory_pin_changed_by_one_character_is_refused_with_the_conditi
         let provider = provider::by_name(preset).unwrap();
         for pin in provider.pins {
             let claims = presets.claims(&example, &json!({}));
-            let good = if pin.starts_with('/') { claims.pointer(pin) } else { claims.get(*pin) };
-            let good = good.and_then(Value::as_str).unwrap();
-            let overrides = json!({provider.shown(pin): with_last_character_changed(good)});
+            let good = value(&claims, pin).as_str().unwrap();
+            // The others stay as they are, where they would follow it.
+            let mut overrides = json!({});
+            for other in provider.pins {
+                overrides[provider.shown(other)] = value(&claims, other).clone();
+            }
+            overrides[provider.shown(pin)] = json!(with_last_character_changed(good));
             let answer = presets.exchange(&example, &overrides).await;
             // Who is not named by the pins learns nothing: not which rule is near, not even that there is one.
             assert_eq!((answer.status, answer.code()), (422, "no-matching-rule"), "{preset} {pin}: {}", answer.text);
@@ -79,7 +88,7 @@ async fn each_mandatory_pin_changed_by_one_character_is_refused_with_the_conditi
             // The registry's side learns which condition it was, and why.
             let event = presets.service.last_event();
             assert_eq!(event["code"], "no-matching-rule");
-            assert!(failed(&event).contains(pin), "{preset}: {event}");
+            assert_eq!(failed(&event), [*pin], "{preset}");
             let sentence = event["explanation"]["sentence"].as_str().unwrap();
             assert!(
                 sentence.contains(&format!("`{preset}-rule`")) && sentence.contains(&format!("`{pin}: {good}`")),
@@ -275,6 +284,9 @@ async fn a_token_that_is_not_a_jobs_is_refused_even_under_the_right_key() {
     ] {
         let answer = presets.exchange(example, &json!({claim: null})).await;
         assert_eq!((answer.status, answer.code()), (422, "missing-claim"), "{example}: {}", answer.text);
-        assert!(answer.body["message"].as_str().unwrap().contains(&format!("`{claim}`")), "{}", answer.text);
+        let provider = provider::by_name(example.split('/').next().unwrap()).unwrap();
+        let message = answer.body["message"].as_str().unwrap();
+        assert!(message.contains(&format!("`{}`", provider.shown(claim))), "{message}");
+        assert!(message.contains(provider.hint), "{message}");
     }
 }

@@ -16,6 +16,7 @@ use crate::json::Object;
 pub static PROVIDER: Provider = Provider {
     name: "spiffe",
     site: Site::Configured,
+    trust_domains: true,
     pins: &["sub"],
     required: &["sub"],
     public: &["sub"],

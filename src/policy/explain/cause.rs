@@ -67,7 +67,9 @@ pub(super) fn topic(claim: &str) -> Topic {
         "repository" | "repository_owner" | "repository_name" | "workflow_repository" => Topic::Name,
         "project_path" | "project_name" | "namespace_path" | "project" | "organization" => Topic::Name,
         "organization_slug" | "pipeline_slug" | "account_name" | "pipeline_name" => Topic::Name,
-        "oidc.circleci.com/vcs-origin" | "rpo_uri" | "scm_repo_url" | "org" | "prj" | "repo" | "repo_slug" => Topic::Name,
+        "oidc.circleci.com/vcs-origin" | "rpo_uri" | "scm_repo_url" | "org" | "prj" | "repo" | "repo_slug" => {
+            Topic::Name
+        }
         "terraform_organization_name" | "terraform_project_name" => Topic::Name,
         "terraform_workspace_name" | "terraform_full_workspace" => Topic::Name,
         "environment" | "deploymentEnvironmentUuid" => Topic::Environment,

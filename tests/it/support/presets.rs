@@ -65,13 +65,7 @@ pub const PRESETS: [Preset; 19] = [
         ..USUAL
     },
     Preset { name: "gitlab", url: "https://gitlab.com", example: "tag-push", before: Some(5), ..USUAL },
-    Preset {
-        name: "google",
-        url: "https://accounts.google.com",
-        example: "service-account",
-        has_jti: false,
-        ..USUAL
-    },
+    Preset { name: "google", url: "https://accounts.google.com", example: "service-account", has_jti: false, ..USUAL },
     Preset {
         name: "activestate",
         url: "https://platform.activestate.com/api/v1/oauth/oidc",
@@ -185,13 +179,7 @@ pub const PRESETS: [Preset; 19] = [
         life: 300,
         ..USUAL
     },
-    Preset {
-        name: "generic",
-        url: "https://jenkins.acme.example",
-        example: "job",
-        more: ", tenancy: single",
-        ..USUAL
-    },
+    Preset { name: "generic", url: "https://jenkins.acme.example", example: "job", more: ", tenancy: single", ..USUAL },
 ];
 
 /// That preset.
