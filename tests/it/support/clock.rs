@@ -20,6 +20,11 @@ impl SetClock {
     pub fn pass(&self, time: Duration) {
         self.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
+
+    /// Sets it back.
+    pub fn go_back(&self, time: Duration) {
+        self.0.fetch_sub(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
 }
 
 impl Clock for SetClock {
