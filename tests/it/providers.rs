@@ -52,6 +52,9 @@ async fn a_realistic_token_of_each_provider_is_accepted() {
     for Preset { name: preset, url: issuer, example, .. } in PRESETS {
         let answer = presets.exchange(&format!("{preset}/{example}"), &json!({})).await;
         assert_eq!(answer.status, 200, "{preset}: {}", answer.text);
+        // What it carries of the job leaves room for longer names.
+        let bytes = answer.body["token"].as_str().unwrap().len();
+        assert!(bytes <= 2048, "{preset}: {bytes}");
         let question = json!({"token": answer.body["token"], "package": "widgets", "exists": true});
         let verified = presets.service.verify(&question).await;
         assert_eq!(verified.body["allowed"], true, "{preset}: {}", verified.text);

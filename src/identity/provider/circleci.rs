@@ -111,7 +111,7 @@ fn job(overrides: &Object, git_ref: &str, special: &[(&str, Json)]) -> Object {
     let given = |name: &str| overrides.get(name).is_some() || overrides.get(PROVIDER.resolve(name)).is_some();
     let unset = special.iter().filter(|(name, _)| !given(name));
     let overrides = unset.fold(overrides.clone(), |all, (name, value)| all.with(name, value.clone()));
-    let mut draft = Draft::new(&overrides, ALIASES);
+    let mut draft = Draft::new(&overrides, SHORT_NAMES);
     let text = |text: &str| Json::String(text.to_owned());
     let organization = draft.aliased("org_id", ORG_ID, text("c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2"));
     let project = draft.aliased("project_id", PROJECT_ID, text("3a2f7b1c-4d5e-4f60-8a7b-9c0d1e2f3a4b"));
@@ -135,8 +135,8 @@ fn job(overrides: &Object, git_ref: &str, special: &[(&str, Json)]) -> Object {
     draft.finish()
 }
 
-/// The short names: in overrides they stand for their claims.
-const ALIASES: &[&str] = &[
+/// In overrides they stand for their claims.
+const SHORT_NAMES: &[&str] = &[
     "org_id",
     "project_id",
     "pipeline_definition_id",

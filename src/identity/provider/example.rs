@@ -40,7 +40,8 @@ impl<'a> Draft<'a> {
         self.claims.get(name).and_then(Json::as_str).unwrap_or_default().to_owned()
     }
 
-    fn given(&self, name: &str, default: Json) -> Json {
+    /// The override of that name, or else the default: for what lies deep in a claim.
+    pub(super) fn given(&self, name: &str, default: Json) -> Json {
         self.overrides.get(name).cloned().unwrap_or(default)
     }
 

@@ -70,13 +70,16 @@ fn a_name_means_one_thing() {
 
 #[test]
 fn short_names_steer_the_examples() {
-    for provider in ALL.iter().filter(|provider| provider.name != "google") {
+    for provider in ALL {
         for (alias, claim) in provider.aliases {
             let overrides = serde_json::json!({*alias: "mine"});
             for example in provider.examples {
                 let claims = claims(provider, example.name, &overrides);
                 assert!(claims.raw().get(alias).is_none(), "{}/{}: {alias}", provider.name, example.name);
-                assert_eq!(claims.string(claim), Some("mine"), "{}/{}: {alias}", provider.name, example.name);
+                // A claim deep in one that the job lacks is not there either.
+                let lacks = provider.name == "google" && claims.raw().get("google").is_none();
+                let expected = Some("mine").filter(|_| !lacks);
+                assert_eq!(claims.string(claim), expected, "{}/{}: {alias}", provider.name, example.name);
             }
         }
     }

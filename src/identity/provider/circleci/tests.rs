@@ -57,5 +57,5 @@ fn the_examples_that_are_refused_say_why() {
     check("fork-pull-request", json!({}), &[(VCS_ORIGIN, Some("github.com/mallory/widgets"))]);
     check("fork-pull-request", json!({"vcs_origin": "x/y/z"}), &[(VCS_ORIGIN, Some("x/y/z"))]);
     let named: Vec<_> = PROVIDER.aliases.iter().map(|(alias, _)| *alias).collect();
-    assert_eq!(named, ALIASES);
+    assert_eq!(named, SHORT_NAMES);
 }
