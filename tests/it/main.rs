@@ -27,6 +27,8 @@ mod macaroon_vectors;
 mod operations;
 mod plug_in;
 mod policy_corpus;
+mod presets_implied;
+mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;

@@ -181,9 +181,17 @@ fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> boo
     let Some(field) = fields.get("tenancy") else { return false };
     let single = super::choice(&field, &[("single", true)], faults);
     // SECURITY: on a shared provider "single" would let every tenant in.
-    if !provider.claims.is_empty() {
+    if !provider.claims.is_empty() || !provider.pins.is_empty() {
         let message = format!("the provider `{}` has pins of its own, which hold on every instance", provider.name);
         field.fault(faults, message, "remove the line");
+        return false;
+    }
+    let url = fields.get("url").and_then(|field| field.text(&mut Faults::new()));
+    if let Some(url) = url.and_then(|text| IssuerUrl::parse(text).ok())
+        && provider::is_shared(url.host())
+    {
+        let message = format!("`{}` serves many tenants, whose jobs would all pass", url.host());
+        field.fault(faults, message, "remove the line: rules then pin `sub`");
         return false;
     }
     single.unwrap_or(false)
