@@ -62,7 +62,8 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let lifetime = fields.get("max_lifetime").map(|field| lifetime(&field, faults));
     let address = address(entry, &fields, provider, faults);
-    let keys = keys(&fields, file, faults);
+    let bundle = address.as_ref().is_some_and(Address::is_trust_domain);
+    let keys = keys(&fields, bundle, file, faults);
     let accepted = accepts_audience(entry, &fields, provider, faults);
     let address = address?;
     if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file(provider)) {
@@ -95,6 +96,10 @@ enum Address {
 }
 
 impl Address {
+    fn is_trust_domain(&self) -> bool {
+        matches!(self, Self::One(url) if url.is_trust_domain())
+    }
+
     /// Why its keys can only come from a file.
     fn needs_file(&self, provider: &Provider) -> Option<String> {
         let Self::One(url) = self else { return None };
@@ -197,7 +202,7 @@ fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> boo
     single.unwrap_or(false)
 }
 
-fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
+fn keys(fields: &Fields<'_>, bundle: bool, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
     let networks = fields.get("allow_networks").map_or(Some(Vec::new()), |field| networks(&field, faults));
     let ca_pem = fields.get("ca_file").map_or(Some(None), |field| certificates(&field, file, faults).map(Some));
     let jwks_uri = fields.get("jwks_uri").map_or(Some(None), |field| key_url(&field, faults).map(Some));
@@ -211,7 +216,8 @@ fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option
         unused.fault_at_key(faults, "has no meaning beside `jwks_file`: nothing is fetched", "remove one of the two");
     }
     let bytes = bytes(&jwks, file, faults)?;
-    match KeySet::parse(&bytes) {
+    let parsed = if bundle { KeySet::parse_bundle(&bytes) } else { KeySet::parse(&bytes) };
+    match parsed {
         Ok((keys, _)) if !keys.is_empty() => Some(KeySource::Static(bytes)),
         Ok(_) => {
             jwks.fault(

@@ -422,7 +422,11 @@ fn load(base: &str, keys: &BTreeMap<&'static str, Arc<SigningKey>>, rules: &str)
     let text = policy_of(base, &issuers.join("\n"), rules);
     let document = |_: &str, name: &str| {
         let key = keys.get(name.strip_suffix(".json")?)?;
-        Some(json!({"keys": [key.jwk()]}).to_string().into_bytes())
+        let mut jwk = key.jwk();
+        if name == "spiffe.json" {
+            jwk["use"] = json!("jwt-svid");
+        }
+        Some(json!({"keys": [jwk]}).to_string().into_bytes())
     };
     let source = Source { name: "policy.yaml".into(), text };
     Policy::load(&[source], &document)
