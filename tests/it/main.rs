@@ -36,6 +36,7 @@ mod replay;
 mod revocation;
 mod serve;
 mod settings_corpus;
+mod shared_keys;
 mod store_contract;
 mod support;
 mod tidy;
