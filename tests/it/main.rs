@@ -11,10 +11,13 @@
 
 mod attacks;
 mod causes;
+mod claim_attacks;
 mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod exchange_attacks;
+mod key_attacks;
 mod key_rotation;
 mod limits;
 mod loopback_provider;
@@ -34,6 +37,7 @@ mod settings_corpus;
 mod store_contract;
 mod support;
 mod tidy;
+mod token_attacks;
 mod token_exchange;
 mod verify;
 mod wycheproof;

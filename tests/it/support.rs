@@ -3,11 +3,14 @@
 
 pub mod clock;
 pub mod front;
+pub mod hostile;
 pub mod presets;
 pub mod service;
 pub mod tenants;
 
 pub use clock::SetClock;
+pub use hostile::Canary;
+pub use hostile::Hostile;
 pub use presets::Presets;
 pub use service::Service;
 
