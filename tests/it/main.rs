@@ -17,6 +17,7 @@ mod demo;
 mod docs;
 mod exchange;
 mod exchange_attacks;
+mod issuer_attacks;
 mod key_attacks;
 mod key_rotation;
 mod limits;
