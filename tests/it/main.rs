@@ -11,12 +11,16 @@
 
 mod attacks;
 mod causes;
+mod claim_attacks;
 mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod exchange_attacks;
 mod families;
 mod hostile_tokens;
+mod issuer_attacks;
+mod key_attacks;
 mod key_histories;
 mod key_rotation;
 mod limits;
@@ -40,6 +44,7 @@ mod shared_keys;
 mod store_contract;
 mod support;
 mod tidy;
+mod token_attacks;
 mod token_exchange;
 mod verify;
 mod wycheproof;
