@@ -15,6 +15,7 @@ mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod fuzz_corpus;
 mod key_rotation;
 mod limits;
 mod loopback_provider;
