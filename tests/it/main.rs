@@ -18,6 +18,7 @@ mod docs;
 mod exchange;
 mod exchange_attacks;
 mod families;
+mod fuzz_corpus;
 mod hostile_tokens;
 mod issuer_attacks;
 mod key_attacks;
