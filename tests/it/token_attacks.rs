@@ -20,6 +20,7 @@ use crate::support::Service;
 use crate::support::hostile::base64url;
 use crate::support::hostile::from_base64url;
 use crate::support::presets::PRESETS;
+use crate::support::presets::Preset;
 
 /// A01.
 #[actix_web::test]
@@ -158,8 +159,7 @@ async fn two_keys_of_one_name_are_not_used_and_a_name_belongs_to_one_issuer() {
     }
     assert_eq!(service.mint(&json!({"token": p256.token(&Value::Null, &claims)})).await.status, 200);
     // AWS calls its keys `RSA_0` at every account.
-    let same_name =
-        |(preset, ..): (&'static str, _, _)| (preset, SigningKey::generate(KeyKind::P256).unwrap().with_kid("RSA_0"));
+    let same_name = |preset: Preset| (preset.name, SigningKey::generate(KeyKind::P256).unwrap().with_kid("RSA_0"));
     let presets = Presets::with_keys(PRESETS.map(same_name)).await;
     let forged = presets.key("generic").token(&Value::Null, &presets.claims("github/release", &json!({})));
     assert_eq!(presets.service.mint(&json!({"token": forged})).await.code(), "bad-signature");
