@@ -19,6 +19,7 @@ use crate::identity::token::Algorithm;
 
 mod member;
 mod roca;
+mod small_order;
 
 use member::Fields;
 use member::Member;
@@ -110,7 +111,7 @@ pub enum SkipReason {
     /// RSA exponent even, below 65537 or above 32 bits.
     #[error("its RSA exponent is not an odd number from 65537 to 2^32")]
     Exponent,
-    /// The point is not on the curve.
+    /// The point is not on the curve, or of small order.
     #[error("it is not a valid public key")]
     Invalid,
 }
@@ -380,6 +381,10 @@ fn ed25519(fields: &Fields) -> Result<DecodingKey, SkipReason> {
         return Err(SkipReason::Curve);
     }
     let x = number(fields.x.as_ref())?;
+    // SECURITY: under a point of small order one signature, made without any private key, fits every message.
+    if small_order::contains(&x) {
+        return Err(SkipReason::Invalid);
+    }
     aws::ParsedPublicKey::new(&aws::ED25519, &x).map_err(|_| SkipReason::Invalid)?;
     Ok(DecodingKey::from_ed_der(&x))
 }
