@@ -225,7 +225,11 @@ async fn a_weak_key_verifies_nothing_though_its_issuer_publishes_it() {
         weak("exponent 3", &modulus, &[3]),
         weak(kid, &modulus, &[1]),
     ];
+    // The neutral element of Ed25519's group: with it as `R`, and 0 as `S`, it has signed every message.
+    let neutral = [&[1], &[0; 31][..]].concat();
+    let point = json!({"kty": "OKP", "crv": "Ed25519", "kid": "neutral", "x": base64url(&neutral)});
     let mut set = rows.to_vec();
+    set.push(point);
     set.push(honest);
     service.provider.answer(Endpoint::Jwks, Told::json(&json!({"keys": set})));
     for row in rows {
@@ -240,6 +244,10 @@ async fn a_weak_key_verifies_nothing_though_its_issuer_publishes_it() {
     let padded = [&[0, 1], &[0xff; 202][..], &[0], &info, &sha256(signing_input.as_bytes())].concat();
     assert_eq!(padded.len(), 256);
     let token = format!("{signing_input}.{}", base64url(padded));
+    assert_eq!(service.mint(&json!({"token": token})).await.code(), "unknown-key");
+    let header = base64url(json!({"alg": "EdDSA", "kid": "neutral"}).to_string());
+    let signature = base64url([neutral, vec![0; 32]].concat());
+    let token = format!("{header}.{}.{signature}", base64url(service.claims(&json!({})).to_string()));
     assert_eq!(service.mint(&json!({"token": token})).await.code(), "unknown-key");
     assert_eq!(service.mint(&json!({"token": service.id_token(&json!({}))})).await.status, 200);
 }
