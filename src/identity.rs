@@ -20,6 +20,7 @@ pub mod discovery;
 pub mod fetch;
 pub mod keys;
 pub mod provider;
+pub mod replay;
 
 #[cfg(test)]
 mod testing;

@@ -13,6 +13,7 @@ use url::Url;
 use crate::identity::provider;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::replay::Replay;
 
 /// Longest issuer URL, in bytes.
 pub const MAX_URL: usize = 1024;
@@ -142,6 +143,8 @@ pub struct Issuer {
     pub enabled: bool,
     /// Where its keys come from.
     pub keys: KeySource,
+    /// How often its tokens may be exchanged, where that is stricter than the registry's mode.
+    pub replay: Option<Replay>,
 }
 
 /// Where an issuer's keys come from.
@@ -196,7 +199,7 @@ impl Issuer {
             return Err(SiteError::OwnedBy { owner: owner.name });
         }
         let keys = KeySource::Discovery { ca_pem: None, allow_networks: Vec::new() };
-        Ok(Self { id, url, provider, max_lifetime: provider.max_lifetime, enabled: true, keys })
+        Ok(Self { id, url, provider, max_lifetime: provider.max_lifetime, enabled: true, keys, replay: None })
     }
 
     /// The URL that its tokens carry in `iss`.

@@ -11,13 +11,14 @@ use crate::identity::jwks::KeySet;
 use crate::identity::provider;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::replay::Replay;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
 const KEYS: &[&str] =
-    &["provider", "url", "ca_file", "jwks_file", "allow_networks", "max_lifetime", "enabled", "tenancy"];
+    &["provider", "url", "ca_file", "jwks_file", "allow_networks", "max_lifetime", "enabled", "tenancy", "replay"];
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -45,6 +46,7 @@ pub(super) fn issuer(
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let lifetime = fields.get("max_lifetime").map(|field| lifetime(&field, faults));
     let keys = keys(&fields, file, faults);
+    let replay = fields.get("replay").map(|field| replay(&field, faults));
     let url = url(entry, &fields, provider, faults)?;
     let mut issuer = match Issuer::new(entry.name().to_owned(), provider, url) {
         Ok(issuer) => issuer,
@@ -59,7 +61,22 @@ pub(super) fn issuer(
     if let Some(lifetime) = lifetime {
         issuer.max_lifetime = lifetime?;
     }
+    if let Some(replay) = replay {
+        issuer.replay = Some(replay?);
+    }
     Some(issuer)
+}
+
+/// SECURITY: an issuer is shared by registries that may not know of each other, so it can only be stricter than they
+/// are: `off` would have no effect.
+fn replay(field: &Field<'_>, faults: &mut Faults) -> Option<Replay> {
+    let replay = super::choice(field, &Replay::ALL.map(|mode| (mode.name(), mode)), faults)?;
+    if replay == Replay::Off {
+        let remedy = "write it at the registries that accept replays, and `replay: once` at the other issuers";
+        field.fault(faults, "an issuer can only be stricter than the registry, so `off` has no effect", remedy);
+        return None;
+    }
+    Some(replay)
 }
 
 fn url(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> Option<IssuerUrl> {
