@@ -194,6 +194,7 @@ impl App {
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(proven.claims);
             event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
+            event.replay = outcome.result.as_ref().ok().and_then(IssuedToken::replay);
             event.explanation = explanation;
             self.audit.record(event);
         }

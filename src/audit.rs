@@ -84,6 +84,10 @@ pub struct AuditEvent {
     /// The upload token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
+    /// What an exchange was if it was no first use of its ID token: `repeated`, the same upload token sent once more, or
+    /// `off`, where the policy demands no first use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<&'static str>,
     /// The client's address, behind trusted proxies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
@@ -143,6 +147,7 @@ impl AuditEvent {
             rules: Vec::new(),
             policy_revision: None,
             token_id: None,
+            replay: None,
             client: None,
             claims: Vec::new(),
             explanation: None,

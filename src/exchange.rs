@@ -12,6 +12,8 @@ use crate::json::Json;
 
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
+use crate::identity::replay::NotDemanded;
+use crate::identity::replay::Replay;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
 use crate::identity::verify::VerifiedToken;
@@ -24,6 +26,9 @@ use crate::macaroon::Prepared;
 use crate::macaroon::Provenance;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::TokenId;
+use crate::package::PackageName;
+use crate::package::Pattern;
+use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Grant;
@@ -36,9 +41,12 @@ use crate::state::FirstUse;
 use crate::state::FirstUseClaim;
 use crate::state::FirstUseError;
 use crate::state::FirstUseRecord;
+use crate::state::PastUse;
 use crate::state::RETENTION_MARGIN;
+use crate::state::Repetition;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::token_name;
 use crate::time::Timestamp;
 
 pub use error::Failure;
@@ -84,14 +92,34 @@ pub struct Parts<'a> {
     pub state: &'a Arc<State>,
 }
 
-/// An upload token on its way to the client. Obtainable only from a grant and the first use of a subject token.
+/// An upload token on its way to the client. Obtainable only from a grant, and with leave as to the subject token's use.
 #[derive(Debug)]
-pub struct IssuedToken(Minted);
+pub struct IssuedToken {
+    minted: Minted,
+    leave: Leave,
+}
+
+/// Why a subject token may be answered with an upload token. Each is a proof that can be had in one way only.
+#[derive(Debug)]
+enum Leave {
+    First(#[expect(dead_code, reason = "a proof is held, not read")] FirstUse),
+    Repeated(Repetition),
+    NotDemanded(NotDemanded),
+}
 
 impl IssuedToken {
     /// The token and what is said about it.
     pub const fn minted(&self) -> &Minted {
-        &self.0
+        &self.minted
+    }
+
+    /// For the record, what the exchange was if it was no first use.
+    pub const fn replay(&self) -> Option<&'static str> {
+        match self.leave {
+            Leave::First(_) => None,
+            Leave::Repeated(_) => Some("repeated"),
+            Leave::NotDemanded(_) => Some(Replay::Off.name()),
+        }
     }
 }
 
@@ -140,6 +168,8 @@ async fn steps(
     let unverified = UnverifiedToken::parse(request.subject_token)?;
     let issuer = known_issuer(parts.policy, &unverified)?;
     *named = Some(issuer.id.clone());
+    let replay = registry.replay_of(&issuer);
+    let package = one_package(replay, &request.requested)?;
 
     let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
@@ -152,11 +182,37 @@ async fn steps(
     let grant = decide(parts.policy, &request, &token)?;
     known.rules = grant.rules().to_vec();
 
-    let prepared = prepare(parts, &request, &token, &grant, id)?;
+    let location = registry.location();
+    let wanted = |id| wanted(parts.policy, &request, &location, &token, &grant, id);
+    let prepared = crate::macaroon::prepare(parts.keyring, wanted(id))?;
     known.token_id = Some(id);
 
-    let claim = first_use_claim(&request, &token, &grant, &prepared, now);
-    first_use_and_issue(parts.state, claim, prepared, now).await
+    if let Some(not_demanded) = replay.off() {
+        return Ok(issue(prepared, Leave::NotDemanded(not_demanded)));
+    }
+    let claim = first_use_claim(&token, &prepared, package, now);
+    let issued = first_use_and_issue(parts.state, claim, prepared, now).await;
+    let (Err(Failure::Replayed(Some(past))), Some(window)) = (&issued, registry.retry_window) else { return issued };
+    let Some(again) = repeat(parts, registry, past, &token, wanted, window, now) else { return issued };
+    known.token_id = Some(again.minted.id);
+    Ok(again)
+}
+
+/// In mode `once-per-package`, the package whose first use is claimed: the request must name it and no other.
+///
+/// SECURITY: with several, or a pattern, one ID token would yield more than one upload token for a package. And the
+/// grant holds only what is named, so that the token for one package publishes no other.
+fn one_package(replay: Replay, requested: &Requested) -> Result<Option<&PackageName>, Failure> {
+    if replay != Replay::OncePerPackage {
+        return Ok(None);
+    }
+    let narrow = requested.narrow.iter().flat_map(Permissions::iter).map(|pair| match &pair.pattern {
+        Pattern::Literal(name) => Some(name),
+        Pattern::Prefix(_) => None,
+    });
+    let mut named = requested.package.iter().map(Some).chain(narrow);
+    let package = named.next().flatten().ok_or(Failure::OnePackage)?;
+    if named.all(|other| other == Some(package)) { Ok(Some(package)) } else { Err(Failure::OnePackage) }
 }
 
 /// Step 1: the issuer, byte for byte, before anything costs a network request.
@@ -184,26 +240,27 @@ fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Resu
     }
 }
 
-/// Step 4: everything of the upload token that can fail.
-fn prepare(
-    parts: Parts<'_>,
-    request: &Request<'_>,
+/// What the upload token shall say, under this name: what preparing it takes.
+fn wanted<'a>(
+    policy: &Policy,
+    request: &Request<'a>,
+    location: &'a str,
     token: &VerifiedToken,
-    grant: &Grant,
+    grant: &'a Grant,
     id: TokenId,
-) -> Result<Prepared, Failure> {
+) -> PrepareRequest<'a> {
     let registry = request.registry;
     let uses = if request.single_use { Some(1) } else { grant.uses() };
     let provenance = Provenance {
         rules: grant.rules().to_vec(),
-        policy_revision: parts.policy.revision().to_owned(),
+        policy_revision: policy.revision().to_owned(),
         issuer: token.issuer().url().as_str().to_owned(),
         claims: chosen_claims(token, token.issuer().provider().provenance),
     };
-    let wanted = PrepareRequest {
+    PrepareRequest {
         registry: &registry.id,
         key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
-        location: &registry.location(),
+        location,
         prefix: &registry.token.prefix,
         permissions: grant.permissions(),
         ttl: grant.ttl(),
@@ -212,23 +269,23 @@ fn prepare(
         max_size: grant.max_size(),
         provenance,
         id,
-    };
-    Ok(crate::macaroon::prepare(parts.keyring, wanted)?)
+    }
 }
 
 fn first_use_claim(
-    request: &Request<'_>,
     token: &VerifiedToken,
-    grant: &Grant,
     prepared: &Prepared,
+    package: Option<&PackageName>,
     now: Timestamp,
 ) -> FirstUseClaim {
-    let key =
-        crate::state::first_use_key(token.issuer().url().as_str(), token.jti(), token.signing_input_digest(), None);
-    let facts = format!("{}\n{}\n{}", request.registry.id, grant.permissions(), grant.rules().join("\n"));
-    let digest = sha256(facts.as_bytes());
-    let record =
-        FirstUseRecord { token_id: prepared.id().to_string(), at: now, digest, kid: prepared.kid().to_owned() };
+    let (iss, package) = (token.issuer().url().as_str(), package.map(PackageName::as_str));
+    let key = crate::state::first_use_key(iss, token.jti(), token.signing_input_digest(), package);
+    let record = FirstUseRecord {
+        token_id: prepared.id().to_string(),
+        at: now,
+        digest: digest(token, prepared),
+        kid: prepared.kid().to_owned(),
+    };
     let until = token.expires_at().plus(FIRST_USE_RETENTION);
     FirstUseClaim { key, record, issued_at: token.issued_at(), until }
 }
@@ -244,8 +301,8 @@ async fn first_use_and_issue(
     let steps = tokio::spawn(async move {
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
         match state.first_use(claim).await {
-            Ok(first_use) => Ok(issue(prepared, first_use)),
-            Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past.record().at))),
+            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use))),
+            Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past))),
             Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
             Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
@@ -257,9 +314,34 @@ async fn first_use_and_issue(
     }
 }
 
-/// Step 6 cannot fail: only a prepared token and the first use of its subject token make an issued one.
-fn issue(prepared: Prepared, _proof: FirstUse) -> IssuedToken {
-    IssuedToken(prepared.mint())
+/// Everything that shapes an upload token, and the very ID token that it is for: the claims, the grant, the policy's
+/// revision, the registry with its key and the master key are all part of what is fingerprinted.
+fn digest(token: &VerifiedToken, prepared: &Prepared) -> [u8; 32] {
+    sha256(&[prepared.fingerprint(), *token.signing_input_digest()].concat())
+}
+
+/// The upload token of an earlier exchange once more, bit for bit, for a client whose answer was lost: made again from
+/// its name and its key, since it is kept nowhere. `None` if anything about it would differ, or it was revoked.
+fn repeat<'a>(
+    parts: Parts<'_>,
+    registry: &Registry,
+    past: &PastUse,
+    token: &VerifiedToken,
+    wanted: impl Fn(TokenId) -> PrepareRequest<'a>,
+    window: Duration,
+    now: Timestamp,
+) -> Option<IssuedToken> {
+    let id = TokenId::parse(&past.record().token_id)?;
+    let master = parts.keyring.get(&past.record().kid)?;
+    let prepared = crate::macaroon::prepare_under(master, wanted(id)).ok()?;
+    let repetition = past.repeated(&digest(token, &prepared), window, now)?;
+    let revoked = parts.state.revocations().is_revoked(&token_name(&registry.key_id, &id));
+    (!revoked).then(|| issue(prepared, Leave::Repeated(repetition)))
+}
+
+/// Step 6 cannot fail: only a prepared token and leave as to its subject token make an issued one.
+fn issue(prepared: Prepared, leave: Leave) -> IssuedToken {
+    IssuedToken { minted: prepared.mint(), leave }
 }
 
 fn chosen_claims(token: &VerifiedToken, names: &[&str]) -> BTreeMap<String, Json> {

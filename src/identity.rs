@@ -21,6 +21,7 @@ pub mod family;
 pub mod fetch;
 pub mod keys;
 pub mod provider;
+pub mod replay;
 
 #[cfg(test)]
 mod testing;

@@ -61,6 +61,7 @@ pub use crate::macaroon::mint::PrepareError;
 pub use crate::macaroon::mint::PrepareRequest;
 pub use crate::macaroon::mint::Prepared;
 pub use crate::macaroon::mint::prepare;
+pub use crate::macaroon::mint::prepare_under;
 pub use crate::macaroon::verify::Authentic;
 pub use crate::macaroon::verify::Cleared;
 pub use crate::macaroon::verify::LEEWAY;

@@ -28,6 +28,7 @@ pub use self::first_use::FirstUseClaim;
 pub use self::first_use::FirstUseError;
 pub use self::first_use::FirstUseRecord;
 pub use self::first_use::PastUse;
+pub use self::first_use::Repetition;
 pub use self::first_use::first_use_key;
 pub use self::memory::MemoryStore;
 pub use self::revocations::Revocations;

@@ -11,8 +11,8 @@ use crate::identity::keys::KeyError;
 use crate::identity::token::TokenError;
 use crate::macaroon::PrepareError;
 use crate::policy::explain::Explanation;
+use crate::state::PastUse;
 use crate::state::StoreError;
-use crate::time::Timestamp;
 
 /// Why no upload token was issued. A refusal by the rules carries its explanation; everything else its cause.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub enum Failure {
     IssuerDisabled,
     /// The registry is switched off.
     RegistryDisabled,
+    /// The request names no package, or several, where each exchange is for one.
+    OnePackage,
     /// The token itself is at fault.
     Token(TokenError),
     /// The key that would prove it cannot be had.
@@ -37,7 +39,7 @@ pub enum Failure {
     /// No upload token can be made of the grant.
     Prepare(PrepareError),
     /// The token was exchanged before; when, if that can be told.
-    Replayed(Option<Timestamp>),
+    Replayed(Option<PastUse>),
     /// The store's memory begins after the token was issued.
     StateLost {
         /// Until every token that may have been forgotten has expired.
@@ -65,6 +67,7 @@ impl Failure {
             Self::UnknownIssuer { .. } => Code::UnknownIssuer,
             Self::IssuerDisabled => Code::IssuerDisabled,
             Self::RegistryDisabled => Code::RegistryDisabled,
+            Self::OnePackage => Code::InvalidScope,
             Self::Token(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::Denied(explanation) => explanation.public().code(),
@@ -104,11 +107,14 @@ impl fmt::Display for Failure {
             }
             Self::IssuerDisabled => f.write_str("this identity provider is switched off"),
             Self::RegistryDisabled => f.write_str("trusted publishing is switched off for this registry"),
+            Self::OnePackage => f.write_str(
+                "an ID token is good for one exchange per package here, so `scope` must name exactly one package",
+            ),
             Self::Token(error) => write!(f, "{error}"),
             Self::Key(error) => write!(f, "{error}"),
             Self::Denied(explanation) => f.write_str(&explanation.public().sentence()),
             Self::Prepare(error) => write!(f, "{error}"),
-            Self::Replayed(Some(at)) => write!(f, "this ID token was already exchanged, at {at}"),
+            Self::Replayed(Some(past)) => write!(f, "this ID token was already exchanged, at {}", past.record().at),
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),
             Self::StateLost { .. } => {
                 f.write_str("this ID token was issued before the service's memory of used tokens begins")

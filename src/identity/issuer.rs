@@ -16,6 +16,7 @@ use crate::identity::provider;
 use crate::identity::provider::FixedAudience;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::replay::Replay;
 use crate::identity::token::spiffe;
 use crate::json::Json;
 use crate::json::Object;
@@ -165,6 +166,8 @@ pub struct Issuer {
     pub enabled: bool,
     /// Where its keys come from.
     pub keys: KeySource,
+    /// How often its tokens may be exchanged, where that is stricter than the registry's mode.
+    pub replay: Option<Replay>,
 }
 
 /// Where an issuer's keys come from.
@@ -243,7 +246,16 @@ impl Issuer {
             return Err(SiteError::OwnedBy { owner: owner.name });
         }
         let keys = KeySource::Remote { reach: Reach::default(), jwks_uri: None };
-        Ok(Self { id, url, provider, member: None, max_lifetime: provider.max_lifetime, enabled: true, keys })
+        Ok(Self {
+            id,
+            url,
+            provider,
+            member: None,
+            max_lifetime: provider.max_lifetime,
+            enabled: true,
+            keys,
+            replay: None,
+        })
     }
 
     /// The URL that its tokens carry in `iss`.

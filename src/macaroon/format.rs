@@ -135,7 +135,8 @@ impl Body {
         Ok(body)
     }
 
-    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+    /// Location, identifier, caveats.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &[u8]> {
         let header = [self.location.as_bytes(), self.identifier.as_slice()];
         header.into_iter().chain(self.caveats.iter().map(Vec::as_slice))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::code::Code;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::MAX_ARGUMENTS;
+use crate::macaroon::chain;
 use crate::macaroon::format;
 use crate::macaroon::format::Body;
 use crate::macaroon::format::FormatError;
@@ -15,6 +16,7 @@ use crate::macaroon::identifier::Identifier;
 use crate::macaroon::identifier::Provenance;
 use crate::macaroon::identifier::TokenId;
 use crate::macaroon::key::Keyring;
+use crate::macaroon::key::MasterKey;
 use crate::macaroon::key::RegistryKeyId;
 use crate::macaroon::key::registry_secret;
 use crate::macaroon::verify::MAX_AGE;
@@ -118,11 +120,16 @@ pub struct Minted {
     pub permissions: Permissions,
 }
 
-/// Does everything about minting that can fail.
+/// Does everything about minting that can fail. The key is the one that mints at the id's moment.
 pub fn prepare(keyring: &Keyring, request: PrepareRequest<'_>) -> Result<Prepared, PrepareError> {
+    let master = keyring.minting_key(request.id.issued_at()).ok_or(PrepareError::NoActiveKey)?;
+    prepare_under(master, request)
+}
+
+/// The same under a key that is named, though a newer one mints: for a token that is made once more.
+pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<Prepared, PrepareError> {
     let PrepareRequest { registry, key, location, prefix, permissions, provenance, id, .. } = request;
     let issued_at = id.issued_at();
-    let master = keyring.minting_key(issued_at).ok_or(PrepareError::NoActiveKey)?;
     if registry.is_empty() || location.is_empty() {
         return Err(PrepareError::Registry);
     }
@@ -181,6 +188,19 @@ impl Prepared {
     /// The token's name.
     pub const fn id(&self) -> TokenId {
         self.id
+    }
+
+    /// Equal for two tokens exactly if, signed, they are the same bytes. Says nothing about the signature.
+    ///
+    /// HMAC-SHA256 under the registry's secret of the token's text before it is signed. SECURITY: the secret is no key
+    /// of the token's own chain, but the message of its first step, so this is no link of it.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut bytes = Vec::with_capacity(self.body.encoded_length() + 64);
+        for field in [b"trustmint/v1/fingerprint", self.prefix.as_bytes()].into_iter().chain(self.body.fields()) {
+            bytes.extend_from_slice(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+            bytes.extend_from_slice(field);
+        }
+        *chain::mac(self.secret.expose(), &bytes).expose()
     }
 
     /// The master key that signs.

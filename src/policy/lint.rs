@@ -11,6 +11,7 @@ use crate::identity::family;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
+use crate::identity::replay::Replay;
 use crate::policy::issuers::Entry;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Condition;
@@ -299,15 +300,28 @@ pub(super) fn issuers(sections: &[Field<'_>], entries: &[Entry], faults: &mut Fa
 
 /// SECURITY: a token whose audience every service of the provider's accepts says nothing about the registry that it is
 /// for. At two registries, one of them could present it at the other.
-pub(super) fn fixed_audiences(sections: &[Field<'_>], entries: &[Entry], rules: &[Rule], faults: &mut Faults) {
+pub(super) fn fixed_audiences(
+    sections: &[Field<'_>],
+    entries: &[Entry],
+    registries: &[Registry],
+    rules: &[Rule],
+    faults: &mut Faults,
+) {
     let mut served: HashMap<u32, u32> = HashMap::new();
+    let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     for rule in rules {
-        let entry = usize::try_from(rule.issuer).ok().and_then(|number| entries.get(number));
-        if entry.is_some_and(|entry| entry.provider().fixed_audience.is_some())
-            && *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry
-        {
+        let entry = entries.get(index(rule.issuer));
+        if entry.is_none_or(|entry| entry.provider().fixed_audience.is_none()) {
+            continue;
+        }
+        if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
             let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
             report(sections, rule.id(), message, "keep the rules of one registry", faults);
+        }
+        // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
+        if registries.get(index(rule.registry)).is_some_and(|registry| registry.replay == Replay::Off) {
+            let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
+            report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
         }
     }
 }

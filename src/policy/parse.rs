@@ -94,7 +94,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         parsed.extend(rule::rule(&entry, &world, &mut texts, &mut faults));
     }
     lint::issuers(&issuers, &world.issuer_list, &mut faults);
-    lint::fixed_audiences(&rules, &world.issuer_list, &parsed, &mut faults);
+    lint::fixed_audiences(&rules, &world.issuer_list, &world.registry_list, &parsed, &mut faults);
     lint::registries(&registries, &world.registry_list, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::identity::issuer::Issuer;
+use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::secret::constant_time_eq;
 
@@ -49,6 +51,23 @@ impl Dialect {
         }
     }
 
+    /// How its exchanges name their package.
+    pub const fn names_package(self) -> NamesPackage {
+        match self {
+            Self::Pypi => NamesPackage::Never,
+            Self::Generic => NamesPackage::OnRequest,
+        }
+    }
+
+    /// How often one ID token may be exchanged unless the policy says otherwise. Clients that name a package exchange
+    /// anew for each, and some CI systems give a job one token for all of them.
+    pub const fn usual_replay(self) -> Replay {
+        match self.names_package() {
+            NamesPackage::Always => Replay::OncePerPackage,
+            NamesPackage::OnRequest | NamesPackage::Never => Replay::Once,
+        }
+    }
+
     /// The shortest life of its tokens: PEP 807 promises 15 minutes.
     pub const fn shortest_ttl(self) -> Duration {
         match self {
@@ -64,6 +83,17 @@ impl Dialect {
             Self::Generic => "tm-",
         }
     }
+}
+
+/// How the exchanges of a dialect name the package that they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamesPackage {
+    /// Each names one.
+    Always,
+    /// By `scope`, if the client wishes.
+    OnRequest,
+    /// Its own endpoints cannot.
+    Never,
 }
 
 /// How a registry's upload tokens look and live.
@@ -105,6 +135,10 @@ pub struct Registry {
     pub epoch: u32,
     /// Whether it takes part at present.
     pub enabled: bool,
+    /// How often one ID token may be exchanged, unless its issuer is stricter.
+    pub replay: Replay,
+    /// For how long a second exchange of the same ID token is answered with the same upload token; `None` for never.
+    pub retry_window: Option<Duration>,
 }
 
 impl Registry {
@@ -118,6 +152,14 @@ impl Registry {
         let Some(url) = self.urls.first() else { return String::new() };
         let host = url.host_str().unwrap_or_default();
         url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// How often one ID token of this issuer may be exchanged here: as the stricter of the two says.
+    ///
+    /// SECURITY: neither can loosen the other. An issuer is shared by registries, and what one of them accepts must
+    /// not be imposed on the rest; a registry's mode holds for issuers whose tokens are worth more.
+    pub fn replay_of(&self, issuer: &Issuer) -> Replay {
+        issuer.replay.map_or(self.replay, |own| own.max(self.replay))
     }
 
     /// The audience that clients are told to ask for.
@@ -255,6 +297,8 @@ mod tests {
             key_id: id.to_owned(),
             epoch: 0,
             enabled: true,
+            replay: Replay::Once,
+            retry_window: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! First use: a subject token is good for one exchange, which whoever comes second learns.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -67,7 +69,17 @@ impl PastUse {
     pub const fn record(&self) -> &FirstUseRecord {
         &self.record
     }
+
+    /// Whether a use with this digest repeats it, at most `window` later.
+    pub fn repeated(&self, digest: &[u8; 32], window: Duration, now: Timestamp) -> Option<Repetition> {
+        let soon = now.since(self.record.at) <= window;
+        (soon && self.record.digest == *digest).then_some(Repetition(()))
+    }
 }
+
+/// Proof that a second use asks for exactly what the first one got, soon after it. Only [`PastUse::repeated`] gives one.
+#[derive(Debug)]
+pub struct Repetition(());
 
 /// Why a first use was not obtained.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

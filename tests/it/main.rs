@@ -38,6 +38,7 @@ mod providers;
 mod pymacaroons;
 mod pypi;
 mod replay;
+mod replay_modes;
 mod revocation;
 mod serve;
 mod settings_corpus;

@@ -10,8 +10,13 @@ use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
+use trustmint::demo::provider::Answer as Told;
+use trustmint::demo::provider::Endpoint;
+use trustmint::exchange::KEY_WAIT;
+use trustmint::exchange::STORE_WAIT;
 use trustmint::http;
 use trustmint::http::Public;
+use trustmint::identity::cache::REFILL;
 use trustmint::identity::verify::LEEWAY;
 
 use crate::store_contract::faulty::Fault;
@@ -200,6 +205,29 @@ async fn a_store_that_never_answers_is_not_waited_for_beyond_the_clients_patienc
     let answer = tokio::time::timeout(Duration::from_secs(4), service.mint(&body)).await.expect("an answer in time");
     assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
     assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[actix_web::test]
+async fn neither_a_dead_provider_nor_a_silent_store_nor_both_keep_a_client_waiting() {
+    // twine gives up after 5 s; one exchange may meet both waits.
+    let patience = Duration::from_secs(4);
+    assert!(KEY_WAIT + STORE_WAIT < patience);
+    let (service, store) = with_faulty_store().await;
+    let body = json!({"token": service.id_token(&json!({}))});
+    // Nothing is cached; provider and store take what they are sent and say nothing.
+    service.provider.answer(Endpoint::Discovery, Told::Held);
+    store.fail(Some(Fault::Silent));
+    for code in ["issuer-unavailable", "store-unavailable"] {
+        let answer = tokio::time::timeout(patience, service.mint(&body)).await.expect("an answer in time");
+        assert_eq!((answer.status, answer.code()), (503, code), "{}", answer.text);
+        let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{code}: {wait}");
+        service.provider.answer(Endpoint::Discovery, Told::Honest);
+        service.clock.pass(REFILL);
+    }
+    store.fail(None);
+    let answer = service.mint(&body).await;
+    assert_eq!(answer.status, 200, "nothing was spent: {}", answer.text);
 }
 
 #[actix_web::test]

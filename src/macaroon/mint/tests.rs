@@ -25,6 +25,57 @@ fn caveats(prepared: Prepared) -> Vec<String> {
 }
 
 #[test]
+fn two_tokens_have_one_fingerprint_exactly_if_they_are_the_same_bytes() {
+    let (allowed, other) = (permissions(&["upload:widgets"]), permissions(&["upload:gadgets"]));
+    let ok = || request(&allowed);
+    let versions = ["1.0".to_owned()];
+    let elsewhere = Provenance { policy_revision: "other".to_owned(), ..provenance() };
+    let requests = [
+        ok(),
+        PrepareRequest { registry: "other", ..ok() },
+        PrepareRequest { key: RegistryKeyId { key_id: "other", ..KEY }, ..ok() },
+        PrepareRequest { key: RegistryKeyId { epoch: KEY.epoch + 1, ..KEY }, ..ok() },
+        PrepareRequest { location: "other.example", ..ok() },
+        PrepareRequest { prefix: "", ..ok() },
+        PrepareRequest { permissions: &other, ..ok() },
+        PrepareRequest { ttl: Duration::from_secs(899), ..ok() },
+        PrepareRequest { versions: Some(&versions), ..ok() },
+        PrepareRequest { uses: Some(1), ..ok() },
+        PrepareRequest { max_size: Some(1), ..ok() },
+        PrepareRequest { provenance: elsewhere, ..ok() },
+        PrepareRequest { id: TokenId::new(NOW, [9; 10]), ..ok() },
+    ];
+    let masters = [
+        master("m1", NOW),
+        master("m2", NOW),
+        MasterKey::generate("m1", [b'x'; 31].iter().chain(&[0]).copied().collect::<Vec<_>>().try_into().unwrap(), NOW)
+            .unwrap(),
+    ];
+    let made = || {
+        masters.iter().flat_map(|master| requests.iter().map(|wanted| prepare_under(master, wanted.clone()).unwrap()))
+    };
+    let prints: Vec<_> = made().map(|prepared| prepared.fingerprint()).collect();
+    let tokens: Vec<_> = made().map(|prepared| prepared.mint().token.expose().clone()).collect();
+    for (a, (print, token)) in prints.iter().zip(&tokens).enumerate() {
+        for (b, (other_print, other_token)) in prints.iter().zip(&tokens).enumerate() {
+            assert_eq!((print == other_print, token == other_token), (a == b, a == b), "{a} {b}");
+        }
+    }
+    assert!(made().map(|prepared| prepared.fingerprint()).eq(prints));
+}
+
+#[test]
+fn a_token_is_made_again_under_the_key_that_is_named() {
+    let allowed = permissions(&["upload:widgets"]);
+    let first = prepare(&keyring(), request(&allowed)).unwrap().mint();
+    let rotated = Keyring::new(vec![master("m1", NOW), master("m2", NOW)]).unwrap();
+    assert_eq!(prepare(&rotated, request(&allowed)).unwrap().kid(), "m2");
+    let again = prepare_under(rotated.get("m1").unwrap(), request(&allowed)).unwrap().mint();
+    assert_eq!(again.token.expose(), first.token.expose());
+    assert_eq!((again.id, again.expires_at), (first.id, first.expires_at));
+}
+
+#[test]
 fn a_token_says_what_was_asked_and_nothing_else() {
     let minted = minted();
     let token = decoded(minted.token.expose());

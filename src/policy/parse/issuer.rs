@@ -16,6 +16,7 @@ use crate::identity::jwks::KeySet;
 use crate::identity::provider;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::replay::Replay;
 use crate::policy::issuers::Entry;
 use crate::policy::lint::Duties;
 use crate::policy::yaml::Faults;
@@ -35,6 +36,7 @@ const KEYS: &[&str] = &[
     "accept_fixed_audience",
     "enabled",
     "tenancy",
+    "replay",
 ];
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,6 +67,7 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     let bundle = address.as_ref().is_some_and(Address::is_trust_domain);
     let keys = keys(&fields, bundle, file, faults);
     let accepted = accepts_audience(entry, &fields, provider, faults);
+    let replay = fields.get("replay").map_or(Some(None), |field| replay(&field, faults).map(Some));
     let address = address?;
     if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file(provider)) {
         let remedy = "save its key set in the policy directory and name it: `jwks_file: keys.json`";
@@ -73,12 +76,13 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     }
     let (enabled, keys, lifetime) =
         (enabled?, keys?, lifetime.map_or(Some(provider.max_lifetime), |lifetime| lifetime)?);
-    accepted?;
+    let ((), replay) = (accepted?, replay?);
     let make = |url| {
         let mut issuer = Issuer::new(entry.name().to_owned(), provider, url)?;
         issuer.enabled = enabled;
         issuer.keys = keys;
         issuer.max_lifetime = lifetime;
+        issuer.replay = replay;
         Ok(issuer)
     };
     let made: Result<Entry, SiteError> = match address {
@@ -86,6 +90,18 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
         Address::Family(template) => Family::new(template, make)?.map(Entry::Family),
     };
     made.map_err(|error| fields.get("url").unwrap_or(*entry).fault(faults, error.to_string(), "")).ok()
+}
+
+/// SECURITY: an issuer is shared by registries that may not know of each other, so it can only be stricter than they
+/// are: `off` would have no effect.
+fn replay(field: &Field<'_>, faults: &mut Faults) -> Option<Replay> {
+    let replay = super::choice(field, &Replay::ALL.map(|mode| (mode.name(), mode)), faults)?;
+    if replay == Replay::Off {
+        let remedy = "write it at the registries that accept replays, and `replay: once` at the other issuers";
+        field.fault(faults, "an issuer can only be stricter than the registry, so `off` has no effect", remedy);
+        return None;
+    }
+    Some(replay)
 }
 
 /// Where an entry's issuers are.

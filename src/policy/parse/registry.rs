@@ -5,9 +5,11 @@ use std::time::Duration;
 use url::Url;
 
 use crate::identity::issuer::IssuerUrl;
+use crate::identity::replay::Replay;
 use crate::policy::lint;
 use crate::policy::registry::Caller;
 use crate::policy::registry::Dialect;
+use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
 use crate::policy::yaml::Faults;
@@ -15,13 +17,17 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled"];
+const KEYS: &[&str] =
+    &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay", "retry_window"];
 const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 const CALLER_KEYS: &[&str] = &["key_sha256"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
 const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
+/// Longest `retry_window`: clients send again within seconds. SECURITY: for as long, whoever has got hold of a job's ID
+/// token gets the job's upload token with it.
+const LONGEST_RETRY_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// Longest prefix of an upload token.
 const MAX_PREFIX: usize = 32;
 
@@ -40,6 +46,8 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let token = token(&fields, dialect, faults);
+    let replay = replay(&fields, dialect, faults);
+    let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
@@ -50,7 +58,38 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
         key_id: key_id?,
         epoch: u32::try_from(epoch?).ok()?,
         enabled: enabled?,
+        replay: replay?,
+        retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
     })
+}
+
+fn replay(fields: &Fields<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<Replay> {
+    let Some(field) = fields.get("replay") else {
+        return Some(dialect.map_or(Replay::Once, Dialect::usual_replay));
+    };
+    let replay = super::choice(&field, &Replay::ALL.map(|mode| (mode.name(), mode)), faults)?;
+    if let Some(dialect) = dialect.filter(|dialect| dialect.names_package() == NamesPackage::Never)
+        && replay == Replay::OncePerPackage
+    {
+        let message =
+            format!("clients of dialect `{}` cannot name a package, so no exchange would pass", dialect.name());
+        field.fault(faults, message, "remove the line: `once` is the default");
+        return None;
+    }
+    Some(replay)
+}
+
+fn retry_window(field: &Field<'_>, replay: Option<Replay>, faults: &mut Faults) -> Option<Duration> {
+    let window = field.duration(faults)?;
+    if window > LONGEST_RETRY_WINDOW {
+        field.fault(faults, "is longer than two minutes", "clients send again within seconds: write `30s`");
+        return None;
+    }
+    if replay == Some(Replay::Off) {
+        field.fault(faults, "has no meaning beside `replay: off`: nothing is remembered", "remove one of the two");
+        return None;
+    }
+    Some(window)
 }
 
 /// A length of time that an upload token may live.
