@@ -122,31 +122,11 @@ pub enum Find {
 impl KeySet {
     /// Reads a JWK Set, member by member; the second part lists the members that are not used.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), JwksError> {
-        if bytes.len() > MAX_DOCUMENT {
-            return Err(JwksError::TooLarge);
-        }
-        let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
-        let members = document.keys();
-        if members.len() > MAX_KEYS {
-            return Err(JwksError::TooManyKeys(members.len()));
-        }
-        // SECURITY: a set with two keys of one name would let a token be verified by whichever comes first. Members
-        // that are skipped for another reason count too: which of the two is meant is not ours to guess.
-        let mut uses: HashMap<&str, usize> = HashMap::new();
-        for kid in members.iter().filter_map(kid_of) {
-            *uses.entry(kid).or_default() += 1;
-        }
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
-        for member in members {
-            let kid = kid_of(member);
-            let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
-            let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member) };
-            match key {
+        for member in members(bytes)? {
+            match member {
                 Ok(key) => keys.push(Arc::new(key)),
-                Err(reason) => {
-                    let kid = kid.filter(|kid| is_key_id(kid)).map(str::to_owned);
-                    skipped.push(SkippedKey { kid, reason });
-                }
+                Err(unused) => skipped.push(unused),
             }
         }
         Ok((Self { keys }, skipped))
@@ -181,6 +161,31 @@ impl KeySet {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+/// What each member of a JWK Set is, in the order of the document: a key, or why not.
+pub fn members(bytes: &[u8]) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> {
+    if bytes.len() > MAX_DOCUMENT {
+        return Err(JwksError::TooLarge);
+    }
+    let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
+    let members = document.keys();
+    if members.len() > MAX_KEYS {
+        return Err(JwksError::TooManyKeys(members.len()));
+    }
+    // SECURITY: a set with two keys of one name would let a token be verified by whichever comes first. Members
+    // that are skipped for another reason count too: which of the two is meant is not ours to guess.
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for kid in members.iter().filter_map(kid_of) {
+        *uses.entry(kid).or_default() += 1;
+    }
+    let judge = |member: &Member| {
+        let kid = kid_of(member);
+        let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
+        let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member) };
+        key.map_err(|reason| SkippedKey { kid: kid.filter(|kid| is_key_id(kid)).map(str::to_owned), reason })
+    };
+    Ok(members.iter().map(judge).collect())
 }
 
 fn kid_of(member: &Member) -> Option<&str> {

@@ -15,6 +15,7 @@ mod clients;
 mod demo;
 mod docs;
 mod exchange;
+mod issuer_probe;
 mod key_histories;
 mod key_rotation;
 mod limits;
