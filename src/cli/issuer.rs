@@ -107,7 +107,7 @@ impl Probe {
             Err(error) => {
                 let list = vec![Finding::not_an_issuer(&self.url, error)];
                 let findings = Findings { list, keys: Vec::new() };
-                return self.report(&findings, &json!({"issuer": self.url}), &[self.url.clone()], None);
+                return self.report(&findings, &json!({"issuer": self.url}), std::slice::from_ref(&self.url), None);
             }
         };
         let owner = provider::owner(issuer.host());
@@ -209,11 +209,11 @@ async fn get(fetch: &HttpsFetch, url: Url, reach: &Reach) -> Fetched {
 fn key_lines(findings: &Findings) -> Vec<String> {
     let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
     let kid = |key: &probe::KeyFacts| key.kid.clone().unwrap_or_else(|| "(no kid)".to_owned());
-    let kids = width(&mut findings.keys.iter().map(|key| kid(key).chars().count()));
-    let kinds = width(&mut findings.keys.iter().map(|key| key.kind.chars().count()));
+    let name_width = width(&mut findings.keys.iter().map(|key| kid(key).chars().count()));
+    let type_width = width(&mut findings.keys.iter().map(|key| key.kind.chars().count()));
     let line = |key: &probe::KeyFacts| {
         let (alg, used) = (key.alg.as_deref().unwrap_or("-"), if key.used { "used" } else { "not used" });
-        format!("  key        {:<kids$}  {:<kinds$}  {alg:<6}  {used}", kid(key), key.kind)
+        format!("  key        {:<name_width$}  {:<type_width$}  {alg:<6}  {used}", kid(key), key.kind)
     };
     findings.keys.iter().map(line).collect()
 }

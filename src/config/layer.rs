@@ -124,25 +124,19 @@ pub(super) fn find<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
 ///
 /// SECURITY: an API key that somebody thought up, rather than drew, can be found from its digest.
 pub(super) fn redacted(mut root: Value) -> Value {
-    match &mut root.kind {
-        ValueKind::Table(table) => {
-            for (name, value) in table {
-                let shown = std::mem::take(value);
-                *value = match &shown.kind {
-                    ValueKind::String(digest) if name == DIGEST => {
-                        let beginning: String = digest.chars().take(SHOWN_DIGITS).collect();
-                        Value::new(None, format!("{beginning}…"))
-                    }
-                    _ => redacted(shown),
-                };
-            }
+    if let ValueKind::Table(table) = &mut root.kind {
+        for (name, value) in table {
+            *value = if name == DIGEST {
+                let beginning: String = value.to_string().chars().take(SHOWN_DIGITS).collect();
+                Value::new(None, format!("{beginning}…"))
+            } else {
+                redacted(std::mem::take(value))
+            };
         }
-        ValueKind::Array(items) => {
-            for item in items {
-                *item = redacted(std::mem::take(item));
-            }
+    } else if let ValueKind::Array(items) = &mut root.kind {
+        for item in items {
+            *item = redacted(std::mem::take(item));
         }
-        _ => {}
     }
     root
 }

@@ -60,13 +60,15 @@ pub(super) fn examine(bytes: &[u8], list: &mut Vec<Finding>) -> Vec<KeyFacts> {
         let raw = raw.get(index).unwrap_or(&Value::Null);
         keys.push(facts(raw, member.is_ok()));
         if let Err(skipped) = member {
-            let sentence = match skipped.reason {
-                SkipReason::Modulus => format!("{skipped}; it is {}", kind(raw)),
-                _ => skipped.to_string(),
+            let sentence = if skipped.reason == SkipReason::Modulus {
+                format!("{skipped}; it is {}", kind(raw))
+            } else {
+                skipped.to_string()
             };
-            list.push(match skipped.reason {
-                SkipReason::Use => Finding::note("key-not-used", sentence, ""),
-                reason => Finding::odd("key-not-used", sentence, remedy(reason)),
+            list.push(if skipped.reason == SkipReason::Use {
+                Finding::note("key-not-used", sentence, "")
+            } else {
+                Finding::odd("key-not-used", sentence, remedy(skipped.reason))
             });
         }
         if number(raw, "n").is_some_and(|n| n.first() == Some(&0)) {
@@ -164,10 +166,12 @@ const fn remedy(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::Private => "warn the provider at once: everybody can sign with this key",
         SkipReason::DuplicateKid | SkipReason::KeyId => "the provider must give each key a name of its own",
-        SkipReason::Modulus | SkipReason::Exponent => "see that jobs' tokens are not signed with it: they are refused",
-        SkipReason::KeyType | SkipReason::Curve | SkipReason::Algorithm | SkipReason::Use => {
-            "see that jobs' tokens are not signed with it: they are refused"
-        }
+        SkipReason::KeyType
+        | SkipReason::Curve
+        | SkipReason::Modulus
+        | SkipReason::Exponent
+        | SkipReason::Algorithm
+        | SkipReason::Use => "see that jobs' tokens are not signed with it: they are refused",
         SkipReason::Unreadable | SkipReason::Encoding | SkipReason::Invalid => "the provider must repair the key",
     }
 }

@@ -2,6 +2,8 @@ use super::*;
 
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use serde_json::json;
 
@@ -24,9 +26,10 @@ fn answered(document: &Value) -> Answered {
 
 fn with(mut object: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
-            value => object[name] = value.clone(),
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            object[name] = value.clone();
         }
     }
     object
@@ -166,8 +169,7 @@ fn a_name_that_differs_is_told_with_how_and_what_to_do() {
 fn each_oddity_of_a_key_is_told() {
     let padded = {
         let n = rsa()["n"].as_str().unwrap().to_owned();
-        use base64::Engine as _;
-        let n = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(n).unwrap();
+        let n = URL_SAFE_NO_PAD.decode(n).unwrap();
         base64url([&[0][..], &n].concat())
     };
     let short = base64url([&[0x80][..], &[0xff; 127]].concat());
@@ -312,7 +314,7 @@ fn a_preset_that_does_not_fit_is_refused() {
 fn what_the_preset_knows_of_such_an_issuer_is_told() {
     let local_hosts = &[HostName::Below("svc")];
     let fixed_audience = Some(FixedAudience::IssuerHost);
-    let preset: &Provider = Box::leak(Box::new(Provider { local_hosts, fixed_audience, ..generic::PROVIDER }));
+    let preset: &Provider = Box::leak(Box::new(Provider { fixed_audience, local_hosts, ..generic::PROVIDER }));
     let local = json!({"issuer": "https://a.svc", "jwks_uri": "https://a.svc/k"});
     let set = keys(&[rsa(), p256()]);
     let findings = examine_at("https://a.svc", preset, &with(document(), &local), &set);
