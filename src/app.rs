@@ -28,12 +28,16 @@ use crate::identity::keys::Keys;
 use crate::identity::keys::Refresh;
 use crate::json::Json;
 use crate::macaroon::Keyring;
+use crate::macaroon::MasterKey;
 use crate::macaroon::TokenId;
+use crate::macaroon::seal_secret;
 use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::registry::Registry;
 use crate::revoke;
 use crate::secret::random_bytes;
+use crate::state::SealKey;
+use crate::state::SealKeys;
 use crate::state::State;
 use crate::state::Store;
 use crate::state::StoreError;
@@ -97,12 +101,13 @@ impl App {
         let counted = Arc::clone(&parts.metrics);
         let report = Box::new(move |refresh: &Refresh<'_>| counted.jwks_refresh(&refresh.issuer.id, refresh.code()));
         let keys = Keys::new(parts.fetch, Arc::clone(&parts.clock), parts.runtime, report);
+        let state = State::new(parts.store, seal_keys(&parts.keyring));
         let app = Self {
             policy: ArcSwap::from_pointee(parts.policy),
             in_force_since: AtomicI64::new(parts.clock.now().unix_millis()),
             keyring: ArcSwap::from_pointee(parts.keyring),
             keys,
-            state: Arc::new(State::new(parts.store)),
+            state: Arc::new(state),
             audit: parts.audit,
             metrics: parts.metrics,
             clock: parts.clock,
@@ -275,6 +280,12 @@ impl App {
     pub async fn sync(&self) -> Result<(), StoreError> {
         self.state.revocations().sync(self.now()).await
     }
+}
+
+/// The keys by which this service knows what it wrote into the store.
+fn seal_keys(keyring: &Keyring) -> SealKeys {
+    let key = |master: &MasterKey| SealKey::new(master.kid().to_owned(), master.activate_at(), seal_secret(master));
+    SealKeys::new(keyring.iter().map(key).collect())
 }
 
 /// What the client asked for; nothing when it asked for whatever its rules grant.

@@ -245,7 +245,8 @@ async fn first_use_and_issue(
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
         match state.first_use(claim).await {
             Ok(first_use) => Ok(issue(prepared, first_use)),
-            Err(FirstUseError::Replayed(record)) => Err(Failure::Replayed(record.at)),
+            Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past.record().at))),
+            Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
             Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }

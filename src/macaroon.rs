@@ -54,6 +54,7 @@ pub use crate::macaroon::key::MasterKey;
 pub use crate::macaroon::key::MasterKeyError;
 pub use crate::macaroon::key::RegistryKeyId;
 pub use crate::macaroon::key::registry_secret;
+pub use crate::macaroon::key::seal_secret;
 pub use crate::macaroon::mint::MAX_TEXT;
 pub use crate::macaroon::mint::Minted;
 pub use crate::macaroon::mint::PrepareError;

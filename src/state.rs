@@ -1,8 +1,9 @@
-//! What must be shared and must not be forgotten: first use, uses, revocations.
+//! What must be shared and must not be forgotten: first use, uses, revocations, copies of what has authority.
 //!
 //! [`Store`] moves bytes under keys and decides nothing; [`State`] alone gives those bytes a meaning (which key stands
 //! for one use of a token, what a held value says). A store that cannot answer is an error, never a pass: callers turn
-//! [`StoreError`] into 503.
+//! [`StoreError`] into 503. What is believed because of who wrote it (first uses, copies) is sealed by a key that the
+//! store does not have.
 //!
 //! INVARIANT: whoever obtains a [`FirstUse`] is the only one who ever did for its key, for as long as the store
 //! remembers it ([`Store::remembers_since`]).
@@ -13,20 +14,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde::Serialize;
 
 use crate::secret::sha256;
 use crate::time::Timestamp;
 
+mod first_use;
 mod memory;
 mod revocations;
+mod sealed;
 
+pub use self::first_use::FirstUse;
+pub use self::first_use::FirstUseClaim;
+pub use self::first_use::FirstUseError;
+pub use self::first_use::FirstUseRecord;
+pub use self::first_use::PastUse;
+pub use self::first_use::first_use_key;
 pub use self::memory::MemoryStore;
 pub use self::revocations::Revocations;
+pub use self::sealed::MAX_COPY_AGE;
+pub use self::sealed::SealKey;
+pub use self::sealed::SealKeys;
+pub use self::sealed::StoredCopy;
 
 /// How much longer than a token can be accepted its traces are kept, beyond the verifier's own leeway.
 ///
@@ -203,64 +211,23 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct State {
     store: Arc<dyn Store>,
+    seal_keys: SealKeys,
     revocations: Revocations,
 }
 
-/// What it takes to claim the first use of a subject token.
-#[derive(Debug, Clone)]
-pub struct FirstUseClaim {
-    /// Which use, from [`first_use_key`].
-    pub key: [u8; 32],
-    /// What the claim is for, kept for whoever comes second.
-    pub record: FirstUseRecord,
-    /// When the subject token was issued: the store must remember at least since then.
-    pub issued_at: Timestamp,
-    /// When no verifier accepts the token any more: its `exp`, the verifier's leeway and [`RETENTION_MARGIN`].
-    pub until: Timestamp,
+/// What a copy is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyKind {
+    /// The key set of an identity provider.
+    Jwks,
 }
 
-/// What the first use of a subject token was for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FirstUseRecord {
-    /// The upload token that was minted.
-    pub token_id: String,
-    /// When.
-    pub at: Timestamp,
-    /// The digest of what was asked and granted.
-    pub digest: [u8; 32],
-    /// The key that minted it.
-    pub kid: String,
-}
-
-/// Proof that a subject token had not been used before. Only [`State::first_use`] gives one.
-#[derive(Debug)]
-#[must_use = "the token is spent: mint"]
-pub struct FirstUse {
-    record: FirstUseRecord,
-}
-
-impl FirstUse {
-    /// What the use is for.
-    pub const fn record(&self) -> &FirstUseRecord {
-        &self.record
+impl CopyKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jwks => "jwks",
+        }
     }
-}
-
-/// Why a first use was not obtained.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FirstUseError {
-    /// The token was used before, for this.
-    #[error("the token was used before, at {}", .0.at)]
-    Replayed(FirstUseRecord),
-    /// The store's memory begins after the token was issued, so an earlier use may be forgotten.
-    #[error("the token was issued before the store's memory begins, at {since}")]
-    Forgotten {
-        /// Since when the store remembers.
-        since: Timestamp,
-    },
-    /// The store gave no answer; the token may be spent.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// What came of [`State::spend`].
@@ -276,20 +243,10 @@ pub enum Spent {
     Exhausted,
 }
 
-/// The first-use record as it is stored. Members that it does not know make it unreadable.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredFirstUse {
-    token_id: String,
-    at_ms: i64,
-    digest: String,
-    kid: String,
-}
-
 impl State {
-    /// The state kept in `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { revocations: Revocations::new(Arc::clone(&store)), store }
+    /// The state kept in `store`, of which only what these keys have sealed has authority.
+    pub fn new(store: Arc<dyn Store>, seal_keys: SealKeys) -> Self {
+        Self { revocations: Revocations::new(Arc::clone(&store)), store, seal_keys }
     }
 
     /// The tokens that were revoked.
@@ -297,21 +254,28 @@ impl State {
         &self.revocations
     }
 
-    /// Claims the first use. One round trip to the store.
-    pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
-        let FirstUseClaim { key, record, issued_at, until } = claim;
-        let key = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
-        let first = self.store.set_once(key.as_bytes(), &record.to_bytes()?, until).await?;
-        // SECURITY: asked after the claim, so that a store which lost its memory in between is found out. And before
-        // the claim's answer is believed: a token that was refused for this reason has a record, and was not used.
-        let since = self.store.remembers_since().await?;
-        if issued_at < since {
-            return Err(FirstUseError::Forgotten { since });
-        }
-        match first {
-            SetOnce::Set => Ok(FirstUse { record }),
-            SetOnce::Held(held) => Err(FirstUseError::Replayed(FirstUseRecord::from_bytes(&held)?)),
-        }
+    /// Keeps a copy of something that has authority, for other replicas and for later, in place of an older one.
+    /// `owner` names whose it is, `revision` which one it is; [`State::copy`] gives it back for at most
+    /// [`MAX_COPY_AGE`] after `at`.
+    pub async fn put_copy(
+        &self,
+        kind: CopyKind,
+        owner: &str,
+        at: Timestamp,
+        revision: &str,
+        body: &[u8],
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let unsealed = StoreError::Unavailable { reason: "a copy cannot be sealed" };
+        let sealed = self.seal_keys.seal(kind.as_str(), owner, at, revision, body).ok_or(unsealed)?;
+        self.store.put(&copy_key(kind, owner), &sealed, until).await
+    }
+
+    /// The copy that is kept; `None` also if what is there was not written by this service for this owner, or too long
+    /// ago. It may be older than one seen before: the caller compares [`StoredCopy::at`].
+    pub async fn copy(&self, kind: CopyKind, owner: &str, now: Timestamp) -> Result<Option<StoredCopy>, StoreError> {
+        let held = self.store.get(&copy_key(kind, owner)).await?;
+        Ok(held.and_then(|held| self.seal_keys.open(kind.as_str(), owner, &held, now)))
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
@@ -337,32 +301,6 @@ impl State {
     }
 }
 
-/// The key under which the first use of a subject token is claimed: of the token, or with `package` of the token for
-/// that package. Tokens without a `jti` are told apart by what was signed.
-///
-/// SECURITY: every part is preceded by its length and its kind, so no choice of issuer, `jti` and package yields the
-/// key of another choice; and the signature is no part, because one signed text has many valid ECDSA signatures.
-pub fn first_use_key(iss: &str, jti: Option<&str>, signing_input_digest: &[u8; 32], package: Option<&str>) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut part = |kind: u8, bytes: &[u8]| {
-        context.update(&[kind]);
-        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(bytes);
-    };
-    part(0, b"trustmint/v1/first-use");
-    part(1, iss.as_bytes());
-    match jti {
-        Some(jti) => part(2, jti.as_bytes()),
-        None => part(3, signing_input_digest),
-    }
-    if let Some(package) = package {
-        part(4, package.as_bytes());
-    }
-    let mut key = [0; 32];
-    key.copy_from_slice(context.finish().as_ref());
-    key
-}
-
 /// How revocations and spent uses name an upload token: by the key of its registry and its id.
 ///
 /// SECURITY: with the key in front. A registry that verifies offline can sign any identifier with its own key; under
@@ -371,29 +309,8 @@ pub fn token_name(key_id: &str, token_id: &impl fmt::Display) -> String {
     format!("{key_id}:{token_id}")
 }
 
-impl FirstUseRecord {
-    fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
-        let stored = StoredFirstUse {
-            token_id: self.token_id.clone(),
-            at_ms: self.at.unix_millis(),
-            digest: URL_SAFE_NO_PAD.encode(self.digest),
-            kid: self.kid.clone(),
-        };
-        serde_json::to_vec(&stored).map_err(|_| StoreError::Unavailable { reason: "a first-use record has no text" })
-    }
-
-    /// SECURITY: a value that cannot be read is an error, not a first use: the token was used.
-    fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
-        let unreadable = StoreError::Unavailable { reason: "a stored first-use record is unreadable" };
-        let stored: StoredFirstUse = serde_json::from_slice(bytes).map_err(|_| unreadable)?;
-        let digest = URL_SAFE_NO_PAD.decode(&stored.digest).map_err(|_| unreadable)?;
-        Ok(Self {
-            token_id: stored.token_id,
-            at: Timestamp::from_unix_millis(stored.at_ms),
-            digest: digest.try_into().map_err(|_| unreadable)?,
-            kid: stored.kid,
-        })
-    }
+fn copy_key(kind: CopyKind, owner: &str) -> Vec<u8> {
+    format!("copy:{}:{owner}", kind.as_str()).into_bytes()
 }
 
 #[cfg(test)]

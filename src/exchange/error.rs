@@ -36,8 +36,8 @@ pub enum Failure {
     Denied(Box<Explanation>),
     /// No upload token can be made of the grant.
     Prepare(PrepareError),
-    /// The token was exchanged before, then.
-    Replayed(Timestamp),
+    /// The token was exchanged before; when, if that can be told.
+    Replayed(Option<Timestamp>),
     /// The store's memory begins after the token was issued.
     StateLost {
         /// Until every token that may have been forgotten has expired.
@@ -108,7 +108,8 @@ impl fmt::Display for Failure {
             Self::Key(error) => write!(f, "{error}"),
             Self::Denied(explanation) => f.write_str(&explanation.public().sentence()),
             Self::Prepare(error) => write!(f, "{error}"),
-            Self::Replayed(at) => write!(f, "this ID token was already exchanged, at {at}"),
+            Self::Replayed(Some(at)) => write!(f, "this ID token was already exchanged, at {at}"),
+            Self::Replayed(None) => f.write_str("this ID token was already exchanged"),
             Self::StateLost { .. } => {
                 f.write_str("this ID token was issued before the service's memory of used tokens begins")
             }

@@ -16,6 +16,7 @@ use crate::identity::provider;
 use crate::identity::provider::FixedAudience;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::token::spiffe;
 use crate::json::Json;
 use crate::json::Object;
 
@@ -101,18 +102,13 @@ impl IssuerUrl {
     /// Reads a SPIFFE trust domain, which stands in for `iss` in SVIDs (SPIFFE ID section 2.1): it has no discovery, and
     /// its keys are a bundle.
     pub fn trust_domain(text: &str) -> Result<Self, IssuerUrlError> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-        let domain = text.strip_prefix("spiffe://").ok_or(IssuerUrlError::TrustDomain)?;
-        // SPIFFE ID section 2.1: at most 255 bytes.
-        if domain.is_empty() || domain.len() > 255 || !domain.bytes().all(plain) {
-            return Err(IssuerUrlError::TrustDomain);
-        }
-        Ok(Self(text.to_owned()))
+        let domain = text.strip_prefix(spiffe::SCHEME).filter(|domain| spiffe::is_trust_domain(domain));
+        domain.map(|_| Self(text.to_owned())).ok_or(IssuerUrlError::TrustDomain)
     }
 
     /// Whether it is a SPIFFE trust domain.
     pub fn is_trust_domain(&self) -> bool {
-        self.0.starts_with("spiffe://")
+        self.0.starts_with(spiffe::SCHEME)
     }
 
     /// The text, byte for byte as in `iss`.

@@ -18,6 +18,7 @@ use openidconnect::core::CoreJsonWebKeyUse;
 use crate::identity::token::Algorithm;
 
 mod member;
+mod roca;
 
 use member::Fields;
 use member::Member;
@@ -61,6 +62,15 @@ impl fmt::Display for SkippedKey {
     }
 }
 
+/// Whose keys a set holds, which decides the `use` that marks them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// An OIDC issuer: `sig` or nothing.
+    Issuer,
+    /// A SPIFFE trust domain.
+    TrustDomain,
+}
+
 /// Why a published key is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
@@ -94,6 +104,9 @@ pub enum SkipReason {
     /// RSA modulus not of 2048 to 8192 bits, or even.
     #[error("its RSA modulus is not an odd number of 2048 to 8192 bits")]
     Modulus,
+    /// RSA modulus of the kind that flawed smart cards made (ROCA, CVE-2017-15361): it can be factored.
+    #[error("its RSA modulus was made by a flawed generator (ROCA) and can be factored")]
+    Factorable,
     /// RSA exponent even, below 65537 or above 32 bits.
     #[error("its RSA exponent is not an odd number from 65537 to 2^32")]
     Exponent,
@@ -122,8 +135,18 @@ pub enum Find {
 impl KeySet {
     /// Reads a JWK Set, member by member; the second part lists the members that are not used.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), JwksError> {
+        Self::read(bytes, Holder::Issuer)
+    }
+
+    /// Reads a trust domain's bundle (SPIFFE Trust Domain and Bundle section 4, JWT-SVID section 5): its JWT
+    /// authorities, each with `use: jwt-svid` and a `kid`. X.509 authorities and entries of kinds to come are skipped.
+    pub fn parse_bundle(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), JwksError> {
+        Self::read(bytes, Holder::TrustDomain)
+    }
+
+    fn read(bytes: &[u8], holder: Holder) -> Result<(Self, Vec<SkippedKey>), JwksError> {
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
-        for member in members(bytes)? {
+        for member in judge(bytes, holder)? {
             match member {
                 Ok(key) => keys.push(Arc::new(key)),
                 Err(unused) => skipped.push(unused),
@@ -165,6 +188,10 @@ impl KeySet {
 
 /// What each member of a JWK Set is, in the order of the document: a key, or why not.
 pub fn members(bytes: &[u8]) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> {
+    judge(bytes, Holder::Issuer)
+}
+
+fn judge(bytes: &[u8], holder: Holder) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> {
     if bytes.len() > MAX_DOCUMENT {
         return Err(JwksError::TooLarge);
     }
@@ -179,13 +206,13 @@ pub fn members(bytes: &[u8]) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> 
     for kid in members.iter().filter_map(kid_of) {
         *uses.entry(kid).or_default() += 1;
     }
-    let judge = |member: &Member| {
+    let judged = |member: &Member| {
         let kid = kid_of(member);
         let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
-        let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member) };
+        let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member, holder) };
         key.map_err(|reason| SkippedKey { kid: kid.filter(|kid| is_key_id(kid)).map(str::to_owned), reason })
     };
-    Ok(members.iter().map(judge).collect())
+    Ok(members.iter().map(judged).collect())
 }
 
 fn kid_of(member: &Member) -> Option<&str> {
@@ -241,6 +268,18 @@ impl KeyKind {
     }
 }
 
+impl Holder {
+    /// Whether the holder means this key for the signatures of tokens.
+    fn marks(self, fields: &Fields) -> bool {
+        let by_use = match (self, &fields.key_use) {
+            (Self::Issuer, None | Some(CoreJsonWebKeyUse::Signature)) => true,
+            (Self::TrustDomain, Some(CoreJsonWebKeyUse::Other(key_use))) => key_use == "jwt-svid",
+            (Self::Issuer | Self::TrustDomain, _) => false,
+        };
+        by_use && fields.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|o| o == "verify"))
+    }
+}
+
 impl Key {
     /// Its `kid`.
     pub fn kid(&self) -> Option<&str> {
@@ -266,10 +305,14 @@ impl Key {
             && jsonwebtoken::crypto::verify(signature, signing_input, &self.verifier, algorithm.into()).unwrap_or(false)
     }
 
-    fn read(member: &Member) -> Result<Self, SkipReason> {
+    fn read(member: &Member, holder: Holder) -> Result<Self, SkipReason> {
         let Member::Fields(fields) = member else { return Err(SkipReason::Unreadable) };
+        // SECURITY: first in a bundle, whose X.509 authorities are keys of the same types for another purpose.
+        if !holder.marks(fields) {
+            return Err(SkipReason::Use);
+        }
         let kid = fields.kid.as_ref().map(|kid| kid.as_str());
-        if !kid.is_none_or(is_key_id) {
+        if !kid.map_or(holder == Holder::Issuer, is_key_id) {
             return Err(SkipReason::KeyId);
         }
         // SECURITY: `oct` would be an HMAC key: everyone who can read the set could sign.
@@ -281,12 +324,6 @@ impl Key {
         };
         if fields.d.is_some() {
             return Err(SkipReason::Private);
-        }
-        let is_signature_key = fields.key_use.as_ref().is_none_or(|key_use| *key_use == CoreJsonWebKeyUse::Signature);
-        let is_verification_key =
-            fields.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|o| o == "verify"));
-        if !is_signature_key || !is_verification_key {
-            return Err(SkipReason::Use);
         }
         let algorithm = match &fields.alg {
             None => None,
@@ -322,6 +359,9 @@ fn rsa(fields: &Fields) -> Result<DecodingKey, SkipReason> {
     // SECURITY: shorter moduli can be factored; longer ones, and long exponents, make each check slow.
     if !(2048..=8192).contains(&bits) || !is_odd(n) {
         return Err(SkipReason::Modulus);
+    }
+    if roca::is_factorable(n) {
+        return Err(SkipReason::Factorable);
     }
     let value = (e.len() <= 4).then(|| e.iter().fold(0_u32, |value, byte| (value << 8) | u32::from(*byte)));
     // SECURITY: with e = 1 every message is its own signature; with e = 3 padding flaws are forgeries.

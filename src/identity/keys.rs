@@ -239,7 +239,9 @@ impl Keys {
 
 /// The policy's lint has read the document before; what it let pass without a usable key accepts no token.
 fn static_set(issuer: &Issuer, document: &[u8]) -> KeySet {
-    let set = KeySet::parse(document).map(|(set, _)| set).unwrap_or_default();
+    let bundle = issuer.url().is_trust_domain();
+    let parsed = if bundle { KeySet::parse_bundle(document) } else { KeySet::parse(document) };
+    let set = parsed.map(|(set, _)| set).unwrap_or_default();
     if set.is_empty() {
         warn!(issuer = %issuer.id, "the issuer's key file holds no usable key");
     }

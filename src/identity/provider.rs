@@ -10,16 +10,71 @@ use crate::json::Json;
 use crate::json::Object;
 
 mod example;
+mod part;
 
 pub mod activestate;
+pub mod aws;
+pub mod azure_devops;
+pub mod bitbucket;
+pub mod buildkite;
+pub mod circleci;
+pub mod codefresh;
+pub mod depot;
+pub mod forgejo;
 pub mod generic;
 pub mod github;
 pub mod gitlab;
 pub mod google;
+pub mod hcp_terraform;
+pub mod jenkins;
+pub mod kubernetes;
+pub mod semaphore;
+pub mod spacelift;
+pub mod spiffe;
 
 /// Every preset, in the order that documentation lists them.
-pub static ALL: &[&Provider] =
-    &[&github::PROVIDER, &gitlab::PROVIDER, &google::PROVIDER, &activestate::PROVIDER, &generic::PROVIDER];
+pub static ALL: &[&Provider] = &[
+    &github::PROVIDER,
+    &gitlab::PROVIDER,
+    &google::PROVIDER,
+    &activestate::PROVIDER,
+    &circleci::PROVIDER,
+    &buildkite::PROVIDER,
+    &bitbucket::PROVIDER,
+    &azure_devops::PROVIDER,
+    &codefresh::PROVIDER,
+    &semaphore::PROVIDER,
+    &jenkins::PROVIDER,
+    &hcp_terraform::PROVIDER,
+    &spacelift::PROVIDER,
+    &forgejo::PROVIDER,
+    &depot::PROVIDER,
+    &kubernetes::PROVIDER,
+    &spiffe::PROVIDER,
+    &aws::PROVIDER,
+    &generic::PROVIDER,
+];
+
+/// Hosts of providers without a preset that many tenants share: one tenant is never alone on them.
+const SHARED_HOSTS: &[HostName] = &[
+    HostName::Is("api.pulumi.com"),
+    HostName::Is("federation.namespaceapis.com"),
+    HostName::Is("issuer.enforce.dev"),
+    HostName::Is("login.app.env0.com"),
+    HostName::Is("login.microsoftonline.com"),
+    HostName::Is("oidc.cirrus-ci.com"),
+    HostName::Is("oidc.fly.io"),
+    HostName::Is("oidc.modal.com"),
+    HostName::Is("oidc.vercel.com"),
+    HostName::Is("scalr.io"),
+    HostName::Below("buddyusercontent.com"),
+    HostName::Below("harness.io"),
+];
+
+/// Whether a host without a preset serves many tenants.
+pub fn is_shared(host: &str) -> bool {
+    SHARED_HOSTS.iter().any(|shared| shared.covers(host))
+}
 
 /// The preset of that name.
 pub fn by_name(name: &str) -> Option<&'static Provider> {

@@ -198,6 +198,19 @@ pub fn registry_secret(master: &MasterKey, registry: RegistryKeyId<'_>) -> Secre
     Secret::new(*hkdf(master.bytes.expose(), info).expose())
 }
 
+/// The secret that seals what this service reads back from its store with authority.
+///
+/// HKDF-SHA256 without salt, info = `trustmint/v1/seal` ‖ len16 kid ‖ kid, 32 bytes.
+///
+/// SECURITY: no registry ever has it, and its info is no registry's: they differ in their first words.
+pub fn seal_secret(master: &MasterKey) -> Secret<[u8; 32]> {
+    let mut info = Vec::with_capacity(64);
+    info.extend_from_slice(b"trustmint/v1/seal");
+    info.extend_from_slice(&u16::try_from(master.kid.len()).unwrap_or(u16::MAX).to_be_bytes());
+    info.extend_from_slice(master.kid.as_bytes());
+    Secret::new(*hkdf(master.bytes.expose(), info).expose())
+}
+
 /// HKDF-SHA256 with no salt and one block of output, whose counter is 1 (RFC 5869 sections 2.2 and 2.3).
 fn hkdf(input: &[u8], mut info: Vec<u8>) -> Signature {
     let extracted = chain::mac(&[0; 32], input);

@@ -3,6 +3,10 @@
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::secret::Secret;
 use crate::time::Clock;
 
 use super::*;
@@ -26,8 +30,12 @@ impl Clock for SetClock {
 fn setup() -> (Arc<SetClock>, Arc<MemoryStore>, State) {
     let clock = Arc::new(SetClock(AtomicI64::new(1_763_856_900_123)));
     let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 20));
-    let state = State::new(store.clone());
+    let state = State::new(store.clone(), seal_keys());
     (clock, store, state)
+}
+
+fn seal_keys() -> SealKeys {
+    SealKeys::new(vec![SealKey::new("k1".to_owned(), Timestamp::from_unix_millis(0), Secret::new([1; 32]))])
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -70,7 +78,8 @@ fn the_second_use_learns_what_the_first_was_for() {
 
     clock.pass(Duration::from_secs(899));
     let again = FirstUseClaim { key: [3; 32], record: record("token-2", clock.now()), issued_at: clock.now(), until };
-    assert_eq!(run(state.first_use(again.clone())).unwrap_err(), FirstUseError::Replayed(first));
+    let Err(FirstUseError::Replayed(past)) = run(state.first_use(again.clone())) else { panic!("a second first use") };
+    assert_eq!(past.record(), &first);
     let other = FirstUseClaim { key: [4; 32], ..again };
     assert!(run(state.first_use(other)).is_ok());
 }
@@ -87,29 +96,109 @@ fn a_use_that_cannot_be_remembered_is_no_first_use() {
     assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(StoreError::Unavailable { .. }))));
 }
 
-#[test]
-fn an_unreadable_record_is_no_first_use() {
+/// Claims the first use under a key whose place in the store was filled by somebody else.
+fn claim_over(held: &[u8], key: [u8; 32]) -> Result<FirstUse, FirstUseError> {
     let (clock, store, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
-    for (index, held) in [
-        "",
-        "{}",
-        r#"{"token_id":"t","at_ms":1,"digest":"AAAA","kid":"k"}"#,
-        r#"{"token_id":"t","token_id":"u","at_ms":1,"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"}"#,
-        r#"{"token_id":"t","at_ms":1,"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k","new":1}"#,
-        r#"{"token_id":"t","at_ms":1,"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"} "x""#,
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let key = [u8::try_from(index).unwrap(); 32];
-        let stored = format!("first-use:{}", URL_SAFE_NO_PAD.encode(key));
-        run(store.put(stored.as_bytes(), held.as_bytes(), until)).unwrap();
-        let claim = FirstUseClaim { key, record: record("token-1", clock.now()), issued_at: clock.now(), until };
-        assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(_))), "{held}");
+    run(store.put(&place(key), held, until)).unwrap();
+    run(state.first_use(FirstUseClaim { key, record: record("token-2", clock.now()), issued_at: clock.now(), until }))
+}
+
+fn place(key: [u8; 32]) -> Vec<u8> {
+    format!("first-use:{}", URL_SAFE_NO_PAD.encode(key)).into_bytes()
+}
+
+/// What the store holds after an honest first use under a key.
+fn honest(key: [u8; 32]) -> Vec<u8> {
+    let (clock, store, state) = setup();
+    let until = clock.now().plus(Duration::from_secs(900));
+    let claim = FirstUseClaim { key, record: record("token-1", clock.now()), issued_at: clock.now(), until };
+    assert!(run(state.first_use(claim)).is_ok());
+    run(store.get(&place(key))).unwrap().unwrap()
+}
+
+#[test]
+fn a_record_that_is_not_ours_is_a_use_and_not_believed() {
+    let (key, at) = ([3; 32], 1_763_856_900_123);
+    let body = r#"{"token_id":"t","digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"}"#;
+    let seal = |keys: &SealKeys, kind: &str, owner: &str, at: i64, body: &str| {
+        keys.seal(kind, owner, Timestamp::from_unix_millis(at), "", body.as_bytes()).unwrap()
+    };
+    let (ours, owner) = (seal_keys(), URL_SAFE_NO_PAD.encode(key));
+    let theirs =
+        SealKeys::new(vec![SealKey::new("k1".to_owned(), Timestamp::from_unix_millis(0), Secret::new([2; 32]))]);
+    let mut altered = honest(key);
+    altered[60] ^= 1;
+    for (held, what) in [
+        (Vec::new(), "nothing"),
+        (body.as_bytes().to_vec(), "no seal"),
+        (altered, "altered"),
+        (honest([4; 32]), "that of another token"),
+        (seal(&theirs, "first-use", &owner, at, body), "sealed by a stranger"),
+        (seal(&ours, "jwks", &owner, at, body), "another kind"),
+        (seal(&ours, "first-use", &owner, at + 30_001, body), "from the future"),
+        (seal(&ours, "first-use", &owner, at - 86_400_001, body), "of long ago"),
+        (seal(&ours, "first-use", &owner, at, ""), "no record"),
+        (seal(&ours, "first-use", &owner, at, &body.replace("AAAA", "")), "a short digest"),
+        (seal(&ours, "first-use", &owner, at, &body.replace('}', r#","new":1}"#)), "a member too many"),
+        (seal(&ours, "first-use", &owner, at, &body.replace('{', r#"{"kid":"l","#)), "a member twice"),
+    ] {
+        assert_eq!(claim_over(&held, key).unwrap_err(), FirstUseError::Taken, "{what}");
     }
-    let whole = r#"{"token_id":"t","at_ms":1,"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","kid":"k"}"#;
-    assert!(FirstUseRecord::from_bytes(whole.as_bytes()).is_ok());
+    // And what all of them vary is believed.
+    assert!(matches!(claim_over(&honest(key), key), Err(FirstUseError::Replayed(_))));
+    let whole = seal(&ours, "first-use", &owner, at, body);
+    assert!(matches!(claim_over(&whole, key), Err(FirstUseError::Replayed(_))));
+}
+
+#[test]
+fn a_copy_is_given_back_to_its_owner_until_it_ends() {
+    let (clock, store, state) = setup();
+    let (at, until) = (clock.now(), clock.now().plus(Duration::from_secs(900)));
+    run(state.put_copy(CopyKind::Jwks, "https://a.example", at, "r1", b"keys", until)).unwrap();
+    clock.pass(Duration::from_secs(60));
+    let elsewhere = State::new(store, seal_keys());
+    let copy = |owner: &str| run(elsewhere.copy(CopyKind::Jwks, owner, clock.now())).unwrap();
+    let kept = StoredCopy { at, revision: "r1".to_owned(), body: b"keys".to_vec() };
+    assert_eq!(copy("https://a.example"), Some(kept));
+    assert_eq!(copy("https://a.exampl"), None);
+    run(state.put_copy(CopyKind::Jwks, "https://a.example", clock.now(), "r2", b"", until)).unwrap();
+    assert_eq!(copy("https://a.example").unwrap().revision, "r2");
+    clock.pass(Duration::from_secs(840));
+    assert_eq!(copy("https://a.example"), None);
+}
+
+#[test]
+fn a_copy_that_somebody_else_wrote_or_moved_is_none() {
+    let (clock, store, state) = setup();
+    let until = clock.now().plus(Duration::from_secs(90_000));
+    run(state.put_copy(CopyKind::Jwks, "a", clock.now(), "r1", b"keys", until)).unwrap();
+    let of = |owner: &str| run(state.copy(CopyKind::Jwks, owner, clock.now())).unwrap();
+    let held = run(store.get(b"copy:jwks:a")).unwrap().unwrap();
+    // Another's copy, a first use's record, plain keys.
+    let owner = "first-use:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM";
+    let record = honest([3; 32]);
+    for (owner, planted) in [("b", &held[..]), (owner, &record), ("c", &record), ("c", b"keys"), ("c", b"")] {
+        run(store.put(format!("copy:jwks:{owner}").as_bytes(), planted, until)).unwrap();
+        assert_eq!(of(owner), None, "{owner}");
+    }
+    run(store.put(b"copy:jwks:a", &held, until)).unwrap();
+    assert!(of("a").is_some());
+    clock.pass(MAX_COPY_AGE + Duration::from_millis(1));
+    assert_eq!(of("a"), None, "kept for too long");
+}
+
+#[test]
+fn without_an_active_key_nothing_is_sealed_and_nothing_claimed() {
+    let (clock, store, _) = setup();
+    let later = clock.now().plus(Duration::from_secs(1));
+    let state =
+        State::new(store.clone(), SealKeys::new(vec![SealKey::new("k1".to_owned(), later, Secret::new([1; 32]))]));
+    let until = clock.now().plus(Duration::from_secs(900));
+    assert!(run(state.put_copy(CopyKind::Jwks, "a", clock.now(), "", b"", until)).is_err());
+    let claim = FirstUseClaim { key: [3; 32], record: record("token-1", clock.now()), issued_at: clock.now(), until };
+    assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(_))));
+    assert_eq!(store.used(), 0);
 }
 
 #[test]
@@ -132,7 +221,7 @@ fn an_upload_spends_one_use_once() {
 #[test]
 fn a_revocation_holds_here_at_once_and_elsewhere_at_the_next_sync() {
     let (clock, store, here) = setup();
-    let elsewhere = State::new(store);
+    let elsewhere = State::new(store, seal_keys());
     let expires_at = clock.now().plus(Duration::from_secs(900));
     assert_eq!(elsewhere.revocations().synced_at(), None);
     run(elsewhere.revocations().sync(clock.now())).unwrap();
@@ -164,7 +253,7 @@ fn a_replica_catches_up_over_many_pages() {
     for number in 0..2500 {
         run(here.revocations().revoke(&format!("token-{number}"), expires_at)).unwrap();
     }
-    let elsewhere = State::new(store);
+    let elsewhere = State::new(store, seal_keys());
     run(elsewhere.revocations().sync(clock.now())).unwrap();
     assert!((0..2500).all(|number| elsewhere.revocations().is_revoked(&format!("token-{number}"))));
 }

@@ -8,14 +8,16 @@ use trustmint::identity::provider;
 
 use crate::support::Presets;
 use crate::support::presets::PRESETS;
+use crate::support::presets::Preset;
+use crate::support::presets::preset;
 use crate::support::service::Answer;
 
 impl Presets {
-    async fn mint(&self, token: &str) -> Answer {
+    pub(crate) async fn mint(&self, token: &str) -> Answer {
         self.service.mint(&json!({"token": token})).await
     }
 
-    async fn exchange(&self, example: &str, overrides: &Value) -> Answer {
+    pub(crate) async fn exchange(&self, example: &str, overrides: &Value) -> Answer {
         let overrides = if example.starts_with("generic/") { with_team(overrides) } else { overrides.clone() };
         self.mint(&self.token(example, &overrides)).await
     }
@@ -29,9 +31,14 @@ fn with_team(overrides: &Value) -> Value {
 }
 
 /// The conditions that failed of the nearest rule, by the latest audit event.
-fn failed(event: &Value) -> Vec<&str> {
+pub(crate) fn failed(event: &Value) -> Vec<&str> {
     let conditions = event["explanation"]["rules"][0]["conditions"].as_array().unwrap();
     conditions.iter().filter(|c| c["holds"] == false).map(|c| c["claim"].as_str().unwrap()).collect()
+}
+
+/// A claim by its name, or by a JSON pointer.
+fn value<'a>(claims: &'a Value, name: &str) -> &'a Value {
+    if name.starts_with('/') { claims.pointer(name).unwrap() } else { &claims[name] }
 }
 
 fn with_last_character_changed(text: &str) -> String {
@@ -42,9 +49,12 @@ fn with_last_character_changed(text: &str) -> String {
 #[actix_web::test]
 async fn a_realistic_token_of_each_provider_is_accepted() {
     let presets = Presets::start().await;
-    for (preset, issuer, example) in PRESETS {
+    for Preset { name: preset, url: issuer, example, .. } in PRESETS {
         let answer = presets.exchange(&format!("{preset}/{example}"), &json!({})).await;
         assert_eq!(answer.status, 200, "{preset}: {}", answer.text);
+        // What it carries of the job leaves room for longer names.
+        let bytes = answer.body["token"].as_str().unwrap().len();
+        assert!(bytes <= 2048, "{preset}: {bytes}");
         let question = json!({"token": answer.body["token"], "package": "widgets", "exists": true});
         let verified = presets.service.verify(&question).await;
         assert_eq!(verified.body["allowed"], true, "{preset}: {}", verified.text);
@@ -60,18 +70,23 @@ async fn a_realistic_token_of_each_provider_is_accepted() {
 async fn each_mandatory_pin_changed_by_one_character_is_refused_with_the_condition_named() {
     let presets = Presets::start().await;
     let mut tried = 0;
-    for (preset, _, example) in PRESETS {
+    for Preset { name: preset, example, .. } in PRESETS {
         let example = format!("{preset}/{example}");
-        for pin in provider::by_name(preset).unwrap().pins {
-            let good = presets.claims(&example, &json!({}))[pin].as_str().unwrap().to_owned();
-            let answer = presets.exchange(&example, &json!({*pin: with_last_character_changed(&good)})).await;
+        let provider = provider::by_name(preset).unwrap();
+        for pin in provider.pins {
+            let claims = presets.claims(&example, &json!({}));
+            let good = value(&claims, pin).as_str().unwrap();
+            // The others stay as they are, where they would follow it.
+            let mut overrides = json!({});
+            for other in provider.pins {
+                overrides[provider.shown(other)] = value(&claims, other).clone();
+            }
+            overrides[provider.shown(pin)] = json!(with_last_character_changed(good));
+            let answer = presets.exchange(&example, &overrides).await;
             // Who is not named by the pins learns nothing: not which rule is near, not even that there is one.
             assert_eq!((answer.status, answer.code()), (422, "no-matching-rule"), "{preset} {pin}: {}", answer.text);
-            assert!(
-                !answer.text.contains(&good) && !answer.text.contains(&format!("{preset}-rule")),
-                "{}",
-                answer.text
-            );
+            let quoted = [format!("\"{good}\""), format!("`{good}`"), format!(": {good}`"), format!("{preset}-rule")];
+            assert!(quoted.iter().all(|text| !answer.text.contains(text)), "{pin}: {}", answer.text);
             assert_eq!(answer.body["explanation"]["rules"], json!([]));
             // The registry's side learns which condition it was, and why.
             let event = presets.service.last_event();
@@ -85,7 +100,7 @@ async fn each_mandatory_pin_changed_by_one_character_is_refused_with_the_conditi
             tried += 1;
         }
     }
-    assert_eq!(tried, 10, "two pins of GitHub, GitLab and Google each, four of ActiveState");
+    assert_eq!(tried, provider::ALL.iter().map(|provider| provider.pins.len()).sum::<usize>());
 }
 
 #[actix_web::test]
@@ -143,7 +158,7 @@ async fn a_claim_of_the_wrong_json_type_is_never_read_as_another() {
 #[actix_web::test]
 async fn a_token_that_claims_another_issuer_than_its_keys_is_refused() {
     let presets = Presets::start().await;
-    let github = PRESETS[0].1;
+    let github = preset("github").url;
     // GitLab signs a token that says it is GitHub's, under its own key's name and under GitHub's.
     let claims = presets.claims("github/release", &json!({}));
     assert_eq!(claims["iss"], github);
@@ -175,7 +190,7 @@ async fn a_token_that_claims_another_issuer_than_its_keys_is_refused() {
 #[actix_web::test]
 async fn two_issuers_may_publish_keys_of_the_same_name() {
     let key = || SigningKey::generate(KeyKind::P256).unwrap();
-    let keys = PRESETS.map(|(preset, ..)| (preset, key().with_kid("1")));
+    let keys = PRESETS.map(|preset| (preset.name, key().with_kid("1")));
     let presets = Presets::with_keys(keys).await;
     for example in ["github/release", "gitlab/tag-push"] {
         assert_eq!(presets.exchange(example, &json!({})).await.status, 200, "{example}");
@@ -188,7 +203,7 @@ async fn two_issuers_may_publish_keys_of_the_same_name() {
 async fn the_same_ids_and_the_same_jti_of_another_issuer_are_another_job() {
     let presets = Presets::start().await;
     // Jenkins asserts GitHub's claims: no rule of that issuer is about them.
-    let github = presets.claims("github/release", &json!({"iss": PRESETS[4].1}));
+    let github = presets.claims("github/release", &json!({"iss": preset("generic").url}));
     let answer = presets.mint(&presets.key("generic").token(&Value::Null, &github)).await;
     assert_eq!(answer.code(), "no-matching-rule", "{}", answer.text);
     // A token id is its issuer's own.
@@ -251,9 +266,30 @@ async fn a_token_that_is_not_a_jobs_is_refused_even_under_the_right_key() {
         // A token in the short format.
         ("google/service-account", "email"),
         ("activestate/build", "builder"),
+        ("circleci/tag-push", "oidc.circleci.com/pipeline-definition-id"),
+        // A job that has not asked for the ids.
+        ("buildkite/tag-push", "organization_id"),
+        ("buildkite/tag-push", "pipeline_id"),
+        ("bitbucket/deployment", "repositoryUuid"),
+        // A service connection's token.
+        ("azure-devops/tag", "def_id"),
+        ("codefresh/push", "pipeline_id"),
+        // An organisation that filters its claims.
+        ("semaphore/branch-push", "job_type"),
+        ("semaphore/branch-push", "ref_type"),
+        ("jenkins/job", "sub"),
+        ("hcp-terraform/apply", "terraform_workspace_id"),
+        ("spacelift/tracked-run", "scope"),
+        // An older instance.
+        ("forgejo/tag-push", "repository_id"),
+        ("depot/tag-push", "org_id"),
+        ("spiffe/workload", "sub"),
     ] {
         let answer = presets.exchange(example, &json!({claim: null})).await;
         assert_eq!((answer.status, answer.code()), (422, "missing-claim"), "{example}: {}", answer.text);
-        assert!(answer.body["message"].as_str().unwrap().contains(&format!("`{claim}`")), "{}", answer.text);
+        let provider = provider::by_name(example.split('/').next().unwrap()).unwrap();
+        let message = answer.body["message"].as_str().unwrap();
+        assert!(message.contains(&format!("`{}`", provider.shown(claim))), "{message}");
+        assert!(message.contains(provider.hint), "{message}");
     }
 }

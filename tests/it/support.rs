@@ -3,11 +3,13 @@
 
 pub mod clock;
 pub mod front;
+pub mod internet;
 pub mod presets;
 pub mod service;
 pub mod tenants;
 
 pub use clock::SetClock;
+pub use internet::Internet;
 pub use presets::Presets;
 pub use service::Service;
 

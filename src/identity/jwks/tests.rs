@@ -142,6 +142,49 @@ fn unusable_members_are_skipped_with_their_reason() {
 }
 
 #[test]
+fn a_bundle_holds_what_a_trust_domain_signs_svids_with() {
+    let svid = |jwk: Value| with(jwk, "use", json!("jwt-svid"));
+    let members = [
+        svid(rsa_jwk()),
+        svid(p256_jwk()),
+        // X.509 authorities have no `kid`, and are of the same key types.
+        with(without(p384_jwk(), "kid"), "use", json!("x509-svid")),
+        with(with(p384_jwk(), "kid", json!("a")), "use", json!("x509-svid")),
+        // A use to come, none, and an OIDC issuer's.
+        with(with(p384_jwk(), "kid", json!("b")), "use", json!("wit-svid")),
+        without(with(p384_jwk(), "kid", json!("c")), "use"),
+        with(p384_jwk(), "kid", json!("d")),
+        // A kind to come, and one without the name that a bundle must give it.
+        json!({"kty": "AKP", "kid": "e", "use": "jwt-svid"}),
+        without(svid(p384_jwk()), "kid"),
+    ];
+    let text = json!({"spiffe_sequence": 7, "spiffe_refresh_hint": 300, "keys": members}).to_string();
+    let (keys, skipped) = KeySet::parse_bundle(text.as_bytes()).unwrap();
+    assert_eq!(keys.keys().iter().filter_map(|key| key.kid()).collect::<Vec<_>>(), ["rsa", "p256"]);
+    let reasons: Vec<_> = skipped.iter().map(|key| key.reason).collect();
+    assert_eq!(reasons, [[SkipReason::Use; 5].as_slice(), &[SkipReason::KeyType, SkipReason::KeyId]].concat());
+    // The same document as an OIDC issuer's: the marks of a bundle mean nothing there.
+    let (keys, _) = KeySet::parse(text.as_bytes()).unwrap();
+    assert_eq!(keys.keys().iter().filter_map(|key| key.kid()).collect::<Vec<_>>(), ["c", "d"]);
+    assert_eq!(reason(svid(rsa_jwk())), SkipReason::Use);
+    assert_eq!(KeySet::parse_bundle(b"{}").unwrap_err(), JwksError::NotAKeySet);
+    assert!(KeySet::parse_bundle(br#"{"keys":[]}"#).unwrap().0.is_empty());
+}
+
+#[test]
+fn how_deep_a_key_is_nested_concerns_that_key_until_the_document_cannot_be_read() {
+    let with_depth = |depth: usize| {
+        let odd = format!(r#"{{"kty":"OKP","kid":"odd","x5c":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        KeySet::parse(format!(r#"{{"keys":[{odd},{}]}}"#, ed25519_jwk()).as_bytes())
+    };
+    assert_eq!(with_depth(100).unwrap().0.len(), 1);
+    assert_eq!(with_depth(1000).unwrap_err(), JwksError::NotAKeySet);
+    assert_eq!(with_depth(40_000).unwrap_err(), JwksError::NotAKeySet);
+    let beside = format!(r#"{{"x":{}{},"keys":[{}]}}"#, "[".repeat(40_000), "]".repeat(40_000), ed25519_jwk());
+    assert!(KeySet::parse(beside.as_bytes()).is_ok_and(|(keys, _)| keys.len() == 1));
+}
+
+#[test]
 fn a_repeated_member_makes_a_key_unreadable() {
     let jwk = ed25519_jwk().to_string();
     let text = format!(

@@ -164,7 +164,7 @@ fn number(raw: &Value, name: &str) -> Option<Vec<u8>> {
 
 const fn remedy(reason: SkipReason) -> &'static str {
     match reason {
-        SkipReason::Private => "warn the provider at once: everybody can sign with this key",
+        SkipReason::Private | SkipReason::Factorable => "warn the provider at once: everybody can sign with this key",
         SkipReason::DuplicateKid | SkipReason::KeyId => "the provider must give each key a name of its own",
         SkipReason::KeyType
         | SkipReason::Curve

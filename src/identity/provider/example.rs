@@ -34,6 +34,27 @@ impl<'a> Draft<'a> {
         self.claims.get(name).and_then(Json::as_str).map(str::to_owned)
     }
 
+    /// Sets a claim that overrides may also name by its alias, and gives its text.
+    pub(super) fn aliased(&mut self, alias: &str, name: &str, default: Json) -> String {
+        self.value(name, self.given(alias, default));
+        self.claims.get(name).and_then(Json::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// The override of that name, or else the default: for what lies deep in a claim.
+    pub(super) fn given(&self, name: &str, default: Json) -> Json {
+        self.overrides.get(name).cloned().unwrap_or(default)
+    }
+
+    /// An object of the overrides of these names, or else the defaults: (name in the overrides, member, default).
+    pub(super) fn object(&self, members: &[(&str, &str, &str)]) -> Object {
+        members.iter().fold(Object::default(), |object, (name, member, default)| {
+            match self.given(name, Json::String((*default).to_owned())) {
+                Json::Null => object,
+                value => object.with(member, value),
+            }
+        })
+    }
+
     /// Sets claims that nothing follows.
     pub(super) fn texts(&mut self, defaults: &[(&str, &str)]) {
         for (name, default) in defaults {

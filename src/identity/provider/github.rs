@@ -143,36 +143,39 @@ const CLAIMS: &[Claim] = &[
     Claim::string("issuer_scope"),
 ];
 
+/// Where a repository's workflow files are.
+const FOLDER: &str = ".github/workflows";
+
 const DERIVED: &[Derived] = &[
     Derived {
         claim: Claim::string("workflow_file"),
         from: &["workflow_ref"],
-        derive: |raw| part(raw, "workflow_ref", |workflow| workflow.file),
+        derive: |raw| part(raw, "workflow_ref", FOLDER, |workflow| workflow.file),
     },
     Derived {
         claim: Claim::folded("workflow_repository"),
         from: &["workflow_ref"],
-        derive: |raw| part(raw, "workflow_ref", |workflow| workflow.repository),
+        derive: |raw| part(raw, "workflow_ref", FOLDER, |workflow| workflow.repository),
     },
     Derived {
         claim: Claim::string("workflow_git_ref"),
         from: &["workflow_ref"],
-        derive: |raw| part(raw, "workflow_ref", |workflow| workflow.git_ref),
+        derive: |raw| part(raw, "workflow_ref", FOLDER, |workflow| workflow.git_ref),
     },
     Derived {
         claim: Claim::string("job_workflow_file"),
         from: &["job_workflow_ref"],
-        derive: |raw| part(raw, "job_workflow_ref", |workflow| workflow.file),
+        derive: |raw| part(raw, "job_workflow_ref", FOLDER, |workflow| workflow.file),
     },
     Derived {
         claim: Claim::folded("job_workflow_repository"),
         from: &["job_workflow_ref"],
-        derive: |raw| part(raw, "job_workflow_ref", |workflow| workflow.repository),
+        derive: |raw| part(raw, "job_workflow_ref", FOLDER, |workflow| workflow.repository),
     },
     Derived {
         claim: Claim::string("job_workflow_git_ref"),
         from: &["job_workflow_ref"],
-        derive: |raw| part(raw, "job_workflow_ref", |workflow| workflow.git_ref),
+        derive: |raw| part(raw, "job_workflow_ref", FOLDER, |workflow| workflow.git_ref),
     },
     Derived { claim: Claim::folded("repository_name"), from: &["repository"], derive: repository_name },
     Derived { claim: Claim::string("tag"), from: &["ref", "ref_type"], derive: tag },
@@ -180,20 +183,23 @@ const DERIVED: &[Derived] = &[
 
 /// The parts of `acme/widgets/.github/workflows/release.yml@refs/tags/v1.4.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct WorkflowRef<'a> {
-    repository: &'a str,
-    file: &'a str,
-    git_ref: &'a str,
+pub(super) struct WorkflowRef<'a> {
+    /// `acme/widgets`.
+    pub(super) repository: &'a str,
+    /// `release.yml`.
+    pub(super) file: &'a str,
+    /// `refs/tags/v1.4.0`, or a commit.
+    pub(super) git_ref: &'a str,
 }
 
-/// Takes a workflow reference apart, or says that it is none.
+/// Takes a reference to a workflow in that folder apart, or says that it is none.
 ///
 /// SECURITY: file names and branches may contain `@`, and branches may look like files, so a split at the first or
 /// the last `@` lets the committer of `release.yml@x.yml`, or of a branch `a@release.yml`, choose what is read as the
 /// file. A workflow file lies directly in its folder, so it has no `/`, and the first `@refs/` is the end of the file;
 /// without one, what follows the last `@` must be a commit.
-fn workflow_ref(text: &str) -> Option<WorkflowRef<'_>> {
-    let (repository, rest) = text.split_once("/.github/workflows/")?;
+fn workflow_ref<'a>(text: &'a str, folder: &str) -> Option<WorkflowRef<'a>> {
+    let (repository, rest) = text.split_once(&format!("/{folder}/"))?;
     let (owner, name) = repository.split_once('/')?;
     if owner.is_empty() || name.is_empty() || name.contains('/') || text.contains(char::is_control) {
         return None;
@@ -210,19 +216,23 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn part(raw: &Object, claim: &str, which: fn(WorkflowRef<'_>) -> &str) -> Option<Json> {
-    let parts = raw.get(claim)?.as_str().and_then(workflow_ref)?;
+/// A part of a claim that is a workflow reference.
+pub(super) fn part(raw: &Object, claim: &str, folder: &str, which: fn(WorkflowRef<'_>) -> &str) -> Option<Json> {
+    let parts = raw.get(claim)?.as_str().and_then(|text| workflow_ref(text, folder))?;
     Some(Json::String(which(parts).to_owned()))
 }
 
-fn repository_name(raw: &Object) -> Option<Json> {
+/// What follows the owner in `repository`.
+pub(super) fn repository_name(raw: &Object) -> Option<Json> {
     let (owner, name) = raw.get("repository")?.as_str()?.split_once('/')?;
     let is_name = !owner.is_empty() && !name.is_empty() && !name.contains('/');
     is_name.then(|| Json::String(name.to_owned()))
 }
 
+/// The tag that `ref` and `ref_type` name.
+///
 /// SECURITY: both claims must say that it is a tag: a branch may be called `tags/v1`, or have a tag's name.
-fn tag(raw: &Object) -> Option<Json> {
+pub(super) fn tag(raw: &Object) -> Option<Json> {
     let tag = raw.get("ref")?.as_str()?.strip_prefix("refs/tags/").filter(|tag| !tag.is_empty())?;
     (raw.get("ref_type")?.as_str()? == "tag").then(|| Json::String(tag.to_owned()))
 }

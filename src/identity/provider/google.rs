@@ -71,27 +71,39 @@ fn service_account(overrides: &Object) -> Object {
     account(overrides).finish()
 }
 
+/// A machine's claims. Overrides may also use the short names.
 fn compute_engine(overrides: &Object) -> Object {
-    let text = |text: &str| Json::String(text.to_owned());
-    let engine = Object::default()
-        .with("instance_creation_timestamp", Json::Int(1_786_990_000))
-        .with("instance_id", text("152986662232938449"))
-        .with("instance_name", text("release-builder"))
-        .with("project_id", text("acme-prod"))
-        .with("project_number", Json::Int(739_419_398_126))
-        .with("zone", text("europe-west1-b"));
     let mut draft = account(overrides);
+    let number = draft.given("compute_engine_project_number", Json::Int(739_419_398_126));
+    let engine = draft
+        .object(&[
+            ("compute_engine_instance_id", "instance_id", "152986662232938449"),
+            ("compute_engine_instance_name", "instance_name", "release-builder"),
+            ("compute_engine_project_id", "project_id", "acme-prod"),
+            ("compute_engine_zone", "zone", "europe-west1-b"),
+        ])
+        .with("instance_creation_timestamp", Json::Int(1_786_990_000))
+        .with("project_number", number);
     draft.value("google", Json::Object(Object::default().with("compute_engine", Json::Object(engine))));
     draft.finish()
 }
 
 fn account(overrides: &Object) -> Draft<'_> {
-    let mut draft = Draft::new(overrides, &[]);
+    let mut draft = Draft::new(overrides, SHORT_NAMES);
     let sub = draft.text("sub", "104029292853099978293");
     draft.texts(&[("azp", &sub), ("email", "releaser@acme-prod.iam.gserviceaccount.com")]);
     draft.value("email_verified", Json::Bool(true));
     draft
 }
+
+/// In overrides they stand for their claims.
+const SHORT_NAMES: &[&str] = &[
+    "compute_engine_project_id",
+    "compute_engine_project_number",
+    "compute_engine_zone",
+    "compute_engine_instance_id",
+    "compute_engine_instance_name",
+];
 
 #[cfg(test)]
 mod tests;

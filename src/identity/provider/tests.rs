@@ -2,6 +2,14 @@ use super::*;
 use crate::identity::claims::Claims;
 use crate::identity::issuer::IssuerUrl;
 
+/// The claims of an example, for the tests of its preset.
+pub(super) fn claims(provider: &Provider, name: &str, overrides: &serde_json::Value) -> Claims {
+    let overrides = Json::parse(overrides.to_string().as_bytes()).unwrap();
+    let raw = (provider.example(name).unwrap().claims)(overrides.as_object().unwrap());
+    let derived = provider.derive(&raw);
+    Claims::new(raw, derived)
+}
+
 /// Whether the preset knows the claim; one that knows none takes any.
 fn knows(provider: &Provider, name: &str) -> bool {
     provider.claims.is_empty() || provider.claim(name).is_some()
@@ -61,6 +69,23 @@ fn a_name_means_one_thing() {
 }
 
 #[test]
+fn short_names_steer_the_examples() {
+    for provider in ALL {
+        for (alias, claim) in provider.aliases {
+            let overrides = serde_json::json!({*alias: "mine"});
+            for example in provider.examples {
+                let claims = claims(provider, example.name, &overrides);
+                assert!(claims.raw().get(alias).is_none(), "{}/{}: {alias}", provider.name, example.name);
+                // A claim deep in one that the job lacks is not there either.
+                let lacks = provider.name == "google" && claims.raw().get("google").is_none();
+                let expected = Some("mine").filter(|_| !lacks);
+                assert_eq!(claims.string(claim), expected, "{}/{}: {alias}", provider.name, example.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_host_and_name_belongs_to_one_preset() {
     for (position, provider) in ALL.iter().enumerate() {
         for other in ALL.iter().skip(position + 1) {
@@ -72,6 +97,41 @@ fn every_host_and_name_belongs_to_one_preset() {
             assert_eq!(owner(url.host()).map(|owner| owner.name), Some(provider.name));
             assert!(!provider.pins.is_empty(), "{} is shared and pins nothing", provider.name);
         }
+    }
+}
+
+#[test]
+fn a_host_that_many_share_is_known_as_such_or_has_a_preset() {
+    for host in [
+        "federation.namespaceapis.com",
+        "login.microsoftonline.com",
+        "oidc.vercel.com",
+        "oidc.cirrus-ci.com",
+        "oidc.fly.io",
+        "eu-oidc.buddyusercontent.com",
+        "oidc.buddyusercontent.com",
+        "app3.harness.io",
+    ] {
+        assert!(is_shared(host) && owner(host).is_none(), "{host}");
+    }
+    for host in ["oidc.vercel.com.acme.example", "jenkins.acme.example", "notharness.io", "harness.io.acme.example"] {
+        assert!(!is_shared(host), "{host}");
+    }
+    for (host, preset) in [
+        ("oidc.circleci.com", "circleci"),
+        ("agent.buildkite.com", "buildkite"),
+        ("api.bitbucket.org", "bitbucket"),
+        ("vstoken.dev.azure.com", "azure-devops"),
+        ("oidc.codefresh.io", "codefresh"),
+        ("acme.semaphoreci.com", "semaphore"),
+        ("app.terraform.io", "hcp-terraform"),
+        ("acme.app.spacelift.io", "spacelift"),
+        ("identity.depot.dev", "depot"),
+        ("container.googleapis.com", "kubernetes"),
+        ("westeurope.oic.prod-aks.azure.com", "kubernetes"),
+        ("3f1e.tokens.sts.global.api.aws", "aws"),
+    ] {
+        assert_eq!(owner(host).map(|owner| owner.name), Some(preset), "{host}");
     }
 }
 
@@ -109,11 +169,19 @@ fn examples_are_tokens_of_a_job() {
     for provider in ALL {
         assert!(!provider.examples.is_empty());
         for example in provider.examples {
-            let claims = (example.claims)(&Object::default());
+            let claims = claims(provider, example.name, &serde_json::json!({}));
             let place = format!("{}/{}", provider.name, example.name);
             for name in provider.required.iter().chain(provider.pins) {
                 assert!(claims.get(name).is_some(), "{place} lacks {name}");
             }
+            for claim in provider.claims {
+                let value = claims.get(claim.name);
+                let text = value.and_then(Json::as_str).filter(|text| !text.is_empty());
+                assert!(text.is_none_or(|text| claim.form.fits(text)), "{place}: {} has another form", claim.name);
+                assert!(value.is_none_or(|value| is_of(claim.kind, value)), "{place}: the type of {}", claim.name);
+            }
+            let derived = provider.derive(claims.raw());
+            let claims = claims.raw();
             for (name, value) in claims.iter() {
                 assert!(knows(provider, name), "{place}: {name}");
                 let kind = provider.claim(name).map_or(Kind::Any, |claim| claim.kind);
@@ -122,7 +190,7 @@ fn examples_are_tokens_of_a_job() {
             for name in ["iss", "aud", "exp", "nbf", "iat", "jti"] {
                 assert!(claims.get(name).is_none(), "{place}: {name}");
             }
-            assert!(provider.derive(&claims).iter().all(|(_, value)| value.as_ref().is_none_or(|v| *v != Json::Null)));
+            assert!(derived.iter().all(|(_, value)| value.as_ref().is_none_or(|v| *v != Json::Null)));
         }
     }
 }
@@ -157,7 +225,7 @@ fn identifiers_never_ignore_case() {
 #[test]
 fn limits_are_set() {
     for provider in ALL {
-        assert!((600..=3 * 3600).contains(&provider.max_lifetime.as_secs()), "{}", provider.name);
+        assert!((300..=3 * 3600).contains(&provider.max_lifetime.as_secs()), "{}", provider.name);
         assert!(provider.jwks_hosts.iter().all(|host| !host.contains(['/', ':'])));
     }
 }

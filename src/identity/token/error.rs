@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::code::Code;
 use crate::identity::jwks::KeyKind;
 use crate::identity::token::Algorithm;
+use crate::identity::token::MAX_STRING;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::JsonError;
 use crate::time::Timestamp;
@@ -56,6 +57,17 @@ pub enum TokenError {
         /// What it is.
         found: &'static str,
     },
+    /// Two members of a part have the same name but for the case of its letters.
+    #[error(
+        "the token's {part} has two members whose names differ only in case: readers disagree on which of them counts"
+    )]
+    NamesDifferInCase {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A claim's name or string is too long or has control characters other than tabs and line breaks.
+    #[error("a claim of the token has a text of more than {MAX_STRING} bytes or with a control character")]
+    NotPlainText,
     /// A header parameter outside the allow-list.
     #[error("the token's header has `{name}`, which is not accepted")]
     HeaderNotAllowed {
@@ -202,7 +214,9 @@ impl TokenError {
             Self::NotThreeParts { .. }
             | Self::NotBase64Url { .. }
             | Self::NotJson { .. }
-            | Self::NotAnObject { .. } => Code::TokenMalformed,
+            | Self::NotAnObject { .. }
+            | Self::NamesDifferInCase { .. }
+            | Self::NotPlainText => Code::TokenMalformed,
             Self::WrongType { .. }
             | Self::TimeOutOfRange { .. }
             | Self::ExpiresBeforeIssued { .. }

@@ -3,8 +3,10 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::*;
+use crate::code::Code;
 use crate::identity::testing::base64url;
 use crate::identity::testing::payload;
+use crate::identity::testing::with;
 
 /// A token whose parts are these texts; its signature is two bytes.
 fn compact(header: &str, payload: &str) -> String {
@@ -68,7 +70,7 @@ fn header_parameters_outside_the_list_are_refused_by_name() {
         ("zip", json!("DEF")),
         ("enc", json!("A128GCM")),
         ("cty", json!("JWT")),
-        ("Alg", json!("none")),
+        ("Zip", json!("DEF")),
         ("nonce", json!(null)),
     ] {
         let header = json!({"alg": "RS256", name: value}).to_string();
@@ -145,7 +147,8 @@ fn separators_and_size_cost_nothing() {
     assert_eq!(UnverifiedToken::parse(&dots).unwrap_err(), TokenError::NotThreeParts { parts, wrapped: false });
     let bytes = 10_000_000;
     assert_eq!(UnverifiedToken::parse(&".".repeat(bytes)).unwrap_err(), TokenError::TooLarge { bytes });
-    let fitting = compact(r#"{"alg":"RS256"}"#, &json!({"iss": "i", "x": "x".repeat(12_000)}).to_string());
+    let long = vec!["x".repeat(4000); 3];
+    let fitting = compact(r#"{"alg":"RS256"}"#, &json!({"iss": "i", "x": long}).to_string());
     assert!(fitting.len() <= MAX_TOKEN && UnverifiedToken::parse(&fitting).is_ok());
     let bytes = MAX_TOKEN + 1;
     let over = format!("{fitting}{}", "A".repeat(bytes - fitting.len()));
@@ -207,6 +210,90 @@ fn both_objects_are_strict_json() {
     }
     let not_utf8 = format!("{}.{}.AQI", base64url(r#"{"alg":"RS256"}"#), base64url(b"{\"iss\":\"\xff\"}"));
     assert!(matches!(UnverifiedToken::parse(&not_utf8), Err(TokenError::NotJson { part: "payload", .. })));
+}
+
+#[test]
+fn names_that_differ_only_in_case_are_refused() {
+    // A16: readers that fold case would see two issuers, two repositories, two algorithms.
+    let iss = r#""iss":"https://ci.example""#;
+    for payload in [
+        format!(r#"{{{iss},"Iss":"https://evil.example"}}"#),
+        format!(r#"{{"ISS":1,{iss}}}"#),
+        format!(r#"{{"a":1,"repository":"x",{iss},"b":1,"REPOSITORY":"y","c":1}}"#),
+        format!(r#"{{{iss},"repository":"x","reposi\u0054ory":"y"}}"#),
+    ] {
+        let error = with_payload(&payload).unwrap_err();
+        assert_eq!(error, TokenError::NamesDifferInCase { part: "payload" }, "{payload}");
+        assert_eq!(error.code(), Code::TokenMalformed);
+    }
+    for header in
+        [r#"{"alg":"RS256","Alg":"none"}"#, r#"{"ALG":"none","alg":"RS256"}"#, r#"{"alg":"RS256","kid":"a","KID":"b"}"#]
+    {
+        assert_eq!(with_header(header).unwrap_err(), TokenError::NamesDifferInCase { part: "header" }, "{header}");
+    }
+    // Not the same name: a letter beyond ASCII, another order, a user's own names further inside.
+    for payload in [
+        format!("{{{iss},\"kid\":1,\"\u{212a}id\":2}}"),
+        format!(r#"{{{iss},"ab":1,"ba":2,"a_b":3}}"#),
+        format!(r#"{{{iss},"tags":{{"Team":"a","team":"b"}}}}"#),
+    ] {
+        assert!(with_payload(&payload).is_ok(), "{payload}");
+    }
+}
+
+#[test]
+fn texts_are_short_and_plain() {
+    // A15, A17.
+    let at_most = "x".repeat(MAX_STRING);
+    let refused = |claims: Value| {
+        let error = with_payload(&with(payload(), "x", claims).to_string()).unwrap_err();
+        assert_eq!(error, TokenError::NotPlainText);
+        assert_eq!(error.code(), Code::TokenMalformed);
+    };
+    for text in ["a\0b", "\0", "\u{1b}[31m", "a\u{8}", "\u{7f}", &format!("{at_most}x")] {
+        refused(json!(text));
+        refused(json!([1, text]));
+        refused(json!({"a": [{"b": text}]}));
+        refused(json!({text: 1}));
+        let error = with_payload(&json!({"iss": "https://ci.example", text: 1}).to_string()).unwrap_err();
+        assert_eq!(error, TokenError::NotPlainText, "{text:?}");
+    }
+    // What users name things: a display name of two lines, letters of any script, a long list.
+    for text in ["Release\n\tnightly\r\n", "ключ 鍵 é \u{202e}", &at_most] {
+        assert!(with_payload(&with(payload(), "x", json!([text])).to_string()).is_ok());
+    }
+}
+
+#[test]
+fn a_jwt_svid_has_its_trust_domain_as_its_issuer() {
+    let svid = |header: &str, claims: Value| UnverifiedToken::parse(&compact(header, &claims.to_string()));
+    let workload = json!({"sub": "spiffe://acme.example/ci/release", "aud": ["acme"], "exp": 1});
+    for header in [
+        r#"{"alg":"ES256","kid":"a"}"#,
+        r#"{"alg":"ES256","kid":"a","typ":"JWT"}"#,
+        r#"{"alg":"ES256","kid":"a","typ":"JOSE"}"#,
+    ] {
+        assert_eq!(svid(header, workload.clone()).unwrap().issuer(), "spiffe://acme.example", "{header}");
+    }
+    // With an `iss`, that is its issuer, whatever its subject; and `JOSE` is another purpose.
+    let with_issuer = with(workload.clone(), "iss", json!("https://spire.acme.example"));
+    let token = svid(r#"{"alg":"ES256"}"#, with_issuer.clone()).unwrap();
+    assert_eq!(token.issuer(), "https://spire.acme.example");
+    let error = svid(r#"{"alg":"ES256","typ":"JOSE"}"#, with_issuer).unwrap_err();
+    assert_eq!(error, TokenError::TypeNotAllowed { typ: "JOSE".to_owned() });
+    // Nothing else stands in for an issuer, nor does a subject cover for one of the wrong type.
+    for sub in [json!("spiffe://acme.example"), json!("spiffe://ACME.example/ci"), json!("job"), json!(7), json!(null)]
+    {
+        for header in [r#"{"alg":"ES256"}"#, r#"{"alg":"ES256","typ":"JOSE"}"#] {
+            let error = svid(header, json!({"sub": sub})).unwrap_err();
+            assert_eq!(error, TokenError::MissingClaim { claim: "iss" }, "{sub}");
+        }
+    }
+    for iss in [json!(null), json!(["spiffe://acme.example"])] {
+        let error = svid(r#"{"alg":"ES256"}"#, with(workload.clone(), "iss", iss)).unwrap_err();
+        assert!(matches!(error, TokenError::WrongType { claim: "iss", .. }), "{error}");
+    }
+    assert_eq!(svid(r#"{"alg":"ES256"}"#, with(workload, "iss", json!(""))).unwrap().issuer(), "");
 }
 
 #[test]

@@ -50,6 +50,27 @@ fn a_registrys_secret_depends_on_kid_registry_and_epoch() {
 }
 
 #[test]
+fn the_seals_secret_is_the_librarys_hkdf_and_no_registrys() {
+    let seal = |kid: &str, bytes: [u8; 32]| hex(seal_secret(&MasterKey::generate(kid, bytes, NOW).unwrap()).expose());
+    for (kid, info) in [("m1", &b"trustmint/v1/seal\0\x02m1"[..]), ("a-b", b"trustmint/v1/seal\0\x03a-b")] {
+        let mut expected = [0; 32];
+        let extracted = Salt::new(HKDF_SHA256, &[]).extract(&counting());
+        extracted.expand(&[info], HKDF_SHA256).unwrap().fill(&mut expected).unwrap();
+        assert_eq!(seal(kid, counting()), hex(&expected));
+    }
+    assert_ne!(seal("m1", counting()), seal("m2", counting()));
+    let mut other = counting();
+    other[31] ^= 1;
+    assert_ne!(seal("m1", counting()), seal("m1", other));
+    // Whatever a registry is called, its secret is another.
+    for key_id in ["", "seal", "m1", "trustmint/v1/seal", "\0\x02m1"] {
+        for epoch in [0, 1, u32::MAX] {
+            assert_ne!(secret("m1", key_id, epoch), seal("m1", counting()), "{key_id:?} {epoch}");
+        }
+    }
+}
+
+#[test]
 fn names_do_not_run_into_each_other() {
     assert_ne!(secret("ab", "c", 0), secret("a", "bc", 0));
     assert_ne!(secret("a", "", 0), secret("a", "\0", 0));

@@ -62,13 +62,25 @@ pub(super) enum Topic {
 pub(super) fn topic(claim: &str) -> Topic {
     match claim {
         "repository_owner_id" | "namespace_id" | "organization_id" | "enterprise_id" => Topic::Owner,
+        "org_id" | "account_id" | "workspaceUuid" | "spaceId" | "terraform_organization_id" => Topic::Owner,
+        "oidc.circleci.com/org-id" | "/https:~1~1sts.amazonaws.com~1/aws_account" => Topic::Owner,
         "repository" | "repository_owner" | "repository_name" | "workflow_repository" => Topic::Name,
         "project_path" | "project_name" | "namespace_path" | "project" | "organization" => Topic::Name,
-        "environment" => Topic::Environment,
+        "organization_slug" | "pipeline_slug" | "account_name" | "pipeline_name" => Topic::Name,
+        "oidc.circleci.com/vcs-origin" | "rpo_uri" | "scm_repo_url" | "org" | "prj" | "repo" | "repo_slug" => {
+            Topic::Name
+        }
+        "terraform_organization_name" | "terraform_project_name" => Topic::Name,
+        "terraform_workspace_name" | "terraform_full_workspace" => Topic::Name,
+        "environment" | "deploymentEnvironmentUuid" => Topic::Environment,
         "workflow" | "workflow_ref" | "workflow_file" | "workflow_sha" => Topic::Workflow,
         "ci_config_ref_uri" | "ci_config_file" | "ci_config_sha" => Topic::Workflow,
-        "event_name" | "pipeline_source" => Topic::Event,
+        "event_name" | "pipeline_source" | "build_source" | "pr" | "scm_pull_request_target_branch" => Topic::Event,
+        "oidc.circleci.com/ssh-rerun" | "job_type" | "runType" | "scope" | "callerType" => Topic::Event,
+        "subject_kind" | "terraform_run_phase" => Topic::Event,
         "ref" | "ref_type" | "ref_path" | "ref_protected" | "tag" | "branch" | "workflow_git_ref" | "sha" => Topic::Ref,
+        "build_branch" | "build_tag" | "build_commit" | "branchName" | "pr_branch" | "scm_ref" => Topic::Ref,
+        "oidc.circleci.com/vcs-ref" | "rpo_ref" | "rpo_ver" => Topic::Ref,
         _ if claim.starts_with("job_workflow_") => Topic::ReusableWorkflow,
         _ => Topic::Other,
     }

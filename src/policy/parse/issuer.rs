@@ -62,7 +62,8 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let lifetime = fields.get("max_lifetime").map(|field| lifetime(&field, faults));
     let address = address(entry, &fields, provider, faults);
-    let keys = keys(&fields, file, faults);
+    let bundle = address.as_ref().is_some_and(Address::is_trust_domain);
+    let keys = keys(&fields, bundle, file, faults);
     let accepted = accepts_audience(entry, &fields, provider, faults);
     let address = address?;
     if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file(provider)) {
@@ -95,6 +96,10 @@ enum Address {
 }
 
 impl Address {
+    fn is_trust_domain(&self) -> bool {
+        matches!(self, Self::One(url) if url.is_trust_domain())
+    }
+
     /// Why its keys can only come from a file.
     fn needs_file(&self, provider: &Provider) -> Option<String> {
         let Self::One(url) = self else { return None };
@@ -122,6 +127,14 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
     if let Some(template) = family::template(provider, text) {
         return Some(Address::Family(template));
     }
+    if text.contains('{') {
+        let remedy = match provider.families {
+            [] => "give each of its issuers an entry of its own, with its URL".to_owned(),
+            templates => format!("write `{}`", templates.join("` or `")),
+        };
+        field.fault(faults, format!("L006: `{}` is no family of issuers of `{}`", shown(text), provider.name), remedy);
+        return None;
+    }
     let parsed = if provider.trust_domains && text.starts_with("spiffe:") {
         IssuerUrl::trust_domain(text)
     } else {
@@ -130,10 +143,7 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
     match parsed {
         Ok(url) => Some(Address::One(url)),
         Err(error) => {
-            let remedy = match provider.families {
-                [template, ..] if text.contains('{') => format!("a family of this provider is written `{template}`"),
-                _ => "write the URL exactly as its tokens carry it in `iss`".to_owned(),
-            };
+            let remedy = "write the URL exactly as its tokens carry it in `iss`";
             field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
             None
         }
@@ -176,15 +186,23 @@ fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> boo
     let Some(field) = fields.get("tenancy") else { return false };
     let single = super::choice(&field, &[("single", true)], faults);
     // SECURITY: on a shared provider "single" would let every tenant in.
-    if !provider.claims.is_empty() {
+    if !provider.claims.is_empty() || !provider.pins.is_empty() {
         let message = format!("the provider `{}` has pins of its own, which hold on every instance", provider.name);
         field.fault(faults, message, "remove the line");
+        return false;
+    }
+    let url = fields.get("url").and_then(|field| field.text(&mut Faults::new()));
+    if let Some(url) = url.and_then(|text| IssuerUrl::parse(text).ok())
+        && provider::is_shared(url.host())
+    {
+        let message = format!("`{}` serves many tenants, whose jobs would all pass", url.host());
+        field.fault(faults, message, "remove the line: rules then pin `sub`");
         return false;
     }
     single.unwrap_or(false)
 }
 
-fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
+fn keys(fields: &Fields<'_>, bundle: bool, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
     let networks = fields.get("allow_networks").map_or(Some(Vec::new()), |field| networks(&field, faults));
     let ca_pem = fields.get("ca_file").map_or(Some(None), |field| certificates(&field, file, faults).map(Some));
     let jwks_uri = fields.get("jwks_uri").map_or(Some(None), |field| key_url(&field, faults).map(Some));
@@ -198,7 +216,8 @@ fn keys(fields: &Fields<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option
         unused.fault_at_key(faults, "has no meaning beside `jwks_file`: nothing is fetched", "remove one of the two");
     }
     let bytes = bytes(&jwks, file, faults)?;
-    match KeySet::parse(&bytes) {
+    let parsed = if bundle { KeySet::parse_bundle(&bytes) } else { KeySet::parse(&bytes) };
+    match parsed {
         Ok((keys, _)) if !keys.is_empty() => Some(KeySource::Static(bytes)),
         Ok(_) => {
             jwks.fault(
@@ -237,9 +256,10 @@ fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
     };
     let url = Url::parse(text).ok().filter(plain);
     if url.is_none() {
-        // SECURITY: what is in a policy is shown to operators and kept in repositories: no place for a password.
+        // SECURITY: what is in a policy is shown to operators and kept in repositories: no place for a password. Nor is
+        // this message, so it does not repeat the text.
         let remedy = "write it as `http://proxy.acme.example:3128`, without a user name or password";
-        field.fault(faults, format!("`{}` is not the URL of a proxy", shown(text)), remedy);
+        field.fault(faults, "is not the plain URL of an HTTP proxy", remedy);
     }
     url
 }

@@ -1,9 +1,12 @@
 //! A store that fails is never taken for one that said yes.
 
+use trustmint::secret::Secret;
 use trustmint::state::FirstUse;
 use trustmint::state::FirstUseClaim;
 use trustmint::state::FirstUseError;
 use trustmint::state::FirstUseRecord;
+use trustmint::state::SealKey;
+use trustmint::state::SealKeys;
 use trustmint::state::Spent;
 use trustmint::state::State;
 
@@ -14,8 +17,12 @@ const FAULTS: [Fault; 3] = [Fault::Refused, Fault::AnswerLost, Fault::Full];
 fn setup() -> (MemoryBench, Arc<FaultyStore>, State) {
     let bench = MemoryBench::new();
     let store = Arc::new(FaultyStore::new(bench.store()));
-    let state = State::new(store.clone());
+    let state = State::new(store.clone(), seal_keys());
     (bench, store, state)
+}
+
+fn seal_keys() -> SealKeys {
+    SealKeys::new(vec![SealKey::new("k".to_owned(), Timestamp::from_unix_millis(0), Secret::new([1; 32]))])
 }
 
 fn expected(fault: Fault) -> StoreError {
@@ -65,8 +72,8 @@ fn no_first_use_comes_from_a_store_that_fails() {
             let after = first_use(&state, "t2", until).await;
             if fault == Fault::AnswerLost {
                 // The claim was made and its answer lost: the token is spent, and stays so.
-                let Err(FirstUseError::Replayed(record)) = after else { panic!("{after:?}") };
-                assert_eq!(record.token_id, "t1");
+                let Err(FirstUseError::Replayed(past)) = after else { panic!("{after:?}") };
+                assert_eq!(past.record().token_id, "t1");
             } else {
                 assert_eq!(after.unwrap().record().token_id, "t2");
             }
@@ -116,7 +123,7 @@ fn a_revocation_that_failed_is_not_taken_for_made() {
             assert_eq!(state.revocations().revoke("t", until).await, Err(expected(fault)));
             store.fail(None);
             assert_eq!(state.revocations().revoke("t", until).await, Ok(()), "it can be tried again");
-            let elsewhere = State::new(store);
+            let elsewhere = State::new(store, seal_keys());
             elsewhere.revocations().sync(now).await.unwrap();
             assert!(elsewhere.revocations().is_revoked("t"));
         }

@@ -20,6 +20,7 @@ use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::http;
 use trustmint::http::Public;
+use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::HttpsFetch;
 use trustmint::identity::provider;
 use trustmint::json::Json;
@@ -95,6 +96,15 @@ impl Service {
         policy: impl FnOnce(&str, &str) -> Policy,
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> Self {
+        Self::with_parts(policy, behind, Arc::new(HttpsFetch::new())).await
+    }
+
+    /// The same, with what it fetches coming from elsewhere.
+    pub async fn with_parts(
+        policy: impl FnOnce(&str, &str) -> Policy,
+        behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+        fetch: Arc<dyn Fetch>,
+    ) -> Self {
         // Whole seconds, as times in tokens are: a token issued now is not older than the store.
         let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
         let clock = Arc::new(SetClock::starting_at(now));
@@ -106,7 +116,7 @@ impl Service {
         let app = App::build(Parts {
             policy,
             keyring: keyring(now),
-            fetch: Arc::new(HttpsFetch::new()),
+            fetch,
             store: behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))),
             audit: AuditLog::start(AuditSink::Writer(Box::new(audit.clone())), 1024).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),

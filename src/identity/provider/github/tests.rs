@@ -17,7 +17,7 @@ fn claims(name: &str, overrides: &Value) -> Claims {
 
 #[track_caller]
 fn parts(text: &str, expected: Option<(&str, &str, &str)>) {
-    let found = workflow_ref(text).map(|parts| (parts.repository, parts.file, parts.git_ref));
+    let found = workflow_ref(text, FOLDER).map(|parts| (parts.repository, parts.file, parts.git_ref));
     assert_eq!(found, expected, "{text}");
 }
 
@@ -196,7 +196,7 @@ fn the_examples_differ_in_what_their_names_say() {
 proptest! {
     #[test]
     fn any_text_is_taken_apart_without_panicking(text in "\\PC{0,80}") {
-        let _ = workflow_ref(&text);
+        let _ = workflow_ref(&text, FOLDER);
     }
 
     #[test]
@@ -205,7 +205,7 @@ proptest! {
     ) {
         let (repository, git_ref) = (format!("{owner}/{name}"), format!("refs/{end}"));
         let text = format!("{repository}/.github/workflows/{file}@{git_ref}");
-        let parts = workflow_ref(&text).map(|parts| (parts.repository, parts.file, parts.git_ref));
+        let parts = workflow_ref(&text, FOLDER).map(|parts| (parts.repository, parts.file, parts.git_ref));
         prop_assert_eq!(parts, Some((&*repository, &*file, &*git_ref)));
     }
 }
