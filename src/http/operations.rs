@@ -1,6 +1,7 @@
 //! The operations listener, on a port of its own that is never public: health and metrics for programs, and the
 //! identity providers' keys for operators, who present an API key.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
 use actix_web::http::header;
 use actix_web::web;
-use serde_json::Value;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::app::App;
 use crate::code::Code;
@@ -20,6 +20,7 @@ use crate::http::context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::identity::cache::Age;
+use crate::identity::cache::Status;
 use crate::identity::issuer::KeySource;
 use crate::identity::keys::Health;
 use crate::identity::keys::LastError;
@@ -99,8 +100,8 @@ pub async fn metrics(operators: web::Data<Operators>) -> HttpResponse {
 /// `GET /issuers`: every configured identity provider and how its keys are, by id.
 pub async fn issuers(request: HttpRequest, operators: web::Data<Operators>) -> HttpResponse {
     let answer = operators.caller(&request).map(|_| {
-        let states: Vec<Value> = operators.app.keys().health().iter().map(state).collect();
-        answer(HttpResponse::Ok(), &Value::from(states))
+        let health = operators.app.keys().health();
+        answer(HttpResponse::Ok(), &health.iter().map(State::from).collect::<Vec<_>>())
     });
     operators.respond(answer)
 }
@@ -124,43 +125,70 @@ async fn refreshed(request: &HttpRequest, id: &str, operators: &Operators) -> Re
     };
     let health = named().ok_or_else(unknown)?;
     let response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-    Ok(answer(response, &state(&health)))
+    Ok(answer(response, &State::from(&health)))
 }
 
-fn answer(mut response: HttpResponseBuilder, body: &Value) -> HttpResponse {
+fn answer(mut response: HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
     response.insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 
 /// What operators see of one issuer, or of one family under its template. Members that do not apply are `null`.
-fn state(health: &Health) -> Value {
-    let Health { issuer, status, kids, last_error } = health;
-    let source = match issuer.keys {
-        KeySource::Remote { jwks_uri: None, .. } => "discovery",
-        KeySource::Remote { jwks_uri: Some(_), .. } => "jwks_uri",
-        KeySource::Static(_) => "static",
-    };
-    let time = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());
-    let status = status.as_ref();
-    json!({
-        "id": issuer.id,
-        "url": issuer.keys_name(),
-        "provider": issuer.provider().name,
-        "enabled": issuer.enabled,
-        "source": source,
-        "keys": status.map_or(kids.len(), |status| status.keys),
-        "kids": kids,
-        "age": status.map(|status| age(status.age)),
-        "fetched_at": time(status.and_then(|status| status.fetched_at)),
-        "refresh_at": time(status.and_then(|status| status.refresh_at)),
-        "failing_since": time(status.and_then(|status| status.failing_since)),
-        "cooling": status.map(|status| status.cooling),
-        "last_error": last_error.as_ref().map(error),
-    })
+#[derive(Serialize)]
+struct State<'a> {
+    id: &'a str,
+    url: &'a str,
+    provider: &'a str,
+    enabled: bool,
+    source: &'a str,
+    keys: usize,
+    kids: &'a [String],
+    age: Option<&'a str>,
+    fetched_at: Option<String>,
+    refresh_at: Option<String>,
+    failing_since: Option<String>,
+    cooling: Option<bool>,
+    last_error: Option<ErrorState<'a>>,
 }
 
-fn error(error: &LastError) -> Value {
-    // It may quote what the provider sent.
-    json!({"at": error.at.to_string(), "code": error.code, "message": escape(&error.message)})
+#[derive(Serialize)]
+struct ErrorState<'a> {
+    at: String,
+    code: &'a str,
+    message: Cow<'a, str>,
+}
+
+impl<'a> From<&'a Health> for State<'a> {
+    fn from(health: &'a Health) -> Self {
+        let Health { issuer, status, kids, last_error } = health;
+        let status = status.as_ref();
+        let time = |of: fn(&Status) -> Option<Timestamp>| status.and_then(of).map(|moment| moment.to_string());
+        Self {
+            id: &issuer.id,
+            url: issuer.keys_name(),
+            provider: issuer.provider().name,
+            enabled: issuer.enabled,
+            source: match issuer.keys {
+                KeySource::Remote { jwks_uri: None, .. } => "discovery",
+                KeySource::Remote { jwks_uri: Some(_), .. } => "jwks_uri",
+                KeySource::Static(_) => "static",
+            },
+            keys: status.map_or(kids.len(), |status| status.keys),
+            kids,
+            age: status.map(|status| age(status.age)),
+            fetched_at: time(|status| status.fetched_at),
+            refresh_at: time(|status| status.refresh_at),
+            failing_since: time(|status| status.failing_since),
+            cooling: status.map(|status| status.cooling),
+            last_error: last_error.as_ref().map(ErrorState::from),
+        }
+    }
+}
+
+impl<'a> From<&'a LastError> for ErrorState<'a> {
+    fn from(error: &'a LastError) -> Self {
+        // The message may quote what the provider sent.
+        Self { at: error.at.to_string(), code: error.code, message: escape(&error.message) }
+    }
 }
 
 const fn age(age: Age) -> &'static str {
