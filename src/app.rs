@@ -100,14 +100,14 @@ impl App {
     pub fn build(parts: Parts) -> Self {
         let counted = Arc::clone(&parts.metrics);
         let report = Box::new(move |refresh: &Refresh<'_>| counted.jwks_refresh(&refresh.issuer.id, refresh.code()));
-        let keys = Keys::new(parts.fetch, Arc::clone(&parts.clock), parts.runtime, report);
-        let state = State::new(parts.store, seal_keys(&parts.keyring));
+        let state = Arc::new(State::new(parts.store, seal_keys(&parts.keyring)));
+        let keys = Keys::new(parts.fetch, Arc::clone(&state), Arc::clone(&parts.clock), parts.runtime, report);
         let app = Self {
             policy: ArcSwap::from_pointee(parts.policy),
             in_force_since: AtomicI64::new(parts.clock.now().unix_millis()),
             keyring: ArcSwap::from_pointee(parts.keyring),
             keys,
-            state: Arc::new(state),
+            state,
             audit: parts.audit,
             metrics: parts.metrics,
             clock: parts.clock,

@@ -13,6 +13,8 @@
 //! A set is *fresh* for as long as its issuer says, between [`MIN_FRESH`] and [`MAX_FRESH`]; *stale*, and still used,
 //! while the issuer cannot be reached; *dead* after [`MAX_STALE`]. The cache is *cooling* while its allowance is spent.
 //!
+//! Replicas share what they fetched ([`KeyCache::adopt`]), so one that starts while an issuer is down has its keys.
+//!
 //! INVARIANT: a fetch that a token causes costs one unit of the allowance whether it succeeds or not, so strangers
 //! cause at most [`BURST`] fetches at once and one per [`REFILL`] after that, whatever they send. Scheduled fetches
 //! ([`KeyCache::due`]) have their own pace, so an attacker who spends the allowance delays none of them.
@@ -65,6 +67,9 @@ struct Held {
     keys: KeySet,
     /// When its fetch began: what the set says is at least as new as this.
     began: Timestamp,
+    /// Whether this replica fetched it. Another's clock is not ours, so a set of its making never says that a key does
+    /// not exist.
+    own: bool,
     refresh_at: Timestamp,
     fresh_until: Timestamp,
 }
@@ -156,7 +161,7 @@ impl KeyCache {
                 Find::UnknownKid => {}
             }
             let kid = kid.unwrap_or_default();
-            if is_final(held.began, asked, now) {
+            if held.own && is_final(held.began, asked, now) {
                 self.unknown.remember(kid, now);
                 return Lookup::Unknown;
             }
@@ -209,7 +214,7 @@ impl KeyCache {
         let change = Change::between(self.held.as_ref().map(|held| &held.keys), &keys);
         // Between three quarters and nine tenths of the way, so that replicas and issuers do not fetch in step.
         let refresh_at = began.plus(fresh * 3 / 4).plus(spread(fresh * 3 / 20, jitter));
-        self.held = Some(Held { keys, began, refresh_at, fresh_until: began.plus(fresh) });
+        self.held = Some(Held { keys, began, own: true, refresh_at, fresh_until: began.plus(fresh) });
         self.failing = None;
         Some(change)
     }
@@ -222,6 +227,21 @@ impl KeyCache {
             return false;
         };
         self.fetched(held.keys, max_age, now, jitter).is_some()
+    }
+
+    /// Another replica fetched this set then. It is taken over if it is newer than the held one and lives, and is as old
+    /// as it is: it neither ends the refresh under way nor counts as a success.
+    pub fn adopt(&mut self, keys: KeySet, fetched_at: Timestamp, now: Timestamp) -> Option<Change> {
+        // Its clock may be a little ahead of ours.
+        let began = fetched_at.min(now);
+        let newer = self.held.as_ref().is_none_or(|held| held.began < began);
+        if keys.is_empty() || !newer || now.since(began) >= MAX_STALE {
+            return None;
+        }
+        let change = Change::between(self.held.as_ref().map(|held| &held.keys), &keys);
+        let refresh_at = began.plus(MIN_FRESH * 3 / 4);
+        self.held = Some(Held { keys, began, own: false, refresh_at, fresh_until: began.plus(MIN_FRESH) });
+        Some(change)
     }
 
     /// The refresh under way failed. The held set stays as it is.

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tracing::info;
 use tracing::warn;
 use url::Url;
 
+use crate::identity::cache::Age;
 use crate::identity::cache::Change;
 use crate::identity::cache::Lookup;
 use crate::identity::cache::Status;
@@ -34,6 +36,9 @@ use crate::identity::jwks::Key;
 use crate::identity::jwks::KeySet;
 use crate::identity::jwks::SkippedKey;
 use crate::secret;
+use crate::state::CopyKind;
+use crate::state::MAX_COPY_AGE;
+use crate::state::State;
 use crate::time::Clock;
 use crate::time::Timestamp;
 
@@ -51,6 +56,8 @@ use remote::Remote;
 const TICK: Duration = Duration::from_secs(1);
 /// Most refreshes that one tick begins: a thousand issuers at start are asked over half a minute, not at once.
 const BEGUN_AT_ONCE: usize = 32;
+/// Longest wait for the store's copy of a key set: it is of use only if it is faster than the issuer.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 /// Advice to a token whose patience ended while a fetch was under way: by then it has ended.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -66,6 +73,7 @@ pub struct Keys {
 
 struct Shared {
     fetch: Arc<dyn Fetch>,
+    state: Arc<State>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     report: Report,
@@ -114,10 +122,16 @@ pub struct Health {
 }
 
 impl Keys {
-    /// No issuers yet. Fetches run on `runtime`, which should outlive every caller's (a worker of the HTTP server may
+    /// No issuers yet. Copies of what is fetched are kept in `state`. Fetches run on `runtime`, which should outlive every caller's (a worker of the HTTP server may
     /// end before those who wait on other workers do).
-    pub fn new(fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>, runtime: Handle, report: Report) -> Self {
-        let shared = Arc::new(Shared { fetch, clock, runtime, report });
+    pub fn new(
+        fetch: Arc<dyn Fetch>,
+        state: Arc<State>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        report: Report,
+    ) -> Self {
+        let shared = Arc::new(Shared { fetch, state, clock, runtime, report });
         Self { shared, lines: ArcSwap::default() }
     }
 
@@ -135,7 +149,7 @@ impl Keys {
                 KeySource::Remote { reach, jwks_uri } => {
                     let place = *shared.entry(issuer.keys_name().to_owned()).or_insert_with(|| {
                         let kept = before.kept(issuer, reach, jwks_uri.as_ref());
-                        let remote = kept.unwrap_or_else(|| Arc::new(Remote::new(reach.clone(), jwks_uri.clone())));
+                        let remote = kept.unwrap_or_else(|| Arc::new(Remote::new(issuer, reach, jwks_uri.as_ref())));
                         lines.remotes.push((remote, Vec::new()));
                         lines.remotes.len() - 1
                     });
@@ -313,12 +327,26 @@ impl Shared {
     }
 
     async fn refresh(&self, issuer: &Issuer, remote: &Remote) {
-        let fetched = remote.fetch(&*self.fetch, issuer, self.clock.now()).await;
+        let began = self.clock.now();
+        let fetching = remote.fetch(&*self.fetch, issuer, began);
+        let has_keys = matches!(remote.cache().status(began).age, Age::Fresh | Age::Stale);
+        let fetched = if has_keys {
+            fetching.await
+        } else {
+            // What another replica has fetched serves those who wait, while we fetch for ourselves.
+            let mut fetching = pin!(fetching);
+            tokio::select! {
+                fetched = &mut fetching => fetched,
+                () = self.adopt(issuer, remote) => fetching.await,
+            }
+        };
         let now = self.clock.now();
         // Jitter only spreads load, so a machine that has no randomness to give goes on without.
         let jitter = secret::random_bytes().map_or(0, u16::from_be_bytes);
+        let mut shared = None;
         let outcome = match fetched {
-            Ok(Brought::Set(set, skipped, max_age)) => {
+            Ok(Brought::Set { set, skipped, max_age, document }) => {
+                shared = Some(document).filter(|_| !set.is_empty());
                 let change = remote.cache().fetched(set, max_age, now, jitter);
                 change.map(|change| (change, skipped)).ok_or(RefreshError::NoUsableKey)
             }
@@ -331,10 +359,38 @@ impl Shared {
                 Err(error)
             }
         };
+        if outcome.is_err() {
+            self.adopt(issuer, remote).await;
+        }
         remote.note(outcome.as_ref().err(), now);
         remote.ended.send_replace(());
         log(issuer, &outcome);
         (self.report)(&Refresh { issuer, outcome: &outcome });
+        if let Some(document) = shared {
+            self.share(remote, began, &document).await;
+        }
+    }
+
+    /// Takes over the keys that another replica has fetched, if they are newer than ours. A store that is down, or slow,
+    /// is as if it had none.
+    async fn adopt(&self, issuer: &Issuer, remote: &Remote) {
+        let copy = self.state.copy(CopyKind::Jwks, remote.owner(), self.clock.now());
+        let Ok(Ok(Some(copy))) = tokio::time::timeout(STORE_PATIENCE, copy).await else { return };
+        let Ok((set, _)) = KeySet::parse(&copy.body) else { return };
+        let change = remote.cache().adopt(set, copy.at, self.clock.now());
+        if let Some(change) = change {
+            let (added, withdrawn) = (&change.added, &change.withdrawn);
+            info!(issuer = %issuer.id, fetched_at = %copy.at, ?added, ?withdrawn, "another replica's copy of the issuer's keys is used");
+            remote.ended.send_replace(());
+        }
+    }
+
+    /// Lets other replicas have the keys, and this one after a restart.
+    async fn share(&self, remote: &Remote, began: Timestamp, document: &[u8]) {
+        let until = began.plus(MAX_COPY_AGE);
+        let put = self.state.put_copy(CopyKind::Jwks, remote.owner(), began, "", document, until);
+        // Exchanges say loudly enough that the store is down.
+        let _kept = tokio::time::timeout(STORE_PATIENCE, put).await;
     }
 }
 

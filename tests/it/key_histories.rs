@@ -12,6 +12,8 @@
 //! tick                        the schedule is looked at         refresh           an operator demands one
 //! hostile COUNT DURATION      invented key ids, evenly spread: none is accepted
 //! step DURATION               the clock is set forward or back  age = fresh | stale | dead | empty
+//! replica KIDS                another replica fetches this set  restart           this replica begins anew
+//! error = none | CODE         the last refresh's error
 //! ```
 
 use std::fs;
@@ -36,6 +38,11 @@ use trustmint::identity::issuer::Reach;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
 use trustmint::identity::provider;
+use trustmint::secret::Secret;
+use trustmint::state::MemoryStore;
+use trustmint::state::SealKey;
+use trustmint::state::SealKeys;
+use trustmint::state::State;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
 use url::Url;
@@ -99,6 +106,16 @@ impl Fetch for Script {
 }
 
 impl Script {
+    fn new(clock: &Arc<SetClock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Arc::clone(clock),
+            discovery: Mutex::default(),
+            keys: Mutex::new(Says::Error(FetchError::Connect("refused".into()))),
+            requests: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        })
+    }
+
     fn hang(&self) -> Result<Answer, FetchError> {
         self.clock.pass(Duration::from_secs(2));
         Err(FetchError::TimedOut)
@@ -123,6 +140,7 @@ fn key_set(kids: &[String]) -> String {
 struct World {
     keys: Arc<Keys>,
     script: Arc<Script>,
+    state: Arc<State>,
     clock: Arc<SetClock>,
     /// Time that has passed, clock steps not counted.
     elapsed: Duration,
@@ -135,19 +153,21 @@ fn issuer() -> Issuer {
     Issuer::new("ci".into(), provider::by_name("generic").unwrap(), url).unwrap()
 }
 
+fn replica(script: &Arc<Script>, state: &Arc<State>, clock: &Arc<SetClock>) -> Arc<Keys> {
+    let keys = Keys::new(script.clone(), Arc::clone(state), clock.clone(), Handle::current(), Box::new(|_| {}));
+    keys.install([&Arc::new(issuer())]);
+    Arc::new(keys)
+}
+
 impl World {
     fn new() -> Self {
         let clock = Arc::new(SetClock::starting_at(Timestamp::from_unix_seconds(1_800_000_000)));
-        let script = Arc::new(Script {
-            clock: Arc::clone(&clock),
-            discovery: Mutex::default(),
-            keys: Mutex::new(Says::Error(FetchError::Connect("refused".into()))),
-            requests: Mutex::default(),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-        });
-        let keys = Keys::new(script.clone(), clock.clone(), Handle::current(), Box::new(|_| {}));
-        keys.install([&Arc::new(issuer())]);
-        Self { keys: Arc::new(keys), script, clock, elapsed: Duration::ZERO, waiting: Vec::new(), invented: 0 }
+        let script = Script::new(&clock);
+        let seal = SealKey::new("k1".into(), Timestamp::from_unix_seconds(0), Secret::new([7; 32]));
+        let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 20));
+        let state = Arc::new(State::new(store, SealKeys::new(vec![seal])));
+        let keys = replica(&script, &state, &clock);
+        Self { keys, script, state, clock, elapsed: Duration::ZERO, waiting: Vec::new(), invented: 0 }
     }
 
     async fn at(&mut self, moment: Duration, event: &[&str]) -> String {
@@ -201,6 +221,18 @@ impl World {
                 String::new()
             }
             ["hostile", count, time] => self.hostile(count.parse().unwrap(), duration(time)).await,
+            ["replica", kids @ ..] => {
+                let theirs = Script::new(&self.clock);
+                *theirs.keys.lock().unwrap() = Says::Keys(owned(kids), None);
+                let other = replica(&theirs, &self.state, &self.clock);
+                assert_eq!(other.refresh_now(issuer().url(), PATIENCE).await, Some(true));
+                settle().await;
+                String::new()
+            }
+            ["restart"] => {
+                self.keys = replica(&self.script, &self.state, &self.clock);
+                String::new()
+            }
             ["step", time] => {
                 match time.strip_prefix('-') {
                     Some(back) => self.clock.go_back(duration(back)),

@@ -3,12 +3,15 @@
 
 pub mod clock;
 pub mod front;
+pub mod hostile;
 pub mod internet;
 pub mod presets;
 pub mod service;
 pub mod tenants;
 
 pub use clock::SetClock;
+pub use hostile::Canary;
+pub use hostile::Hostile;
 pub use internet::Internet;
 pub use presets::Presets;
 pub use service::Service;

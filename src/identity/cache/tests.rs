@@ -42,8 +42,8 @@ fn outcome(lookup: &Lookup) -> String {
 }
 
 /// Plays steps of the form `TIME VERB ARGUMENTS = EXPECTED`, separated by `|`, without jitter:
-/// `ask KID`, `again KID ASKED` (a token that arrived at ASKED looks again), `got KIDS [MAX-AGE]`, `fail`, `due`,
-/// `begin`, `age`.
+/// `ask KID`, `again KID ASKED` (a token that arrived at ASKED looks again), `got KIDS [MAX-AGE]`, `copy KIDS FETCHED-AT`
+/// (another replica's), `fail`, `due`, `begin`, `age`.
 fn play(script: &str) -> KeyCache {
     let mut cache = KeyCache::default();
     for step in script.split('|') {
@@ -59,6 +59,10 @@ fn play(script: &str) -> KeyCache {
                 let kids = words[2].split(',').filter(|kid| *kid != "nothing").collect::<Vec<_>>();
                 let max_age = words.get(3).map(|text| duration(text));
                 yes_no(cache.fetched(set(&kids), max_age, now, 0).is_some())
+            }
+            "copy" => {
+                let kids = words[2].split(',').filter(|kid| *kid != "nothing").collect::<Vec<_>>();
+                yes_no(cache.adopt(set(&kids), moment(words[3]), now).is_some())
             }
             "fail" => {
                 cache.failed(now, 0);
@@ -430,4 +434,35 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn another_replicas_set_serves_and_is_as_old_as_it_is() {
+    for script in [
+        // Cold: while the fetch goes on, and after it has failed.
+        "0s ask a = refresh | 0s copy a -1h = yes | 0s again a 0s = found | 1s fail | 1s ask a = found | 1s age = stale",
+        // For what is left of its day.
+        "0s copy a -23h = yes | 3599s ask a = found | 1h age = dead | 1h ask a = refresh",
+        "0s copy a -24h = no | 0s age = empty",
+        "0s copy nothing -1s = no",
+        // Only what is newer than what is held.
+        "0s ask a = refresh | 0s got a | 10s copy b -1s = no | 10s ask a = found",
+        "0s ask a = refresh | 0s got a | 10s copy b 0s = no | 10s copy b 5s = yes | 10s ask b = found",
+        "0s copy a -10s = yes | 0s copy b -20s = no | 0s copy b -9s = yes | 0s ask b = found",
+        // A clock that is ahead makes it no newer than now.
+        "0s copy a 20s = yes | 0s age = fresh | 300s age = stale",
+        "0s copy a 20s = yes | 0s copy b 30s = no | 1s copy b 30s = yes",
+        // It does not say that a key does not exist: its clock is not ours.
+        "0s copy a 0s = yes | 0s ask b = refresh | 0s got a | 0s again b 0s = unknown",
+        // Nor is it a success: the schedule goes on as it was.
+        "0s due = yes | 0s fail | 1s copy a 0s = yes | 11s due = no | 12s due = yes",
+        "0s copy a 0s = yes | 224s due = no | 225s due = yes",
+        "0s due = yes | 0s copy a -60s = yes | 0s due = no",
+    ] {
+        play(script);
+    }
+    let mut cache = KeyCache::default();
+    cache.adopt(set(&["a", "b"]), moment("0s"), moment("0s"));
+    let change = cache.adopt(set(&["b", "c"]), moment("1s"), moment("1s")).unwrap();
+    assert_eq!((change.added, change.withdrawn), (vec!["c".to_owned()], vec!["a".to_owned()]));
 }

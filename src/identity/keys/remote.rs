@@ -22,6 +22,8 @@ use crate::identity::issuer::Issuer;
 use crate::identity::issuer::Reach;
 use crate::identity::jwks::KeySet;
 use crate::identity::jwks::SkippedKey;
+use crate::secret::hex;
+use crate::secret::sha256;
 use crate::time::Timestamp;
 
 /// Most tokens that wait for one issuer's keys at once. SECURITY: while an issuer is slow, strangers' tokens with
@@ -30,6 +32,8 @@ pub(super) const MAX_WAITING: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Remote {
+    /// Whose keys the copies in the store are.
+    owner: String,
     reach: Reach,
     /// Where the operator says that the keys are.
     jwks_uri: Option<Url>,
@@ -45,7 +49,8 @@ pub(super) struct Remote {
     turn: AtomicUsize,
 }
 
-/// Where the key set is, until when that is believed, and the entity tag of the set that is held.
+/// Where the key set is and the entity tag of the set that is held, until when that is believed: then the place is
+/// looked up and the set read anew, whatever a server says has not changed.
 #[derive(Debug)]
 struct Located {
     url: Url,
@@ -67,18 +72,29 @@ pub struct LastError {
 /// What a fetch brought.
 #[derive(Debug)]
 pub(super) enum Brought {
-    /// A set, the members that are not used, and how long it is fresh.
-    Set(KeySet, Vec<SkippedKey>, Option<Duration>),
+    /// A set.
+    Set {
+        /// Its usable keys.
+        set: KeySet,
+        /// The members that are not used.
+        skipped: Vec<SkippedKey>,
+        /// How long it is fresh.
+        max_age: Option<Duration>,
+        /// The document that it was read from.
+        document: Vec<u8>,
+    },
     /// The set that is held is still the present one.
     Same(Option<Duration>),
 }
 
 impl Remote {
-    pub(super) fn new(reach: Reach, jwks_uri: Option<Url>) -> Self {
+    /// Nothing is held yet of the keys of this issuer, or of its family.
+    pub(super) fn new(issuer: &Issuer, reach: &Reach, jwks_uri: Option<&Url>) -> Self {
         let (ended, _) = watch::channel(());
         Self {
-            reach,
-            jwks_uri,
+            owner: owner(issuer, reach, jwks_uri),
+            reach: reach.clone(),
+            jwks_uri: jwks_uri.cloned(),
             cache: Mutex::default(),
             located: Mutex::default(),
             last_error: Mutex::default(),
@@ -86,6 +102,11 @@ impl Remote {
             waiting: Semaphore::new(MAX_WAITING),
             turn: AtomicUsize::default(),
         }
+    }
+
+    /// Whose keys the copies in the store are.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Whether it is reached in this way.
@@ -122,17 +143,12 @@ impl Remote {
     ) -> Result<Brought, RefreshError> {
         // Taken out, and put back only by success: after a failure discovery is asked again, as the keys may have moved.
         let known = locked(&self.located).take();
-        let (url, until) = match (&self.jwks_uri, &known) {
-            (Some(url), _) => (url.clone(), now.plus(MAX_FRESH)),
-            (None, Some(known)) if now < known.until && known.until.since(now) <= MAX_FRESH => {
-                (known.url.clone(), known.until)
-            }
-            (None, _) => (self.discover(fetch, issuer).await?, now.plus(MAX_FRESH)),
+        let known = known.filter(|known| now < known.until && known.until.since(now) <= MAX_FRESH);
+        let (url, until, etag) = match known {
+            Some(Located { url, until, etag }) => (url, until, etag),
+            None => (self.locate(fetch, issuer).await?, now.plus(MAX_FRESH), None),
         };
-        // A tag speaks of one place's document only.
-        let etag = known.filter(|known| known.url == url).and_then(|known| known.etag);
-        let answer = fetch.get(&url, &self.reach, etag.as_deref()).await.map_err(RefreshError::KeysFetch)?;
-        match answer {
+        match fetch.get(&url, &self.reach, etag.as_deref()).await.map_err(RefreshError::KeysFetch)? {
             Answer::NotModified { max_age } => {
                 *locked(&self.located) = Some(Located { url, until, etag });
                 Ok(Brought::Same(max_age))
@@ -142,8 +158,15 @@ impl Remote {
                 if !set.is_empty() {
                     *locked(&self.located) = Some(Located { url, until, etag: document.etag });
                 }
-                Ok(Brought::Set(set, skipped, document.max_age))
+                Ok(Brought::Set { set, skipped, max_age: document.max_age, document: document.bytes })
             }
+        }
+    }
+
+    async fn locate(&self, fetch: &dyn Fetch, issuer: &Issuer) -> Result<Url, RefreshError> {
+        match &self.jwks_uri {
+            Some(url) => Ok(url.clone()),
+            None => self.discover(fetch, issuer).await,
         }
     }
 
@@ -156,6 +179,28 @@ impl Remote {
         };
         discovery::jwks_uri(&document.bytes, issuer.url(), issuer.provider()).map_err(RefreshError::Discovery)
     }
+}
+
+/// The name under which replicas share the keys.
+///
+/// SECURITY: with the preset and the way to the issuer in it, so that keys which were fetched under other certificate
+/// authorities or networks, before a change of the policy, are another owner's.
+fn owner(issuer: &Issuer, reach: &Reach, jwks_uri: Option<&Url>) -> String {
+    let networks = reach.allow_networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let parts = [
+        issuer.keys_name().as_bytes(),
+        issuer.provider().name.as_bytes(),
+        jwks_uri.map_or(&[], |url| url.as_str().as_bytes()),
+        reach.proxy.as_ref().map_or(&[], |url| url.as_str().as_bytes()),
+        networks.as_bytes(),
+        reach.ca_pem.as_deref().unwrap_or_default(),
+    ];
+    let mut text = Vec::new();
+    for part in parts {
+        // The digest of each, so that no two ways to an issuer are one text.
+        text.extend_from_slice(&sha256(part));
+    }
+    hex(&sha256(&text))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

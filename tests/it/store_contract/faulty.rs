@@ -49,7 +49,7 @@ impl FaultyStore {
         self.fault.send_replace(fault);
     }
 
-    /// Waits until that many calls have been held.
+    /// Waits until that many calls have been held, those about copies aside.
     pub(crate) async fn held(&self, calls: usize) {
         self.held.subscribe().wait_for(|held| *held >= calls).await.unwrap();
     }
@@ -60,8 +60,16 @@ impl FaultyStore {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.count_and_call(true, call).await
+    }
+
+    async fn count_and_call<T>(
+        &self,
+        counts: bool,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let mut orders = self.fault.subscribe();
-        let held = *orders.borrow() == Some(Fault::Held);
+        let held = counts && *orders.borrow() == Some(Fault::Held);
         if held {
             self.held.send_modify(|held| *held += 1);
         }
@@ -78,6 +86,12 @@ impl FaultyStore {
         }
         answer
     }
+}
+
+/// Copies of issuers' keys are read and written beside a request, at moments that a test does not choose: they fail as
+/// all calls do and are not counted.
+fn is_copy(key: &[u8]) -> bool {
+    key.starts_with(b"copy:")
 }
 
 #[async_trait]
@@ -98,11 +112,11 @@ impl Store for FaultyStore {
     }
 
     async fn put(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<(), StoreError> {
-        self.call(self.inner.put(key, value, until)).await
+        self.count_and_call(!is_copy(key), self.inner.put(key, value, until)).await
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.call(self.inner.get(key)).await
+        self.count_and_call(!is_copy(key), self.inner.get(key)).await
     }
 
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError> {
