@@ -18,6 +18,7 @@ use clap::Subcommand;
 mod check;
 mod demo;
 mod explain;
+mod issuer;
 mod keys;
 mod serve;
 mod token;
@@ -41,6 +42,9 @@ enum Verb {
     /// Decide as the service would, and say why
     #[command(subcommand)]
     Policy(explain::Policy),
+    /// Identity providers
+    #[command(subcommand)]
+    Issuer(issuer::Issuer),
     /// The service's own keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
         Verb::Demo(demo) => demo.run(),
         Verb::Check(check) => check.run(),
         Verb::Policy(policy) => policy.run(),
+        Verb::Issuer(issuer) => issuer.run(),
         Verb::Keys(keys) => keys.run(),
         Verb::Token(token) => token.run(),
         Verb::Completions { shell } => {

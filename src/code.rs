@@ -69,7 +69,7 @@ codes! {
     /// The body or the query is not what the endpoint reads.
     BadRequest = "bad-request", Request, "send what the endpoint documents";
     /// The caller's API key is missing or is none of the registry's.
-    BadApiKey = "bad-api-key", Request, "send `Authorization: Bearer <api key>` with a key whose SHA-256 the policy lists under `callers`";
+    BadApiKey = "bad-api-key", Request, "send `Authorization: Bearer <api key>` with a key whose SHA-256 is listed: a registry's under its `callers` in the policy, an operator's under `operations.callers` in the settings";
     /// The requested target is not a registry of this host.
     InvalidTarget = "invalid-target", Request, "name the registry by one of its audiences or URLs, on one of its own hosts";
     /// The requested scope is not a list of `action:package` pairs.
@@ -184,6 +184,14 @@ codes! {
     ConsumeRequired = "consume-required", Refused, "send `consume` with an identifier of the upload";
     /// The same upload was verified before with other facts.
     ConsumeConflict = "consume-conflict", Refused, "send a new `consume` identifier for each upload";
+
+    // Operations.
+    /// The settings name nobody who may use the operations endpoint.
+    OperationsClosed = "operations-closed", Refused, "list the SHA-256 of an operator's API key under `operations.callers` in the settings";
+    /// The policy has no issuer of that id.
+    NoSuchIssuer = "no-such-issuer", Request, "name an issuer by an `id` that `GET /issuers` lists";
+    /// The issuer's keys are a file of the policy, so nothing is fetched.
+    StaticKeys = "static-keys", Request, "replace the issuer's `jwks_file` in the policy";
 
     // Later.
     /// The identity provider's keys cannot be had.

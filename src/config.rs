@@ -6,7 +6,7 @@
 //! once, with file, line, key and remedy, also where a later layer hides them.
 //!
 //! What may be published is not decided here, and nothing here is a secret: keys and certificates are files, whose
-//! readers are [`keys`] and [`tls`].
+//! readers are [`keys`] and [`tls`], and of operators' API keys only digests are written.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::audit::AuditSink;
 use crate::config::layer::Layer;
 use crate::config::merged::Merged;
+use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 use crate::telemetry::logs::LogFormat;
@@ -80,11 +81,12 @@ pub struct Tls {
 }
 
 /// The operators' listener.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operations {
     /// Where it listens; never the public listener's address.
     pub address: SocketAddr,
+    /// Who may use its protected endpoints; with none, nobody.
+    pub callers: Vec<Caller>,
 }
 
 /// Where the policy is.
@@ -194,7 +196,8 @@ impl Settings {
         faults.into_result(settings)
     }
 
-    /// The resolved settings, as loaded, as YAML: each value with where it came from. Files are named, never shown.
+    /// The resolved settings, as loaded, as YAML: each value with where it came from. Files are named, never shown; of
+    /// an API key's digest the beginning is.
     pub fn to_yaml_redacted(&self) -> &str {
         &self.resolved
     }

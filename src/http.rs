@@ -1,7 +1,7 @@
 //! The rim: HTTP in, HTTP out. The whole route table is here.
 //!
 //! Handlers parse and bound what arrives, call one use-case, and render what comes back; they decide nothing. The
-//! public listener serves clients and registries, the operations listener probes and scrapers.
+//! public listener serves clients and registries, the operations listener probes, scrapers and operators.
 
 use std::io;
 use std::net::TcpListener;
@@ -31,6 +31,7 @@ use crate::app::App;
 use crate::code::Code;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::http::operations::Operators;
 use crate::state::StoreError;
 
 pub mod arrival;
@@ -154,12 +155,17 @@ fn endpoint(path: &str, route: Route, methods: &'static str, spelling: Spelling)
     web::resource(path).route(route).default_service(web::to(refuse))
 }
 
-/// The routes of the operations listener.
-pub fn operations_routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/livez").route(get().to(operations::livez)))
-        .service(web::resource("/readyz").route(get().to(operations::readyz)))
-        .service(web::resource("/metrics").route(get().to(operations::metrics)));
+/// The operations listener: its routes.
+pub fn operations_routes(operators: web::Data<Operators>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    move |config| {
+        config
+            .app_data(operators.clone())
+            .service(web::resource("/livez").route(get().to(operations::livez)))
+            .service(web::resource("/readyz").route(get().to(operations::readyz)))
+            .service(web::resource("/metrics").route(get().to(operations::metrics)))
+            .service(web::resource("/issuers").route(get().to(operations::issuers)))
+            .service(web::resource("/issuers/{id}/refresh").route(web::post().to(operations::refresh)));
+    }
 }
 
 /// Serves the public routes on the listener, with TLS when a configuration is given. Must be called on an actix
@@ -187,10 +193,10 @@ pub fn serve_public(
     Ok(server.run())
 }
 
-/// Serves health and metrics on the listener.
-pub fn serve_operations(app: Arc<App>, listener: TcpListener) -> io::Result<Server> {
-    let app = web::Data::from(app);
-    let factory = move || Actix::new().app_data(app.clone()).configure(operations_routes);
+/// Serves the operators' routes on the listener.
+pub fn serve_operations(operators: web::Data<Operators>, listener: TcpListener) -> io::Result<Server> {
+    let routes = operations_routes(operators);
+    let factory = move || Actix::new().configure(routes.clone());
     let server = HttpServer::new(factory).workers(1).shutdown_timeout(OPERATIONS_SHUTDOWN.as_secs()).disable_signals();
     Ok(server.listen(listener)?.run())
 }

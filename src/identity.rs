@@ -20,6 +20,7 @@ pub mod discovery;
 pub mod family;
 pub mod fetch;
 pub mod keys;
+pub mod probe;
 pub mod provider;
 pub mod replay;
 

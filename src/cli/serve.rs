@@ -19,6 +19,7 @@ use crate::config;
 use crate::config::Settings;
 use crate::http;
 use crate::http::Public;
+use crate::http::operations::Operators;
 use crate::identity::fetch::HttpsFetch;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
@@ -149,7 +150,8 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     let addresses = (listener.local_addr()?, operations.local_addr()?);
     let public = web::Data::new(Public::new(Arc::clone(&app), settings.listen.trusted_proxies));
     let public = http::serve_public(public, listener, tls, limits)?;
-    let operations = http::serve_operations(Arc::clone(&app), operations)?;
+    let operators = web::Data::new(Operators::new(Arc::clone(&app), settings.operations.callers));
+    let operations = http::serve_operations(operators, operations)?;
     tracing::info!(
         policy.revision = app.policy().revision(),
         issuers = app.policy().issuers().len(),

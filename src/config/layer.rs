@@ -24,6 +24,11 @@ use crate::policy::yaml::shown;
 /// Largest settings file; the shipped one, comments included, has 3 KiB.
 const MAX_BYTES: usize = 64 * 1024;
 
+/// The key of every digest in the settings.
+const DIGEST: &str = "key_sha256";
+/// How many of a digest's digits are shown.
+const SHOWN_DIGITS: usize = 8;
+
 /// What is often looked for here.
 const POLICY: [&str; 4] = ["issuers", "registries", "rules", "tests"];
 
@@ -115,6 +120,27 @@ pub(super) fn find<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
     })
 }
 
+/// The values as they may be shown: of a digest its beginning, by which an operator knows the key.
+///
+/// SECURITY: an API key that somebody thought up, rather than drew, can be found from its digest.
+pub(super) fn redacted(mut root: Value) -> Value {
+    if let ValueKind::Table(table) = &mut root.kind {
+        for (name, value) in table {
+            *value = if name == DIGEST {
+                let beginning: String = value.to_string().chars().take(SHOWN_DIGITS).collect();
+                Value::new(None, format!("{beginning}…"))
+            } else {
+                redacted(std::mem::take(value))
+            };
+        }
+    } else if let ValueKind::Array(items) = &mut root.kind {
+        for item in items {
+            *item = redacted(std::mem::take(item));
+        }
+    }
+    root
+}
+
 /// All values as YAML, in the order of the schema, each with its origin as a comment.
 pub(super) fn to_yaml(root: &Value) -> String {
     let mut lines = Vec::new();
@@ -143,13 +169,20 @@ pub(super) fn origin(value: &Value) -> &str {
 
 /// A value as YAML. Text is quoted, in which YAML agrees with Rust.
 fn scalar(value: &Value, kind: &Kind) -> String {
+    if let (Kind::Callers, ValueKind::Array(callers)) = (kind, &value.kind) {
+        let entry = |caller: &Value| {
+            let text = |key: &str| find(caller, key).map(ToString::to_string).unwrap_or_default();
+            format!("{}: {{{DIGEST}: {:?}}}", text("name"), text(DIGEST))
+        };
+        return format!("{{{}}}", callers.iter().map(entry).collect::<Vec<_>>().join(", "));
+    }
     if let ValueKind::Array(items) = &value.kind {
         let items: Vec<String> = items.iter().map(|item| format!("{:?}", item.to_string())).collect();
         return format!("[{}]", items.join(", "));
     }
     match kind {
         _ if value.kind == ValueKind::Nil => "null".to_owned(),
-        Kind::Address | Kind::Path | Kind::Networks | Kind::LogLevel | Kind::Optional(Kind::Path) => {
+        Kind::Address | Kind::Path | Kind::Networks | Kind::Callers | Kind::LogLevel | Kind::Optional(Kind::Path) => {
             format!("{:?}", value.to_string())
         }
         Kind::Seconds(_) => format!("{value}s"),

@@ -21,6 +21,8 @@ use crate::config::Settings;
 use crate::config::State;
 use crate::config::Telemetry;
 use crate::config::Tls;
+use crate::policy::caller;
+use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 use crate::telemetry::logs::LogFormat;
@@ -30,7 +32,7 @@ use crate::telemetry::logs::LogFormat;
 #[serde(deny_unknown_fields)]
 pub(super) struct Merged {
     listen: MergedListen,
-    operations: Operations,
+    operations: MergedOperations,
     policy: PolicyFiles,
     keys: KeyFiles,
     state: State,
@@ -53,6 +55,21 @@ struct MergedListen {
 struct MergedTls {
     certificate_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedOperations {
+    address: SocketAddr,
+    callers: Vec<MergedCaller>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedCaller {
+    name: String,
+    #[serde(deserialize_with = "digest")]
+    key_sha256: [u8; 32],
 }
 
 #[derive(Deserialize)]
@@ -120,9 +137,13 @@ impl Merged {
         };
 
         let listen = Listen { address: listen.address, tls, trusted_proxies: listen.trusted_proxies };
+        let callers = operations.callers.into_iter();
+        let callers = callers.map(|caller| Caller { name: caller.name, key_sha256: caller.key_sha256 }).collect();
+        let operations = Operations { address: operations.address, callers };
         let audit = Audit { file: audit_file, capacity: audit.capacity };
+        let resolved = layer::redacted(resolved.clone());
         let facts = resolved.clone().try_deserialize().unwrap_or_default();
-        let resolved = layer::to_yaml(resolved);
+        let resolved = layer::to_yaml(&resolved);
         Settings { listen, operations, policy, keys, state, audit, telemetry, limits, resolved, facts }
     }
 }
@@ -136,6 +157,10 @@ fn collide(left: SocketAddr, right: SocketAddr) -> bool {
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    caller::digest_of(&String::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("no SHA-256"))
 }
 
 /// A length of time in whole seconds.

@@ -4,14 +4,18 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use config::Map;
 use config::ValueKind;
 use ipnet::IpNet;
 
+use crate::policy::caller;
+use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
+use crate::secret::hex;
 use crate::telemetry::logs;
 use crate::telemetry::logs::LogFormat;
 
@@ -42,6 +46,8 @@ pub(super) enum Kind {
     Path,
     /// A list of IP networks.
     Networks,
+    /// Who may ask: names with digests of API keys.
+    Callers,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// An integer in these bounds.
@@ -77,7 +83,7 @@ pub(super) const KEYS: &[Key] = &[
             key("trusted_proxies", Kind::Networks),
         ],
     ),
-    section("operations", &[key("address", Kind::Address)]),
+    section("operations", &[key("address", Kind::Address), key("callers", Kind::Callers)]),
     section("policy", &[key("directory", Kind::Path)]),
     section("keys", &[key("directory", Kind::Path)]),
     section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
@@ -109,6 +115,7 @@ impl Kind {
             Self::Address => address(field, faults),
             Self::Path => path(field, folder, faults),
             Self::Networks => networks(field, faults),
+            Self::Callers => callers(field, faults),
             Self::Choice(words) => choice(words, field, faults),
             Self::Integer(least, most) => field.integer(*least, *most, faults).map(ValueKind::I64),
             Self::Bytes(least) => bytes(*least, field, faults),
@@ -175,6 +182,15 @@ fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
         }
     }
     Some(ValueKind::from(networks))
+}
+
+/// As a list, which a later layer replaces whole: who is no longer named may no longer ask.
+fn callers(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let entry = |caller: Caller| {
+        let digest = hex(&caller.key_sha256);
+        Map::from_iter([("name".to_owned(), caller.name), ("key_sha256".to_owned(), digest)])
+    };
+    Some(ValueKind::from(caller::read(field, faults)?.into_iter().map(entry).collect::<Vec<_>>()))
 }
 
 fn choice(words: &[&'static str], field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::header;
 use actix_web::web;
 use actix_web::web::Bytes;
 use tokio::sync::SemaphorePermit;
 
 use crate::app::Caller;
+use crate::code::Code;
 use crate::http::Public;
 use crate::http::body;
 use crate::http::context::caller_of;
@@ -19,6 +21,7 @@ use crate::http::context::id_of;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::policy::Policy;
+use crate::secret::sha256;
 use crate::time::Timestamp;
 
 /// A request that has arrived whole and was admitted; its place is free again when this is dropped.
@@ -71,6 +74,18 @@ pub async fn of_registry(
         answer(&Arrival::new(&request, &public, body, place)).await
     };
     rendered(answered.await, Spelling::Native, &request)
+}
+
+/// The digest of the API key that a request presents (RFC 6750 section 2.1). SECURITY: only digests are kept, so only
+/// they are compared.
+pub fn key_digest(request: &HttpRequest) -> Result<[u8; 32], Refusal> {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = header.and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    let key = key.ok_or_else(|| Refusal::new(Code::BadApiKey, "the request has no API key"))?;
+    Ok(sha256(key.as_bytes()))
 }
 
 /// The response, or the refusal in the endpoint's spelling.

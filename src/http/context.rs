@@ -42,15 +42,19 @@ pub fn id_of(request: &HttpRequest) -> String {
     request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone())
 }
 
-/// Gives every request an id of our own drawing (a caller's could collide or forge log lines), refuses oversized
-/// headers, and keeps browsers from guessing content types.
+/// A new id: of our own drawing, since a caller's could collide or forge log lines.
+pub fn draw_id(now: Timestamp) -> String {
+    TokenId::new(now, random_bytes().unwrap_or_default()).to_string()
+}
+
+/// Gives every request an id, refuses oversized headers, and keeps browsers from guessing content types.
 pub async fn middleware<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
     let now =
         request.app_data::<web::Data<Public>>().map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
-    let id = TokenId::new(now, random_bytes().unwrap_or_default()).to_string();
+    let id = draw_id(now);
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());

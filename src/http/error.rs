@@ -163,7 +163,8 @@ impl Refusal {
 
     fn status(&self, spelling: Spelling) -> StatusCode {
         match (self.code, self.code.class()) {
-            (Code::NotFound, _) => StatusCode::NOT_FOUND,
+            (Code::NotFound | Code::NoSuchIssuer, _) => StatusCode::NOT_FOUND,
+            (Code::StaticKeys, _) => StatusCode::CONFLICT,
             (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
             (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
             (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,

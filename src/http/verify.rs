@@ -28,7 +28,6 @@ use crate::package::Action;
 use crate::package::PackageName;
 use crate::policy::Policy;
 use crate::policy::registry::Registry;
-use crate::secret::sha256;
 use crate::verify::Question;
 use crate::verify::Refused;
 
@@ -81,13 +80,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
 /// The registry whose API key the caller presents. SECURITY: only digests are kept, and they are compared in constant
 /// time.
 fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p Registry, Refusal> {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = header.and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    let key = key.ok_or_else(|| Refusal::new(Code::BadApiKey, "the request has no API key"))?;
-    let digest = sha256(key.as_bytes());
+    let digest = arrival::key_digest(request)?;
     policy
         .registries()
         .by_caller(&digest)

@@ -146,35 +146,11 @@ impl KeySet {
     }
 
     fn read(bytes: &[u8], holder: Holder) -> Result<(Self, Vec<SkippedKey>), JwksError> {
-        if bytes.len() > MAX_DOCUMENT {
-            return Err(JwksError::TooLarge);
-        }
-        // The derived reader also takes an array, as a struct's fields one after the other.
-        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return Err(JwksError::NotAKeySet);
-        }
-        let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
-        let members = document.keys();
-        if members.len() > MAX_KEYS {
-            return Err(JwksError::TooManyKeys(members.len()));
-        }
-        // SECURITY: a set with two keys of one name would let a token be verified by whichever comes first. Members
-        // that are skipped for another reason count too: which of the two is meant is not ours to guess.
-        let mut uses: HashMap<&str, usize> = HashMap::new();
-        for kid in members.iter().filter_map(kid_of) {
-            *uses.entry(kid).or_default() += 1;
-        }
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
-        for member in members {
-            let kid = kid_of(member);
-            let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
-            let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member, holder) };
-            match key {
+        for member in judge(bytes, holder)? {
+            match member {
                 Ok(key) => keys.push(Arc::new(key)),
-                Err(reason) => {
-                    let kid = kid.filter(|kid| is_key_id(kid)).map(str::to_owned);
-                    skipped.push(SkippedKey { kid, reason });
-                }
+                Err(unused) => skipped.push(unused),
             }
         }
         Ok((Self { keys }, skipped))
@@ -209,6 +185,39 @@ impl KeySet {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+}
+
+/// What each member of a JWK Set is, in the order of the document: a key, or why not.
+pub fn members(bytes: &[u8]) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> {
+    judge(bytes, Holder::Issuer)
+}
+
+fn judge(bytes: &[u8], holder: Holder) -> Result<Vec<Result<Key, SkippedKey>>, JwksError> {
+    if bytes.len() > MAX_DOCUMENT {
+        return Err(JwksError::TooLarge);
+    }
+    // The derived reader also takes an array, as a struct's fields one after the other.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(JwksError::NotAKeySet);
+    }
+    let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
+    let members = document.keys();
+    if members.len() > MAX_KEYS {
+        return Err(JwksError::TooManyKeys(members.len()));
+    }
+    // SECURITY: a set with two keys of one name would let a token be verified by whichever comes first. Members
+    // that are skipped for another reason count too: which of the two is meant is not ours to guess.
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for kid in members.iter().filter_map(kid_of) {
+        *uses.entry(kid).or_default() += 1;
+    }
+    let judged = |member: &Member| {
+        let kid = kid_of(member);
+        let twice = kid.is_some_and(|kid| uses.get(kid).is_some_and(|uses| *uses > 1));
+        let key = if twice { Err(SkipReason::DuplicateKid) } else { Key::read(member, holder) };
+        key.map_err(|reason| SkippedKey { kid: kid.filter(|kid| is_key_id(kid)).map(str::to_owned), reason })
+    };
+    Ok(members.iter().map(judged).collect())
 }
 
 fn kid_of(member: &Member) -> Option<&str> {

@@ -147,7 +147,7 @@ fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<
 }
 
 /// Whether a text may name an issuer, a registry, a rule or a caller: it fits macaroons, labels and URLs as it is.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     (1..=MAX_ID).contains(&text.len())
         && text.bytes().next().is_some_and(plain)

@@ -12,7 +12,8 @@ use url::Url;
 use crate::identity::issuer::Issuer;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
-use crate::secret::constant_time_eq;
+use crate::policy::caller;
+use crate::policy::caller::Caller;
 
 /// How a registry's clients spell the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,15 +106,6 @@ pub struct TokenSettings {
     pub ttl: Duration,
 }
 
-/// Someone who may ask about a registry's tokens, known by the digest of an API key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Its name in the policy.
-    pub name: String,
-    /// SHA-256 of its API key, which is 256 random bits and therefore needs no slow hash.
-    pub key_sha256: [u8; 32],
-}
-
 /// One package registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -174,7 +166,7 @@ impl Registry {
 
     /// The caller whose API key has this digest.
     pub fn caller(&self, key_sha256: &[u8; 32]) -> Option<&Caller> {
-        self.callers.iter().find(|caller| constant_time_eq(&caller.key_sha256, key_sha256))
+        caller::find(&self.callers, key_sha256)
     }
 
     fn is_at(&self, host: &str, port: Option<u16>) -> bool {

@@ -21,6 +21,7 @@ mod families;
 mod fuzz_corpus;
 mod hostile_tokens;
 mod issuer_attacks;
+mod issuer_probe;
 mod key_attacks;
 mod key_histories;
 mod key_rotation;

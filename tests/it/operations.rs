@@ -1,10 +1,11 @@
-//! The operations listener: health and metrics.
+//! The operations listener: health and metrics for everybody who reaches it, the identity providers' keys for operators.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
 use trustmint::app::App;
@@ -13,11 +14,18 @@ use trustmint::audit::AuditLog;
 use trustmint::audit::AuditSink;
 use trustmint::demo::Serving;
 use trustmint::demo::bind;
+use trustmint::demo::provider::Answer as Reply;
+use trustmint::demo::provider::Endpoint;
 use trustmint::http;
+use trustmint::http::operations::Operators;
 use trustmint::identity::fetch::HttpsFetch;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
+use trustmint::policy::caller::Caller;
 use trustmint::secret::random_bytes;
+use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock as _;
@@ -28,6 +36,7 @@ use crate::support::SetClock;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
+use crate::support::service::policy_of;
 use crate::support::service::policy_text;
 
 struct Operations {
@@ -36,16 +45,31 @@ struct Operations {
     _serving: Serving,
 }
 
+/// The API key of the operator `oncall`.
+const KEY: &str = "an-operators-key";
+
 impl Operations {
+    /// With the operator `oncall`.
     fn of(app: Arc<App>) -> Self {
+        let oncall = Caller { name: "oncall".into(), key_sha256: sha256(KEY.as_bytes()) };
+        Self::with(Operators::new(app, vec![oncall]))
+    }
+
+    fn with(operators: Operators) -> Self {
         let listener = bind().unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let app = web::Data::from(app);
-        let routes = move |config: &mut web::ServiceConfig| {
-            config.app_data(app.clone()).configure(http::operations_routes);
-        };
+        let routes = http::operations_routes(web::Data::new(operators));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { base, client, _serving: Serving::start(listener, None, routes).unwrap() }
+    }
+
+    async fn issuers(&self) -> Answer {
+        Answer::of(self.client.get(format!("{}/issuers", self.base)).bearer_auth(KEY).send().await.unwrap()).await
+    }
+
+    async fn refresh(&self, id: &str) -> Answer {
+        let url = format!("{}/issuers/{id}/refresh", self.base);
+        Answer::of(self.client.post(url).bearer_auth(KEY).send().await.unwrap()).await
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -133,4 +157,157 @@ async fn metrics_are_prometheus_text_whose_labels_no_caller_chooses() {
         provoke(&format!("another-{number}")).await;
     }
     assert_eq!(series(&scrape().await), series(&text), "no request adds a series of its own");
+}
+
+/// A service with a fetched issuer, a fetched one that is off, and one whose keys are a file.
+async fn service_with_three_issuers() -> Service {
+    let kept = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "from-a-file", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
+    Service::with_policy(|base, issuer| {
+        let issuers = format!(
+            "  github: {{provider: github, url: \"{issuer}\"}}\n  off: {{provider: generic, url: \"https://off.example\", enabled: false}}\n  kept: {{provider: generic, url: \"https://kept.example\", jwks_file: keys.json}}"
+        );
+        let source = Source { name: "policy.yaml".into(), text: policy_of(base, &issuers, WIDGETS) };
+        Policy::load(&[source], &|_, name| (name == "keys.json").then(|| kept.to_string().into_bytes())).unwrap()
+    })
+    .await
+}
+
+#[actix_web::test]
+async fn without_an_operator_in_the_settings_the_keys_are_nobodys_business() {
+    let service = Service::start().await;
+    let operations = Operations::with(Operators::new(Arc::clone(&service.app), Vec::new()));
+    for answer in [operations.issuers().await, operations.refresh("github").await, operations.get("/issuers").await] {
+        assert_eq!((answer.status, answer.code()), (403, "operations-closed"), "{}", answer.text);
+        assert!(answer.text.contains("`operations.callers`"), "{}", answer.text);
+    }
+    assert_eq!(service.provider.requests(Endpoint::Discovery), 0);
+    assert_eq!(operations.get("/readyz").await.status, 200);
+    assert_eq!(operations.get("/metrics").await.status, 200);
+}
+
+#[actix_web::test]
+async fn an_operator_presents_a_key_and_a_registry_is_none() {
+    let service = Service::start().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let right = format!("Bearer {KEY}");
+    let registrys = format!("Bearer {}", crate::support::service::API_KEY);
+    for (authorization, status) in [
+        (None, 401),
+        (Some(""), 401),
+        (Some(KEY), 401),
+        (Some("Bearer"), 401),
+        (Some("Bearer an-operators-ke"), 401),
+        (Some("Basic b25jYWxsOmFuLW9wZXJhdG9ycy1rZXk="), 401),
+        (Some(registrys.as_str()), 401),
+        (Some(right.as_str()), 200),
+    ] {
+        for (request, status) in [
+            (operations.client.get(format!("{}/issuers", operations.base)), status),
+            (
+                operations.client.post(format!("{}/issuers/none/refresh", operations.base)),
+                if status == 200 { 404 } else { 401 },
+            ),
+        ] {
+            let request = authorization.iter().fold(request, |request, text| request.header("authorization", *text));
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(answer.status, status, "{authorization:?}: {}", answer.text);
+            if status == 401 {
+                assert_eq!(answer.code(), "bad-api-key");
+                assert!(answer.headers.contains_key("www-authenticate"));
+                assert!(answer.body["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{}", answer.text);
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_operator_sees_every_issuer_and_how_its_keys_are() {
+    let service = service_with_three_issuers().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let answer = operations.issuers().await;
+    assert_eq!((answer.status, &answer.headers["cache-control"]), (200, &"no-store".parse().unwrap()));
+    let unknown = json!({
+        "id": "github", "url": service.provider.issuer(), "provider": "github", "enabled": true, "source": "discovery",
+        "keys": 0, "kids": [], "age": "empty", "fetched_at": null, "refresh_at": null, "failing_since": null,
+        "cooling": false, "last_error": null,
+    });
+    let kept = json!({
+        "id": "kept", "url": "https://kept.example", "provider": "generic", "enabled": true, "source": "static",
+        "keys": 1, "kids": ["from-a-file"], "age": null, "fetched_at": null, "refresh_at": null,
+        "failing_since": null, "cooling": null, "last_error": null,
+    });
+    let listed = answer.body.as_array().unwrap();
+    assert_eq!((&listed[0], &listed[1]), (&unknown, &kept));
+    assert_eq!((listed.len(), &listed[2]["id"], &listed[2]["enabled"]), (3, &json!("off"), &json!(false)));
+
+    service.upload_token().await;
+    let fetched = operations.issuers().await.body[0].clone();
+    let now = service.app.now().to_string();
+    let kids: Vec<Value> = service.provider.keys().iter().map(|key| json!(key.kid())).collect();
+    assert_eq!((&fetched["age"], &fetched["keys"], &fetched["kids"]), (&json!("fresh"), &json!(4), &json!(kids)));
+    assert_eq!(fetched["fetched_at"], json!(now));
+    assert!(fetched["refresh_at"].as_str().unwrap() > now.as_str());
+}
+
+#[actix_web::test]
+async fn an_operator_refreshes_an_issuers_keys_at_once() {
+    let service = service_with_three_issuers().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let first = operations.refresh("github").await;
+    assert_eq!((first.status, &first.body["age"], &first.body["keys"]), (200, &json!("fresh"), &json!(4)));
+    // However fresh they are.
+    service.provider.rotate().unwrap();
+    let second = operations.refresh("github").await;
+    assert_eq!((second.status, &second.body["keys"]), (200, &json!(5)), "{}", second.text);
+
+    service.provider.answer(Endpoint::Jwks, Reply::status(500));
+    service.clock.pass(Duration::from_secs(1));
+    let now = service.app.now().to_string();
+    let failed = operations.refresh("github").await;
+    assert_eq!((failed.status, &failed.body["age"], &failed.body["keys"]), (200, &json!("fresh"), &json!(5)));
+    assert_eq!(failed.body["failing_since"], json!(now));
+    let error = &failed.body["last_error"];
+    assert_eq!((&error["code"], &error["at"]), (&json!("keys-not-fetched"), &json!(now)));
+    assert!(error["message"].as_str().unwrap().contains("500"), "{error}");
+    assert_eq!(operations.issuers().await.body[0], failed.body);
+
+    service.provider.answer(Endpoint::Jwks, Reply::Honest);
+    assert_eq!(operations.refresh("github").await.body["failing_since"], Value::Null);
+}
+
+#[actix_web::test]
+async fn a_refresh_that_takes_longer_than_an_operator_waits_goes_on() {
+    let service = Service::start().await;
+    let oncall = Caller { name: "oncall".into(), key_sha256: sha256(KEY.as_bytes()) };
+    let operators = Operators::new(Arc::clone(&service.app), vec![oncall]);
+    let operations = Operations::with(operators.with_patience(Duration::ZERO));
+    service.provider.answer(Endpoint::Discovery, Reply::Held);
+    let answer = operations.refresh("github").await;
+    assert_eq!((answer.status, &answer.body["age"]), (202, &json!("empty")), "{}", answer.text);
+    service.provider.requested(Endpoint::Discovery, 1).await;
+    // A second demand joins the first.
+    assert_eq!(operations.refresh("github").await.status, 202);
+    service.provider.answer(Endpoint::Discovery, Reply::Honest);
+    service.upload_token().await;
+    assert_eq!(operations.issuers().await.body[0]["age"], "fresh");
+    assert_eq!(service.provider.requests(Endpoint::Discovery), 1);
+}
+
+#[actix_web::test]
+async fn what_cannot_be_refreshed_is_told_apart() {
+    let service = service_with_three_issuers().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    for (id, status, code) in [
+        ("kept", 409, "static-keys"),
+        ("none", 404, "no-such-issuer"),
+        ("GITHUB", 404, "no-such-issuer"),
+        ("github%00", 404, "no-such-issuer"),
+    ] {
+        let answer = operations.refresh(id).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{id}: {}", answer.text);
+    }
+    let url = format!("{}/issuers/github/refresh", operations.base);
+    let got = operations.client.get(url).bearer_auth(KEY).send().await.unwrap();
+    assert_eq!(got.status(), 405, "a refresh is no matter of looking");
+    assert_eq!(service.provider.requests(Endpoint::Discovery), 0);
 }

@@ -22,14 +22,19 @@ use serde_json::json;
 use tempfile::TempDir;
 use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::demo::provider::LoopbackProvider;
+use trustmint::demo::signing::KeyKind;
+use trustmint::demo::signing::SigningKey;
 use trustmint::identity::provider;
 use trustmint::json::Json;
+use trustmint::secret::hex;
+use trustmint::secret::sha256;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
+use crate::support::service::policy_of;
 use crate::support::service::policy_text;
 
 /// No wait in these tests is meant to be longer than a moment; this one ends a test that hangs.
@@ -319,6 +324,42 @@ async fn requests_in_flight_finish_after_the_signal() {
     assert_eq!(served.ended().await.0, Some(0));
 }
 
+#[actix_web::test]
+async fn an_operator_of_the_settings_refreshes_an_issuer_and_the_log_says_who() {
+    let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
+    let keys = vec![Arc::new(SigningKey::generate(KeyKind::P256).unwrap())];
+    let tls = certificate.server_config().unwrap();
+    let provider = LoopbackProvider::start_https(Arc::new(SystemClock), keys, tls).unwrap();
+    let home = Home::with_key();
+    let issuers = format!(
+        "  github: {{provider: github, url: \"{}\", ca_file: ca.pem, allow_networks: [127.0.0.0/8]}}",
+        provider.issuer()
+    );
+    home.write("policy/acme.yaml", &policy_of("https://pypi.acme.example", &issuers, WIDGETS));
+    home.write("policy/ca.pem", certificate.authority_pem());
+    let digest = hex(&sha256(b"an-operators-key"));
+    let callers = format!("{{oncall: {{key_sha256: \"{digest}\"}}}}");
+    let settings = "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\", callers: CALLERS}\n";
+    home.write("trustmint.yaml", &settings.replace("CALLERS", &callers));
+    let mut served = home.serve();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let refresh = async |key: &str| {
+        let request = client.post(format!("{}/issuers/github/refresh", served.operations)).bearer_auth(key);
+        request.send().await.unwrap()
+    };
+    assert_eq!(refresh("another-key").await.status(), 401);
+    let answer = refresh("an-operators-key").await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains("\"keys\":1"));
+    let line = line_with(&mut served.log, "an operator asks");
+    assert!(line.contains("issuer=github") && line.contains("caller=\"oncall\""), "{line}");
+
+    let checked = home.run(&["check", "--config", "trustmint.yaml"], "");
+    succeeded(&checked);
+    assert!(out(&checked).contains(&format!("oncall: {{key_sha256: \"{}…\"}}", &digest[..8])), "{}", out(&checked));
+    assert!(!out(&checked).contains(&digest[..9]));
+}
+
 #[test]
 fn check_shows_what_would_run() {
     let home = Home::with_key();
@@ -420,13 +461,15 @@ fn a_token_that_cannot_be_read_says_so() {
 #[test]
 fn every_verb_helps_and_a_wrong_call_ends_with_two() {
     let home = Home::new();
-    let verbs: [&[&str]; 12] = [
+    let verbs: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["demo"],
         &["check"],
         &["policy"],
         &["policy", "explain"],
+        &["issuer"],
+        &["issuer", "probe"],
         &["keys"],
         &["keys", "new"],
         &["keys", "list"],

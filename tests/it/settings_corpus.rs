@@ -13,6 +13,7 @@ use trustmint::config::DEFAULTS;
 use trustmint::config::Settings;
 use trustmint::config::Store;
 use trustmint::policy::yaml::Faults;
+use trustmint::secret::hex;
 use trustmint::telemetry::logs::LogFormat;
 
 const BROKEN: &str = "tests/data/settings/broken";
@@ -22,7 +23,7 @@ fn every_broken_settings_file_is_told_each_fault_with_place_and_remedy() {
     let mut cases: Vec<PathBuf> = fs::read_dir(BROKEN).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     cases.sort();
-    assert!(cases.len() >= 49, "{} cases", cases.len());
+    assert!(cases.len() >= 53, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in cases {
         let environment = fs::read_to_string(case.with_extension("env")).unwrap_or_default();
@@ -189,4 +190,31 @@ fn the_resolved_settings_say_where_each_value_came_from() {
     // It is settings again, with the same meaning.
     let again = load(&[settings.to_yaml_redacted()], &[]).unwrap();
     assert_eq!((again.telemetry, again.limits, again.listen), (settings.telemetry, settings.limits, settings.listen));
+}
+
+#[test]
+fn operators_are_known_by_digests_of_which_only_the_beginning_is_shown() {
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = format!("operations: {{callers: {{oncall: {{key_sha256: \"{digest}\"}}}}}}\n");
+    let settings = load(&[&text], &[]).unwrap();
+    let [oncall] = settings.operations.callers.as_slice() else { panic!("{:?}", settings.operations) };
+    assert_eq!((oncall.name.as_str(), hex(&oncall.key_sha256).as_str()), ("oncall", digest));
+    let (yaml, json) = (settings.to_yaml_redacted(), settings.to_json().to_string());
+    assert!(yaml.contains("\n  callers: {oncall: {key_sha256: \"ba7816bf…\"}}  # "), "{yaml}");
+    assert!(yaml.contains("0.yaml:1:23"), "{yaml}");
+    assert!(json.contains("\"ba7816bf…\""), "{json}");
+    assert!(!yaml.contains(&digest[..9]) && !json.contains(&digest[..9]));
+    assert_eq!(load(&[], &[]).unwrap().operations.callers, []);
+}
+
+#[test]
+fn a_later_layer_names_all_operators() {
+    let digit = |digit: &str| digit.repeat(64);
+    let first = format!("operations: {{callers: {{a: {{key_sha256: \"{}\"}}}}}}\n", digit("a"));
+    let names = |environment: &str| -> Vec<String> {
+        let settings = load(&[&first], &[("TRUSTMINT_OPERATIONS__CALLERS", environment)]).unwrap();
+        settings.operations.callers.iter().map(|caller| caller.name.clone()).collect()
+    };
+    assert_eq!(names(&format!("{{b.c: {{key_sha256: \"{}\"}}}}", digit("b"))), ["b.c"]);
+    assert!(names("{}").is_empty(), "whoever is no longer named may no longer ask");
 }

@@ -6,8 +6,8 @@ use url::Url;
 
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
+use crate::policy::caller;
 use crate::policy::lint;
-use crate::policy::registry::Caller;
 use crate::policy::registry::Dialect;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
@@ -20,7 +20,6 @@ use crate::policy::yaml::shown;
 const KEYS: &[&str] =
     &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay", "retry_window"];
 const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
-const CALLER_KEYS: &[&str] = &["key_sha256"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
@@ -40,7 +39,7 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     let urls = urls.and_then(|field| urls_of(&field, faults));
     let audiences = fields.require("audiences", "add the audiences that CI jobs ask for: `audiences: [acme]`", faults);
     let audiences = audiences.and_then(|field| audiences_of(&field, urls.as_deref().unwrap_or_default(), faults));
-    let callers = fields.get("callers").map_or(Some(Vec::new()), |field| callers_of(&field, faults));
+    let callers = fields.get("callers").map_or(Some(Vec::new()), |field| caller::read(&field, faults));
     let key_id = fields.get("key_id").map_or(Some(entry.name().to_owned()), |field| key_id(&field, faults));
     let most = i64::from(u32::MAX);
     let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
@@ -175,37 +174,6 @@ fn audiences_of(field: &Field<'_>, urls: &[Url], faults: &mut Faults) -> Option<
         field.fault(faults, "L003: is empty", "write the audiences that CI jobs ask for: [acme]");
     }
     (faults.len() == before).then_some(audiences)
-}
-
-fn callers_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Caller>> {
-    let before = faults.len();
-    let mut callers = Vec::new();
-    for entry in field.entries(faults)? {
-        if !super::is_id(entry.name()) {
-            let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
-            entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
-        }
-        let Some(fields) = entry.fields(CALLER_KEYS, faults) else { continue };
-        let Some(digest) = fields.require("key_sha256", "add the SHA-256 of its API key", faults) else { continue };
-        let Some(text) = digest.text(faults) else { continue };
-        match digest_of(text) {
-            Some(key_sha256) => callers.push(Caller { name: entry.name().to_owned(), key_sha256 }),
-            None => digest.fault(faults, "is not a SHA-256", "write 64 lower-case hexadecimal digits, in quotes"),
-        }
-    }
-    (faults.len() == before).then_some(callers)
-}
-
-/// 64 lower-case hexadecimal digits.
-fn digest_of(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')) {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 fn key_id(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
