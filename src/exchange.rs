@@ -191,9 +191,9 @@ async fn steps(
         return Ok(issue(prepared, Leave::NotDemanded(not_demanded)));
     }
     let claim = first_use_claim(&token, &prepared, package, now);
-    let issued = first_use_and_issue(parts.state, claim, prepared, now).await;
-    let (Err(Failure::Replayed(Some(past))), Some(window)) = (&issued, registry.retry_window) else { return issued };
-    let Some(again) = repeat(parts, registry, past, &token, wanted, window, now) else { return issued };
+    let first = first_use_and_issue(parts.state, claim, prepared, now).await;
+    let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
+    let Some(again) = repeat(parts, registry, past, &token, wanted, window, now) else { return first };
     known.token_id = Some(again.minted.id);
     Ok(again)
 }

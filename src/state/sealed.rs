@@ -109,8 +109,8 @@ impl SealKeys {
             return None;
         }
         let [length] = rest.array()?;
-        let kid = rest.take(usize::from(length))?;
-        let key = self.0.iter().find(|key| key.kid.as_bytes() == kid)?;
+        let named = rest.take(usize::from(length))?;
+        let key = self.0.iter().find(|key| key.kid.as_bytes() == named)?;
         // SECURITY: nothing below is looked at before its MAC was found right.
         if !constant_time_eq(&key.mac(kind, owner, sealed), mac) {
             return None;
