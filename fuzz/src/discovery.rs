@@ -19,7 +19,7 @@ pub fn discovery(data: &[u8]) {
     let raw = Raw::read(data);
     let named = raw.as_ref().and_then(|raw| raw.member("issuer")?.string());
     if let Some(issuer) = named.and_then(|text| configure(&text)) {
-        judge(data, raw.as_ref(), &issuer, provider::owner(&issuer).unwrap_or(&generic::PROVIDER));
+        judge(data, raw.as_ref(), &issuer, provider::owner(issuer.host()).unwrap_or(&generic::PROVIDER));
     }
     let issuer = IssuerUrl::parse("https://ci.example").unwrap();
     judge(data, raw.as_ref(), &issuer, &generic::PROVIDER);

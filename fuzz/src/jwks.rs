@@ -40,17 +40,13 @@ pub fn jwks(data: &[u8]) {
     for key in set.keys().iter().take(2) {
         verify_garbage(key, data);
     }
-    // The derived readers also take arrays, a set or a member as its fields' values one after the other: no issuer
-    // writes such, and only what is written with names is judged by them.
     let Some(raw) = Raw::read(data) else { return };
-    let Parts::Members(_) = &raw.parts else { return };
+    let Parts::Members(_) = &raw.parts else { panic!("a key set is no object") };
     let Parts::List(members) = &raw.member("keys").expect("a key set has `keys`").parts else {
         panic!("`keys` is no array")
     };
     assert_eq!(members.len(), set.len() + skipped.len(), "members got lost");
-    if !members.iter().any(|member| matches!(member.parts, Parts::List(_))) {
-        compose(members, &set);
-    }
+    compose(members, &set);
 }
 
 /// A name finds its one key, another name none, and no name the only key.
@@ -86,6 +82,8 @@ fn verify_garbage(key: &Key, data: &[u8]) {
         encode(&[0; 96]),
         encode(&[one(32), one(32)].concat()),
         encode(&[one(48), one(48)].concat()),
+        // The identity point's signature of everything.
+        encode(&[vec![1], vec![0; 63]].concat()),
     ];
     if key.kind() == KeyKind::Rsa {
         signatures.push(encode(&[0; 256]));
@@ -134,8 +132,8 @@ fn judge(member: &Raw<'_>, key: &Key) {
         assert_eq!(URL_SAFE_NO_PAD.encode(&bytes), text);
         bytes
     };
-    assert!(there("d").is_none(), "a private key");
-    assert!(string("use").is_none_or(|purpose| ["sig", "jwt-svid"].contains(&purpose.as_str())));
+    assert!(["d", "p", "q", "dp", "dq", "qi"].into_iter().all(|part| there(part).is_none()), "a private key");
+    assert!(string("use").is_none_or(|purpose| purpose == "sig"));
     assert!(
         there("key_ops").is_none_or(|operations| operations.text.contains("verify") || operations.text.contains('\\'))
     );

@@ -121,7 +121,10 @@ fn judge_header(bytes: &[u8], token: &UnverifiedToken) {
     assert_eq!(Algorithm::parse(&algorithm), Some(token.algorithm()));
     assert_eq!(string("kid").as_deref(), token.kid());
     assert!(token.kid().is_none_or(|kid| !kid.is_empty() && kid.bytes().all(|byte| (0x20..0x7f).contains(&byte))));
-    assert!(string("typ").is_none_or(|typ| typ.eq_ignore_ascii_case("JWT")));
+    // A JWT-SVID without `iss` may be a `JOSE`; nothing else may.
+    let is_svid = token.unproven_claims().get("iss").is_none();
+    let known = |typ: &String| typ.eq_ignore_ascii_case("JWT") || (is_svid && typ.eq_ignore_ascii_case("JOSE"));
+    assert!(string("typ").as_ref().is_none_or(known));
 }
 
 fn judge_payload(bytes: &[u8], token: &UnverifiedToken) {
@@ -130,7 +133,17 @@ fn judge_payload(bytes: &[u8], token: &UnverifiedToken) {
     let Parts::Members(members) = &payload.parts else { panic!("the payload is no object") };
     let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
     assert!(token.unproven_claims().iter().map(|(name, _)| name).eq(names));
-    assert_eq!(payload.member("iss").and_then(Raw::string).as_deref(), Some(token.issuer()));
+    let mut folded: Vec<String> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    folded.sort_unstable();
+    assert!(folded.windows(2).all(|pair| pair[0] != pair[1]), "two names differ in case only");
+    match payload.member("iss") {
+        Some(issuer) => assert_eq!(issuer.string().as_deref(), Some(token.issuer())),
+        None => {
+            let workload = payload.member("sub").and_then(Raw::string).expect("a workload's SPIFFE ID");
+            let path = workload.strip_prefix(token.issuer()).expect("the issuer is its trust domain");
+            assert!(token.issuer().starts_with("spiffe://") && path.starts_with('/'));
+        }
+    }
 }
 
 /// Another text for the same bytes would be a second token to whoever remembers texts.

@@ -55,12 +55,18 @@ impl Claims {
         for step in steps {
             value = match value {
                 Json::Object(object) => object.get(&step)?,
-                Json::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+                Json::Array(items) => items.get(index(&step)?)?,
                 Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) | Json::String(_) => return None,
             };
         }
         Some(value)
     }
+}
+
+/// An index as RFC 6901 section 4 spells it: digits without a leading zero.
+fn index(step: &str) -> Option<usize> {
+    let digits = step.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && (step == "0" || !step.starts_with('0')) { step.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -95,5 +101,8 @@ mod tests {
         assert_eq!(claims.string("c.d"), Some("dot"));
         assert!(claims.get("/a/b/c").is_none());
         assert!(claims.get("/").is_none());
+        for odd in ["/a/~0/00", "/a/~0/+0", "/a/~0/-0", "/a/~0/", "/a/~0/1", "/a/~0/-"] {
+            assert!(claims.get(odd).is_none(), "{odd}");
+        }
     }
 }

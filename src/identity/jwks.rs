@@ -19,6 +19,7 @@ use crate::identity::token::Algorithm;
 
 mod member;
 mod roca;
+mod small_order;
 
 use member::Fields;
 use member::Member;
@@ -110,7 +111,7 @@ pub enum SkipReason {
     /// RSA exponent even, below 65537 or above 32 bits.
     #[error("its RSA exponent is not an odd number from 65537 to 2^32")]
     Exponent,
-    /// The point is not on the curve.
+    /// The point is not on the curve, or of small order.
     #[error("it is not a valid public key")]
     Invalid,
 }
@@ -147,6 +148,10 @@ impl KeySet {
     fn read(bytes: &[u8], holder: Holder) -> Result<(Self, Vec<SkippedKey>), JwksError> {
         if bytes.len() > MAX_DOCUMENT {
             return Err(JwksError::TooLarge);
+        }
+        // The derived reader also takes an array, as a struct's fields one after the other.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(JwksError::NotAKeySet);
         }
         let document: JsonWebKeySet<Member> = serde_json::from_slice(bytes).map_err(|_| JwksError::NotAKeySet)?;
         let members = document.keys();
@@ -313,7 +318,7 @@ impl Key {
             "OKP" => (KeyKind::Ed25519, ed25519(fields)?),
             _ => return Err(SkipReason::KeyType),
         };
-        if fields.d.is_some() {
+        if fields.is_private() {
             return Err(SkipReason::Private);
         }
         let algorithm = match &fields.alg {
@@ -385,6 +390,9 @@ fn ed25519(fields: &Fields) -> Result<DecodingKey, SkipReason> {
         return Err(SkipReason::Curve);
     }
     let x = number(fields.x.as_ref())?;
+    if small_order::has_small_order(&x) {
+        return Err(SkipReason::Invalid);
+    }
     aws::ParsedPublicKey::new(&aws::ED25519, &x).map_err(|_| SkipReason::Invalid)?;
     Ok(DecodingKey::from_ed_der(&x))
 }

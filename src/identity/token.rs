@@ -115,18 +115,16 @@ impl UnverifiedToken {
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let jws = Jws::parse(text)?;
         let claims = members::claims(jws.payload())?;
-        let (issuer, is_svid) = match string(&claims, "iss")? {
-            Some(issuer) => (issuer.to_owned(), false),
-            None => {
-                let workload = claims.get("sub").and_then(Json::as_str);
-                let domain = workload.and_then(spiffe::trust_domain_of);
-                (domain.ok_or(TokenError::MissingClaim { claim: "iss" })?.to_owned(), true)
-            }
+        let (issuer, is_svid) = if let Some(issuer) = string(&claims, "iss")? {
+            (issuer, false)
+        } else {
+            let workload = claims.get("sub").and_then(Json::as_str);
+            (workload.and_then(spiffe::trust_domain_of).ok_or(TokenError::MissingClaim { claim: "iss" })?, true)
         };
         if let Some(typ) = jws.only_for_svids().filter(|_| !is_svid) {
             return Err(TokenError::TypeNotAllowed { typ: typ.to_owned() });
         }
-        let (algorithm, kid) = (jws.algorithm(), jws.kid().map(str::to_owned));
+        let (algorithm, kid, issuer) = (jws.algorithm(), jws.kid().map(str::to_owned), issuer.to_owned());
         Ok(Self { text: text.to_owned(), algorithm, kid, issuer, claims })
     }
 

@@ -110,10 +110,10 @@ async fn a_key_that_tenants_share_does_not_make_one_the_other() {
     .await;
     let now = service.clock_seconds();
     for (iss, code) in [
-        (format!("https://ci.example/theirs"), "no-matching-rule"),
-        (format!("https://ci.example/another"), "unknown-issuer"),
-        ("https://ci.example".to_owned(), "unknown-issuer"),
-        (format!("https://ci.example/ours"), ""),
+        ("https://ci.example/theirs", "no-matching-rule"),
+        ("https://ci.example/another", "unknown-issuer"),
+        ("https://ci.example", "unknown-issuer"),
+        ("https://ci.example/ours", ""),
     ] {
         let claims =
             json!({"iss": iss, "aud": AUDIENCE, "sub": "job", "team": "release", "iat": now, "exp": now + 300});

