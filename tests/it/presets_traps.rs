@@ -570,3 +570,29 @@ async fn a_job_that_has_not_asked_for_its_ids_is_told_how() {
         "{message}"
     );
 }
+
+#[actix_web::test]
+async fn a_token_of_a_workload_that_names_no_issuer_is_its_trust_domains() {
+    let presets = Presets::start().await;
+    let unnamed = |sub: &str| json!({"iss": null, "sub": sub});
+    let ours = "spiffe://acme.example/ns/release/sa/publisher";
+    assert_eq!(tried(&presets, "spiffe/workload", unnamed(ours)).await, "ok");
+    for (sub, expected) in [
+        // Another workload, or a path below this one, is not the one that the rule names.
+        ("spiffe://acme.example/ns/release/sa/other", "no-matching-rule"),
+        ("spiffe://acme.example/ns/release/sa/publisher/x", "no-matching-rule"),
+        // Another trust domain has other keys, whoever signed.
+        ("spiffe://evil.example/ns/release/sa/publisher", "unknown-issuer"),
+        ("spiffe://acme.example.evil.example/ns/release/sa/publisher", "unknown-issuer"),
+        ("spiffe://identity.depot.dev/org/org_7k2m9p4q", "unknown-issuer"),
+        ("system:serviceaccount:release:publisher", "missing-claim"),
+    ] {
+        assert_eq!(tried(&presets, "spiffe/workload", unnamed(sub)).await, expected, "{sub}");
+    }
+    // Nor may another issuer's key sign for the trust domain.
+    let claims = presets.claims("spiffe/workload", &unnamed(ours));
+    let forged = presets.key("jenkins").token(&Value::Null, &claims);
+    assert_eq!(outcome(&presets.service, &forged).await, "unknown-key");
+    // A token of another provider that leaves its issuer out has none.
+    assert_eq!(tried(&presets, "github/release", json!({"iss": null})).await, "missing-claim");
+}

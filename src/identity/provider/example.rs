@@ -47,12 +47,11 @@ impl<'a> Draft<'a> {
 
     /// An object of the overrides of these names, or else the defaults: (name in the overrides, member, default).
     pub(super) fn object(&self, members: &[(&str, &str, &str)]) -> Object {
-        members.iter().fold(Object::default(), |object, (name, member, default)| {
-            match self.given(name, Json::String((*default).to_owned())) {
-                Json::Null => object,
-                value => object.with(member, value),
-            }
-        })
+        let given = members
+            .iter()
+            .map(|(name, member, default)| (member, self.given(name, Json::String((*default).to_owned()))));
+        let kept = given.filter(|(_, value)| *value != Json::Null);
+        kept.fold(Object::default(), |object, (member, value)| object.with(member, value))
     }
 
     /// Sets claims that nothing follows.
