@@ -139,7 +139,7 @@ impl KeySet {
         Self::read(bytes, Holder::Issuer)
     }
 
-    /// Reads a trust domain's bundle (SPIFFE Trust Domain and Bundle section 4, JWT-SVID section 5): its JWT
+    /// Reads a trust domain's bundle (SPIFFE Trust Domain and Bundle section 4.2, JWT-SVID section 6): its JWT
     /// authorities, each with `use: jwt-svid` and a `kid`. X.509 authorities and entries of kinds to come are skipped.
     pub fn parse_bundle(bytes: &[u8]) -> Result<(Self, Vec<SkippedKey>), JwksError> {
         Self::read(bytes, Holder::TrustDomain)

@@ -110,8 +110,8 @@ impl UnverifiedToken {
     /// Takes a token in compact form apart. It touches no key and no network, and costs the same whatever the token
     /// names.
     ///
-    /// A JWT-SVID needs no `iss`: its issuer is the trust domain of its `sub` (SPIFFE JWT-SVID sections 2 and 3), and it
-    /// may be of the type `JOSE`. No other token may.
+    /// A JWT-SVID needs no `iss`: its issuer is the trust domain of its `sub` (SPIFFE JWT-SVID section 3.1). It may be of
+    /// the type `JOSE`, which no other token may, and not signed with `EdDSA` (sections 2.1 and 2.3).
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let jws = Jws::parse(text)?;
         let claims = members::claims(jws.payload())?;
@@ -121,6 +121,9 @@ impl UnverifiedToken {
             let workload = claims.get("sub").and_then(Json::as_str);
             (workload.and_then(spiffe::trust_domain_of).ok_or(TokenError::MissingClaim { claim: "iss" })?, true)
         };
+        if is_svid && jws.algorithm() == Algorithm::EdDsa {
+            return Err(TokenError::AlgorithmNotAllowed { name: Algorithm::EdDsa.name().to_owned() });
+        }
         if let Some(typ) = jws.only_for_svids().filter(|_| !is_svid) {
             return Err(TokenError::TypeNotAllowed { typ: typ.to_owned() });
         }
@@ -128,7 +131,8 @@ impl UnverifiedToken {
         Ok(Self { text: text.to_owned(), algorithm, kid, issuer, claims })
     }
 
-    /// What it gives as its issuer (a JWT-SVID's trust domain, as `spiffe://domain`): good for looking up a configured issuer by exact comparison, and nothing else.
+    /// What it gives as its issuer (a JWT-SVID its trust domain, as `spiffe://domain`): good for looking up a configured
+    /// issuer by exact comparison, and nothing else.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }

@@ -215,7 +215,10 @@ async fn a_weak_key_verifies_nothing_though_its_issuer_publishes_it() {
     let modulus = from_base64url(honest["n"].as_str().unwrap());
     // A power of 65537 has ROCA's fingerprint; this one takes 2,049 bits.
     let roca: Vec<u8> = (0..128).fold(vec![1], |number, _| times_65537(&number)).into_iter().rev().collect();
-    let weak = |name: &str, n: &[u8], e: &[u8]| json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": name, "n": base64url(n), "e": base64url(e)});
+    let weak = |name: &str, n: &[u8], e: &[u8]| {
+        let (n, e) = (base64url(n), base64url(e));
+        json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": name, "n": n, "e": e})
+    };
     let three = [1, 0, 1];
     let rows = [
         weak("512 bits", &modulus[192..], &three),

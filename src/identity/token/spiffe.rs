@@ -31,6 +31,8 @@ fn is_segment(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -82,5 +84,15 @@ mod tests {
             assert_eq!(trust_domain_of(id), None, "{id:?}");
         }
         assert!(trust_domain_of(&format!("spiffe://{}/p", "d".repeat(256))).is_none());
+    }
+    proptest! {
+        #[test]
+        fn a_trust_domain_is_what_stands_before_the_path(text in "(spiffe://)?[a-zA-Z0-9./:@%_-]{0,40}") {
+            if let Some(domain) = trust_domain_of(&text) {
+                prop_assert!(is_trust_domain(domain.strip_prefix(SCHEME).unwrap()));
+                let path = text.strip_prefix(domain).unwrap();
+                prop_assert!(path.starts_with('/') && path.len() > 1);
+            }
+        }
     }
 }

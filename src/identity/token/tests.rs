@@ -275,6 +275,8 @@ fn a_jwt_svid_has_its_trust_domain_as_its_issuer() {
     ] {
         assert_eq!(svid(header, workload.clone()).unwrap().issuer(), "spiffe://acme.example", "{header}");
     }
+    let error = svid(r#"{"alg":"EdDSA"}"#, workload.clone()).unwrap_err();
+    assert_eq!(error, TokenError::AlgorithmNotAllowed { name: "EdDSA".to_owned() });
     // With an `iss`, that is its issuer, whatever its subject; and `JOSE` is another purpose.
     let with_issuer = with(workload.clone(), "iss", json!("https://spire.acme.example"));
     let token = svid(r#"{"alg":"ES256"}"#, with_issuer.clone()).unwrap();
