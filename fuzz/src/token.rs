@@ -136,14 +136,13 @@ fn judge_payload(bytes: &[u8], token: &UnverifiedToken) {
     let mut folded: Vec<String> = members.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     folded.sort_unstable();
     assert!(folded.windows(2).all(|pair| pair[0] != pair[1]), "two names differ in case only");
-    match payload.member("iss") {
-        Some(issuer) => assert_eq!(issuer.string().as_deref(), Some(token.issuer())),
-        None => {
-            let workload = payload.member("sub").and_then(Raw::string).expect("a workload's SPIFFE ID");
-            let path = workload.strip_prefix(token.issuer()).expect("the issuer is its trust domain");
-            assert!(token.issuer().starts_with("spiffe://") && path.starts_with('/'));
-        }
+    if let Some(issuer) = payload.member("iss") {
+        assert_eq!(issuer.string().as_deref(), Some(token.issuer()));
+        return;
     }
+    let workload = payload.member("sub").and_then(Raw::string).expect("a workload's SPIFFE ID");
+    let path = workload.strip_prefix(token.issuer()).expect("the issuer is its trust domain");
+    assert!(token.issuer().starts_with("spiffe://") && path.starts_with('/'));
 }
 
 /// Another text for the same bytes would be a second token to whoever remembers texts.

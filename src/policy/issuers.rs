@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::identity::family::Family;
 use crate::identity::issuer::Issuer;
 use crate::identity::provider::Provider;
+use crate::policy::rule::Condition;
 use crate::policy::rule::Rule;
 
 /// One entry of the policy's issuers.
@@ -125,7 +126,7 @@ impl Issuers {
 
 fn members<'r>(family: &Family, rules: impl Iterator<Item = &'r Rule>) -> Vec<Issuer> {
     let conditions = rules.flat_map(Rule::conditions).filter(|condition| condition.claim() == family.claim());
-    let mut segments: Vec<&str> = conditions.flat_map(|condition| condition.texts()).collect();
+    let mut segments: Vec<&str> = conditions.flat_map(Condition::texts).collect();
     segments.sort_unstable();
     segments.dedup();
     segments.into_iter().filter_map(|segment| family.member(segment)).collect()

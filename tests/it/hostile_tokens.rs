@@ -52,6 +52,7 @@ fn hostile(service: &Service, stranger: &SigningKey, number: usize, claims: &Val
 }
 
 #[actix_web::test]
+#[expect(clippy::print_stdout, reason = "the figures, for whoever runs it with --nocapture")]
 async fn ten_thousand_hostile_tokens_cause_no_more_requests_than_the_bucket_allows_and_hide_no_rotation() {
     let service = Service::start().await;
     let job = json!({"token": service.id_token(&json!({}))});

@@ -40,11 +40,12 @@ const ISSUER: &str = "https://ci.acme.example";
 const JWKS: &str = "https://ci.acme.example/keys";
 const PATIENCE: Duration = Duration::from_secs(20);
 
+type Tamper = Box<dyn Fn(Option<Vec<u8>>) -> Option<Vec<u8>> + Send>;
+
 /// A store that an attacker, or a fault, has its hands on: what is read of copies passes through `tamper`.
 struct Tampered {
     inner: MemoryStore,
-    #[expect(clippy::type_complexity, reason = "one function")]
-    tamper: Mutex<Box<dyn Fn(Option<Vec<u8>>) -> Option<Vec<u8>> + Send>>,
+    tamper: Mutex<Tamper>,
     silent: Mutex<bool>,
 }
 
@@ -192,7 +193,7 @@ async fn what_somebody_else_wrote_into_the_store_gives_no_keys() {
         }
     };
     let in_place = forged.clone();
-    let tampering: Vec<(&str, Box<dyn Fn(Option<Vec<u8>>) -> Option<Vec<u8>> + Send>)> = vec![
+    let tampering: Vec<(&str, Tamper)> = vec![
         ("nothing", Box::new(|_| None)),
         ("an empty value", Box::new(|_| Some(Vec::new()))),
         ("a bare key set", Box::new(move |_| Some(forged.clone()))),

@@ -4,7 +4,7 @@
 //! identity, `S` = 0), so whoever reads the set could sign.
 
 /// The `y` of every point whose order divides 8, in all encodings, without the sign's bit (Chalkias, Garillot and
-/// Nikolaenko, "Taming the many EdDSAs", table 6).
+/// Nikolaenko, "Taming the many `EdDSA`s", table 6).
 const SMALL_ORDER: [[u8; 32]; 7] = [
     small(0),
     small(1),

@@ -85,11 +85,11 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
         issuer.replay = replay;
         Ok(issuer)
     };
-    let made: Result<Entry, SiteError> = match address {
+    let parsed: Result<Entry, SiteError> = match address {
         Address::One(url) => make(url).map(Entry::One),
         Address::Family(template) => Family::new(template, make)?.map(Entry::Family),
     };
-    made.map_err(|error| fields.get("url").unwrap_or(*entry).fault(faults, error.to_string(), "")).ok()
+    parsed.map_err(|error| fields.get("url").unwrap_or(*entry).fault(faults, error.to_string(), "")).ok()
 }
 
 /// SECURITY: an issuer is shared by registries that may not know of each other, so it can only be stricter than they
