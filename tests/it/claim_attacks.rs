@@ -268,7 +268,8 @@ async fn secrets_are_compared_in_constant_time_and_forgeries_are_answered_alike(
     assert!(source("src/secret.rs").contains("aws_lc_rs::constant_time::verify_slices_are_equal(left, right)"));
     for (path, call) in [
         ("src/macaroon/chain.rs", "constant_time_eq(&self.0, &other.0)"),
-        ("src/policy/registry.rs", "constant_time_eq(&caller.key_sha256, key_sha256)"),
+        ("src/policy/caller.rs", "constant_time_eq(&caller.key_sha256, key_sha256)"),
+        ("src/state/sealed.rs", "constant_time_eq(&key.mac(kind, owner, sealed), mac)"),
     ] {
         assert!(source(path).contains(call), "{path} compares a secret otherwise");
     }

@@ -78,6 +78,32 @@ impl Operations {
 }
 
 #[actix_web::test]
+async fn a_provider_that_is_down_from_the_start_holds_nothing_up_and_needs_no_restart() {
+    let service = Service::start().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    service.provider.answer(Endpoint::Discovery, Reply::status(500));
+    // What is fetched ahead of the first token fails.
+    service.app.keys().refresh_due();
+    service.provider.requested(Endpoint::Discovery, 1).await;
+    let ready = operations.get("/readyz").await;
+    assert_eq!((ready.status, ready.text.as_str()), (200, "ready\n"));
+    let token = json!({"token": service.id_token(&json!({}))});
+    let refused = service.mint(&token).await;
+    assert_eq!((refused.status, refused.code()), (503, "issuer-unavailable"), "{}", refused.text);
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=15).contains(&wait), "{wait}");
+    let sentence = refused.body["message"].as_str().unwrap();
+    assert!(sentence.contains("the issuer's keys could not be fetched"), "{sentence}");
+    let down = operations.issuers().await;
+    assert_eq!(down.body[0]["last_error"]["code"], "discovery-not-fetched", "{}", down.text);
+    service.provider.answer(Endpoint::Discovery, Reply::Honest);
+    service.clock.pass(Duration::from_secs(1));
+    let answer = service.mint(&token).await;
+    assert_eq!(answer.status, 200, "the very next exchange, with the same token: {}", answer.text);
+    assert_eq!(operations.issuers().await.body[0]["last_error"], Value::Null);
+}
+
+#[actix_web::test]
 async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
     let now = Timestamp::from_unix_seconds(1_795_392_000);
     let clock = Arc::new(SetClock::starting_at(now));

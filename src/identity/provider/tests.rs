@@ -10,6 +10,20 @@ pub(super) fn claims(provider: &Provider, name: &str, overrides: &serde_json::Va
     Claims::new(raw, derived)
 }
 
+/// What an example's claims are to be, `None` for those that it does not have.
+#[track_caller]
+pub(super) fn check(
+    provider: &Provider,
+    example: &str,
+    overrides: serde_json::Value,
+    expected: &[(&str, Option<&str>)],
+) {
+    let claims = claims(provider, example, &overrides);
+    for (name, text) in expected {
+        assert_eq!(claims.string(name), *text, "{example} {overrides}: {name}");
+    }
+}
+
 /// Whether the preset knows the claim; one that knows none takes any.
 fn knows(provider: &Provider, name: &str) -> bool {
     provider.claims.is_empty() || provider.claim(name).is_some()

@@ -6,10 +6,7 @@ use crate::identity::provider::tests;
 
 #[track_caller]
 fn check(example: &str, overrides: Value, expected: &[(&str, Option<&str>)]) {
-    let claims = tests::claims(&PROVIDER, example, &overrides);
-    for (name, text) in expected {
-        assert_eq!(claims.string(name), *text, "{example} {overrides}: {name}");
-    }
+    tests::check(&PROVIDER, example, &overrides, expected);
 }
 
 #[test]
