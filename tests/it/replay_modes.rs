@@ -29,7 +29,9 @@ use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
 
+use crate::support::Presets;
 use crate::support::Service;
+use crate::support::service::AUDIENCE;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
@@ -79,6 +81,30 @@ async fn one_token_publishes_each_package_of_a_workspace_once() {
     // Another token of the same job is another use; several actions on one package are one.
     let answer = exchange(&service, &job(&service), Some("upload:widgets yank:widgets")).await;
     assert_eq!((answer.status, &answer.body["scope"]), (200, &json!("upload:widgets yank:widgets")));
+}
+
+#[actix_web::test]
+async fn a_ci_system_that_gives_a_job_one_token_for_all_its_packages_publishes_a_workspace() {
+    // GitLab and CircleCI put the ID token into a variable, the same for every command of the job; CircleCI's has no id.
+    let presets = Presets::publishing_workspaces().await;
+    for example in ["gitlab/tag-push", "circleci/tag-push"] {
+        let token = presets.token(example, &json!({}));
+        let ask = async |package: &str| {
+            let request = json!({
+                "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
+                "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "audience": AUDIENCE,
+                "scope": format!("upload:{package}"),
+            });
+            presets.service.post_json("/v1/token", &request).await
+        };
+        for package in ["widgets", "widgets/core", "widgets/cli"] {
+            let answer = ask(package).await;
+            assert_eq!(answer.status, 200, "{example} {package}: {}", answer.text);
+        }
+        for package in ["widgets", "widgets/core", "widgets/cli"] {
+            assert_eq!(told(&ask(package).await), REPLAYED, "{example} {package}");
+        }
+    }
 }
 
 #[actix_web::test]

@@ -359,6 +359,20 @@ impl Presets {
         Self { service, keys }
     }
 
+    /// With a registry of any ecosystem that gives a job's one token a use for each package, three of which each rule
+    /// grants.
+    pub async fn publishing_workspaces() -> Self {
+        let keys = KEYS.clone();
+        let rules = RULES.replace("{upload: [widgets]}", "{upload: [widgets, widgets/core, widgets/cli]}");
+        let service = Service::with_policy(|base, _| {
+            let text = policy_text(base, &rules).replace("dialect: pypi", "dialect: generic");
+            let text = text.replace("    callers:", "    replay: once-per-package\n    callers:");
+            loaded(text, &keys).unwrap_or_else(|faults| panic!("{faults}"))
+        })
+        .await;
+        Self { service, keys }
+    }
+
     /// Puts other rules in force.
     pub fn activate(&self, rules: &str) {
         self.service.app.activate(policy(&self.service.base, &self.keys, rules));
@@ -416,10 +430,18 @@ fn policy(base: &str, keys: &BTreeMap<&'static str, Arc<SigningKey>>, rules: &st
 }
 
 fn load(base: &str, keys: &BTreeMap<&'static str, Arc<SigningKey>>, rules: &str) -> Result<Policy, Faults> {
+    loaded(policy_text(base, rules), keys)
+}
+
+/// The policy file of all presets' issuers, with these rules.
+fn policy_text(base: &str, rules: &str) -> String {
     let issuers = PRESETS.map(|Preset { name, url, more, .. }| {
         format!("  {name}: {{provider: {name}, url: \"{url}\", jwks_file: {name}.json{more}}}")
     });
-    let text = policy_of(base, &issuers.join("\n"), rules);
+    policy_of(base, &issuers.join("\n"), rules)
+}
+
+fn loaded(text: String, keys: &BTreeMap<&'static str, Arc<SigningKey>>) -> Result<Policy, Faults> {
     let document = |_: &str, name: &str| {
         let key = keys.get(name.strip_suffix(".json")?)?;
         let mut jwk = key.jwk();
