@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::identity::provider::Claim;
 use crate::identity::provider::Derived;
 use crate::identity::provider::Example;
+use crate::identity::provider::Form;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
@@ -113,12 +114,12 @@ pub static PROVIDER: Provider = Provider {
 const CLAIMS: &[Claim] = &[
     Claim::string("sub"),
     Claim::folded("repository"),
-    Claim::string("repository_id"),
+    Claim::id("repository_id", Form::Decimal),
     Claim::folded("repository_owner"),
-    Claim::string("repository_owner_id"),
+    Claim::id("repository_owner_id", Form::Decimal),
     Claim::string("repository_visibility"),
     Claim::folded("enterprise"),
-    Claim::string("enterprise_id"),
+    Claim::id("enterprise_id", Form::Decimal),
     Claim::string("ref"),
     Claim::string("ref_type"),
     Claim::string("ref_protected"),
@@ -139,7 +140,7 @@ const CLAIMS: &[Claim] = &[
     Claim::string("check_run_id"),
     Claim::string("runner_environment"),
     Claim::folded("actor"),
-    Claim::string("actor_id"),
+    Claim::id("actor_id", Form::Decimal),
     Claim::string("issuer_scope"),
 ];
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::identity::provider::Claim;
 use crate::identity::provider::Derived;
 use crate::identity::provider::Example;
+use crate::identity::provider::Form;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
@@ -112,14 +113,14 @@ pub static PROVIDER: Provider = Provider {
 /// Paths of groups and projects and logins ignore case at GitLab; identifiers, refs and environments do not.
 const CLAIMS: &[Claim] = &[
     Claim::string("sub"),
-    Claim::string("namespace_id"),
+    Claim::id("namespace_id", Form::Decimal),
     Claim::folded("namespace_path"),
-    Claim::string("project_id"),
+    Claim::id("project_id", Form::Decimal),
     Claim::folded("project_path"),
     Claim::string("project_visibility"),
-    Claim::string("job_project_id"),
+    Claim::id("job_project_id", Form::Decimal),
     Claim::folded("job_project_path"),
-    Claim::string("job_namespace_id"),
+    Claim::id("job_namespace_id", Form::Decimal),
     Claim::folded("job_namespace_path"),
     Claim::string("ref"),
     Claim::string("ref_type"),
@@ -139,7 +140,7 @@ const CLAIMS: &[Claim] = &[
     Claim::string("runner_environment"),
     Claim::string("ci_config_ref_uri"),
     Claim::string("ci_config_sha"),
-    Claim::string("user_id"),
+    Claim::id("user_id", Form::Decimal),
     Claim::folded("user_login"),
     Claim::string("user_email"),
     Claim::string("user_access_level"),

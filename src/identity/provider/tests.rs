@@ -15,10 +15,10 @@ pub(super) fn claims(provider: &Provider, name: &str, overrides: &serde_json::Va
 pub(super) fn check(
     provider: &Provider,
     example: &str,
-    overrides: serde_json::Value,
+    overrides: &serde_json::Value,
     expected: &[(&str, Option<&str>)],
 ) {
-    let claims = claims(provider, example, &overrides);
+    let claims = claims(provider, example, overrides);
     for (name, text) in expected {
         assert_eq!(claims.string(name), *text, "{example} {overrides}: {name}");
     }

@@ -430,7 +430,7 @@ fn the_nearest_rules_come_first_and_their_number_is_bounded() {
     for n in 0..40 {
         write!(
             text,
-            "  near-{n}:\n    registry: acme\n    issuer: github\n    when: {{repository_owner_id: \"9123456\", repository_id: \"{n}\"}}\n    allow: {{upload: [w]}}\n"
+            "  near-{n}:\n    registry: acme\n    issuer: github\n    when: {{repository_owner_id: \"9123456\", repository_id: \"1{n}\"}}\n    allow: {{upload: [w]}}\n"
         )
         .unwrap();
     }
