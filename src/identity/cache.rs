@@ -276,7 +276,8 @@ impl KeyCache {
         retry.or_else(|| self.held.as_ref().map(|held| (held.began, held.refresh_at)))
     }
 
-    fn is_running(&self, now: Timestamp) -> bool {
+    /// Whether a refresh is under way.
+    pub fn is_running(&self, now: Timestamp) -> bool {
         self.running.is_some_and(|began| began <= now && now.since(began) < LOST_AFTER)
     }
 }

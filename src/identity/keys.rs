@@ -226,7 +226,13 @@ impl Keys {
         if remote.cache().begin(self.shared.clock.now()) {
             self.shared.start(&issuer, &remote);
         }
-        Some(tokio::time::timeout(patience, ended.changed()).await.is_ok())
+        // Another replica's copy that is taken over is heard of here too, and is not the end.
+        let ending = async {
+            while remote.cache().is_running(self.shared.clock.now()) {
+                let _ = ended.changed().await;
+            }
+        };
+        Some(tokio::time::timeout(patience, ending).await.is_ok())
     }
 
     /// What operators see of each entry of the policy's issuers: by id.

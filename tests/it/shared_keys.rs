@@ -181,6 +181,22 @@ async fn a_replica_that_starts_while_the_provider_is_down_has_its_keys() {
 }
 
 #[actix_web::test]
+async fn a_demanded_refresh_ends_with_the_fetch_and_not_with_another_replicas_copy() {
+    let fleet = Fleet::new();
+    fleet.warm().await;
+    let newer = SigningKey::generate(KeyKind::P256).unwrap();
+    fleet.internet.issuer(ISSUER, JWKS, &[newer.jwk()]);
+    let second = fleet.replica(1);
+    fleet.internet.hold();
+    let url = second.policy().issuers().by_url(ISSUER).unwrap().url().clone();
+    assert_eq!(second.keys().refresh_now(&url, Duration::from_millis(50)).await, Some(false), "it goes on");
+    assert_eq!(second.keys().health()[0].kids, [fleet.key.kid()], "the copy serves meanwhile");
+    fleet.internet.release();
+    assert!(refresh(second.keys()).await);
+    assert_eq!(second.keys().health()[0].kids, [newer.kid()]);
+}
+
+#[actix_web::test]
 async fn what_somebody_else_wrote_into_the_store_gives_no_keys() {
     let attacker = SigningKey::generate(KeyKind::P256).unwrap();
     let forged = json!({"keys": [attacker.jwk()]}).to_string().into_bytes();
