@@ -71,6 +71,11 @@ impl Family {
         self.template
     }
 
+    /// What its members have in common. Its URL is that of no member.
+    pub const fn prototype(&self) -> &Issuer {
+        &self.prototype
+    }
+
     /// Its name in the policy.
     pub fn id(&self) -> &str {
         &self.prototype.id

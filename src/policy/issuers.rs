@@ -27,6 +27,14 @@ impl Entry {
         }
     }
 
+    /// The issuer, or what those of the family have in common.
+    pub(super) const fn common(&self) -> &Issuer {
+        match self {
+            Self::One(issuer) => issuer,
+            Self::Family(family) => family.prototype(),
+        }
+    }
+
     /// What is known about its kind.
     pub(super) fn provider(&self) -> &'static Provider {
         match self {

@@ -310,16 +310,15 @@ pub(super) fn fixed_audiences(
     let mut served: HashMap<u32, u32> = HashMap::new();
     let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     for rule in rules {
-        let entry = entries.get(index(rule.issuer));
-        if entry.is_none_or(|entry| entry.provider().fixed_audience.is_none()) {
-            continue;
-        }
+        let entry = entries.get(index(rule.issuer)).filter(|entry| entry.provider().fixed_audience.is_some());
+        let Some(entry) = entry else { continue };
         if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
             let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
             report(sections, rule.id(), message, "keep the rules of one registry", faults);
         }
         // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
-        if registries.get(index(rule.registry)).is_some_and(|registry| registry.replay == Replay::Off) {
+        let replay = |registry: &Registry| registry.replay_of(entry.common());
+        if registries.get(index(rule.registry)).is_some_and(|registry| replay(registry) == Replay::Off) {
             let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
             report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
         }

@@ -149,9 +149,13 @@ impl Registry {
     /// How often one ID token of this issuer may be exchanged here: as the stricter of the two says.
     ///
     /// SECURITY: neither can loosen the other. An issuer is shared by registries, and what one of them accepts must
-    /// not be imposed on the rest; a registry's mode holds for issuers whose tokens are worth more.
+    /// not be imposed on the rest; a registry's mode holds for issuers whose tokens are worth more. Where clients cannot
+    /// name a package, an issuer's `once-per-package` means once: one upload token is for all packages.
     pub fn replay_of(&self, issuer: &Issuer) -> Replay {
-        issuer.replay.map_or(self.replay, |own| own.max(self.replay))
+        match issuer.replay.map_or(self.replay, |own| own.max(self.replay)) {
+            Replay::OncePerPackage if self.dialect.names_package() == NamesPackage::Never => Replay::Once,
+            replay @ (Replay::Off | Replay::OncePerPackage | Replay::Once) => replay,
+        }
     }
 
     /// The audience that clients are told to ask for.
@@ -278,6 +282,9 @@ impl Registries {
 mod tests {
     use super::*;
 
+    use crate::identity::issuer::IssuerUrl;
+    use crate::identity::provider::github;
+
     fn registry(id: &str, urls: &[&str]) -> Registry {
         Registry {
             id: id.to_owned(),
@@ -301,6 +308,17 @@ mod tests {
             registry("team", &["https://a.example/team"]),
             registry("local", &["http://127.0.0.1:8080/legacy/"]),
         ])
+    }
+
+    #[test]
+    fn once_per_package_means_once_where_clients_cannot_name_a_package() {
+        let url = IssuerUrl::parse("https://token.actions.githubusercontent.com").unwrap();
+        let mut issuer = Issuer::new("github".to_owned(), &github::PROVIDER, url).unwrap();
+        issuer.replay = Some(Replay::OncePerPackage);
+        for (dialect, expected) in [(Dialect::Pypi, Replay::Once), (Dialect::Generic, Replay::OncePerPackage)] {
+            let registry = Registry { dialect, replay: Replay::Off, ..registry("a", &["https://a.example"]) };
+            assert_eq!(registry.replay_of(&issuer), expected, "{dialect:?}");
+        }
     }
 
     #[test]

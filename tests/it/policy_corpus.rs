@@ -44,6 +44,18 @@ fn each_broken_policy_is_refused_with_the_expected_messages() {
 }
 
 #[test]
+fn an_issuer_of_one_audience_that_is_strict_itself_may_serve_a_registry_that_accepts_replays() {
+    let file = data("tests/data/policy/broken/issuer-fixed-audience-and-replays.yaml");
+    let accepted = "accept_fixed_audience: true";
+    let load = |text: String| Policy::load(&[Source { name: "policy.yaml".to_owned(), text }], &|_, _| None);
+    let text = fs::read_to_string(file).unwrap();
+    assert!(load(text.clone()).unwrap_err().to_string().contains("L039"));
+    for mode in ["once", "once-per-package"] {
+        load(text.replace(accepted, &format!("{accepted}, replay: {mode}"))).unwrap();
+    }
+}
+
+#[test]
 fn every_message_names_the_file_and_the_line() {
     for entry in fs::read_dir(data("tests/data/policy/broken")).unwrap() {
         let path = entry.unwrap().path();
