@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::web;
 use clap::Args;
 use tokio::runtime::Handle;
+use url::Url;
 
 use crate::app::App;
 use crate::app::Parts;
@@ -21,6 +22,7 @@ use crate::http;
 use crate::http::Public;
 use crate::http::operations::Operators;
 use crate::identity::fetch::HttpsFetch;
+use crate::identity::issuer::KeySource;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
 use crate::policy::yaml::Faults;
@@ -88,13 +90,22 @@ impl Sources {
 /// anyone. So http, even on loopback, is for the demonstration and for tests; they do not come through here.
 fn https_only(policy: Policy, directory: &Path) -> Result<Policy, Faults> {
     let mut faults = Faults::new();
-    for issuer in policy.issuers().iter().filter(|issuer| issuer.url().as_str().starts_with("http:")) {
-        faults.push(
-            Place::whole(directory.display().to_string().into()),
-            format!("issuers.{}.url", issuer.id),
-            format!("`{}` must start with https://", issuer.url()),
-            "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
-        );
+    for issuer in policy.issuers().iter() {
+        let key_url = match &issuer.keys {
+            KeySource::Remote { jwks_uri, .. } => jwks_uri.as_ref().map(Url::as_str),
+            KeySource::Static(_) => None,
+        };
+        let urls = [("url", Some(issuer.url().as_str())), ("jwks_uri", key_url)];
+        for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+            if url.starts_with("http:") {
+                faults.push(
+                    Place::whole(directory.display().to_string().into()),
+                    format!("issuers.{}.{key}", issuer.id),
+                    format!("`{url}` must start with https://"),
+                    "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
+                );
+            }
+        }
     }
     faults.into_result(Some(policy))
 }

@@ -245,8 +245,18 @@ impl KeyCache {
     }
 
     /// The refresh under way failed. The held set stays as it is.
+    ///
+    /// SECURITY: one that began ahead of the schedule leaves the schedule as it is. Else strangers, whose tokens name a
+    /// member of a family that cannot be discovered, would put off the attempts that ask the other members, until the
+    /// keys are dead.
     pub fn failed(&mut self, now: Timestamp, jitter: u16) {
         let began = self.running.take().unwrap_or(now);
+        // No pause is that long: it was set before the clock was set back.
+        let is_ahead = |retry_at: Timestamp| retry_at > began && retry_at.since(began) <= MIN_FRESH;
+        if let Some(failing) = self.failing.as_mut().filter(|failing| is_ahead(failing.retry_at)) {
+            failing.began = began;
+            return;
+        }
         let (since, before) = self.failing.as_ref().map_or((now, 0), |failing| (failing.since, failing.times));
         let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(before)).min(MIN_FRESH);
         let retry_at = now.plus(pause * 4 / 5).plus(spread(pause / 5, jitter));

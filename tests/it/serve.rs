@@ -225,6 +225,15 @@ fn an_identity_provider_over_http_is_refused_even_on_loopback() {
 }
 
 #[test]
+fn keys_over_http_are_refused_even_on_loopback() {
+    let home = Home::with_key();
+    let issuer = r#"  github: {provider: github, url: "https://token.actions.githubusercontent.com", jwks_uri: "http://127.0.0.1:8888/keys"}"#;
+    home.write("policy/acme.yaml", &policy_of("https://pypi.acme.example", issuer, WIDGETS));
+    let output = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, "issuers.github.jwks_uri: `http://127.0.0.1:8888/keys` must start with https:// — serve it");
+}
+
+#[test]
 fn an_address_that_is_taken_is_named_with_its_setting() {
     let home = Home::with_key();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -266,7 +266,8 @@ async fn an_older_copy_put_back_does_not_bring_a_withdrawn_key_back() {
         seen.lock().unwrap().get_or_insert_with(|| held.clone().unwrap());
         held
     });
-    // Another replica reads the copy, and the attacker with it.
+    // Another replica reads the copy, as the provider does not answer it, and the attacker with it.
+    fleet.internet.publish(&format!("{ISSUER}/.well-known/openid-configuration"), Value::Null);
     assert!(refresh(fleet.replica(1).keys()).await);
     settle().await;
     fleet.clock.pass(Duration::from_secs(10));

@@ -256,6 +256,16 @@ fn jitter_spreads_refreshes_and_retries() {
 }
 
 #[test]
+fn failures_that_tokens_cause_do_not_put_off_the_scheduled_attempt() {
+    play(
+        "0s due = yes | 0s got a | 225s due = yes | 226s fail | 227s ask x = refresh | 228s fail | 236s ask y = refresh \
+         | 237s fail | 238s due = yes | 238s fail | 251s ask x = refresh | 252s fail | 261s due = no | 262s due = yes",
+    );
+    // A clock that was set back: the next failure does not keep a retry that is now an hour away.
+    play("1h due = yes | 1h fail | 0s ask x = refresh | 1s fail | 24s due = no | 25s due = yes");
+}
+
+#[test]
 fn operators_see_age_failure_and_cooling() {
     let cache = play("0s due = yes | 0s got a,b | 225s due = yes | 226s fail | 240s ask x = refresh | 241s fail");
     let status = cache.status(moment("400s"));
