@@ -236,16 +236,23 @@ fn check_replaced<'a>(
     }
 }
 
-/// Whether a rule's own condition is as closed as what it replaces: literals, and no other truth for a boolean.
+/// Whether a rule's own condition is as closed as what it replaces: literals, none of them what the preset refuses by
+/// name, and no other truth for a boolean.
 fn is_no_laxer(implied: &Implied, condition: &Condition) -> bool {
     let literals = condition.literals();
     match implied.test {
         ImpliedTest::IsTrue => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(true)),
         ImpliedTest::IsFalse => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(false)),
-        ImpliedTest::In(_) | ImpliedTest::NotIn(_) | ImpliedTest::SameAs(_) => !literals.is_empty(),
-        ImpliedTest::Absent | ImpliedTest::AbsentOrIs(_) | ImpliedTest::AbsentOrSameAs(_) => {
-            !literals.is_empty() || matches!(condition.test, Test::Absent)
+        ImpliedTest::In(_) | ImpliedTest::SameAs(_) => !literals.is_empty(),
+        // SECURITY: what the preset refuses by name, or by being there at all, is code from outside: a literal that says
+        // so opens the rule as wide as a pattern does.
+        ImpliedTest::NotIn(texts) => !literals.is_empty() && condition.texts().all(|text| !texts.contains(&text)),
+        ImpliedTest::Absent => matches!(condition.test, Test::Absent),
+        ImpliedTest::AbsentOrIs(only) => {
+            let as_the_preset = !literals.is_empty() && condition.texts().all(|text| text == only);
+            as_the_preset || matches!(condition.test, Test::Absent)
         }
+        ImpliedTest::AbsentOrSameAs(_) => !literals.is_empty() || matches!(condition.test, Test::Absent),
     }
 }
 

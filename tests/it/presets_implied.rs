@@ -95,6 +95,10 @@ async fn a_rule_may_not_open_what_its_preset_closes() {
         ("      branch: main", "pr: {present: true}", "L013"),
         ("      branch: main", "job_type: {glob: \"*_job\"}", "L013"),
         ("      scm_ref: main", "scm_pull_request_target_branch: {present: true}", "L013"),
+        // By literals as little as by patterns.
+        ("      scm_ref: main", "scm_pull_request_target_branch: main", "L013"),
+        ("      branch: main", "pr: {in: [\"\", \"7\"]}", "L013"),
+        ("      ci_config_file: .gitlab-ci.yml", "pipeline_source: {in: [push, merge_request_event]}", "L013"),
     ] {
         let (first, rest) =
             from.split_once('\n').map_or((from, String::new()), |(first, rest)| (first, format!("\n{rest}")));
