@@ -67,6 +67,7 @@ const SHARED_HOSTS: &[HostName] = &[
     HostName::Is("oidc.modal.com"),
     HostName::Is("oidc.vercel.com"),
     HostName::Is("scalr.io"),
+    HostName::Is("sts.windows.net"),
     HostName::Below("buddyusercontent.com"),
     HostName::Below("harness.io"),
 ];
@@ -74,6 +75,11 @@ const SHARED_HOSTS: &[HostName] = &[
 /// Whether a host without a preset serves many tenants.
 pub fn is_shared(host: &str) -> bool {
     SHARED_HOSTS.iter().any(|shared| shared.covers(host))
+}
+
+/// Whether a host's name means another machine on every network, whichever preset a policy would like to use for it.
+pub fn is_local(host: &str) -> bool {
+    ALL.iter().any(|provider| provider.local_hosts.iter().any(|local| local.covers(host)))
 }
 
 /// The preset of that name.

@@ -69,7 +69,7 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     let accepted = accepts_audience(entry, &fields, provider, faults);
     let replay = fields.get("replay").map_or(Some(None), |field| replay(&field, faults).map(Some));
     let address = address?;
-    if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file(provider)) {
+    if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file()) {
         let remedy = "save its key set in the policy directory and name it: `jwks_file: keys.json`";
         entry.fault_at_key(faults, format!("L029: {why}"), remedy);
         return None;
@@ -117,13 +117,13 @@ impl Address {
     }
 
     /// Why its keys can only come from a file.
-    fn needs_file(&self, provider: &Provider) -> Option<String> {
+    fn needs_file(&self) -> Option<String> {
         let Self::One(url) = self else { return None };
         if url.is_trust_domain() {
             return Some("the keys of a trust domain are its bundle, which is not fetched".to_owned());
         }
         // SECURITY: each network has its own machine of this name, and each would be believed.
-        let local = provider.local_hosts.iter().any(|host| host.covers(url.host()));
+        let local = provider::is_local(url.host());
         local.then(|| {
             format!("the host `{}` is another machine on every network, so its keys are not fetched", url.host())
         })
