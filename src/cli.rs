@@ -17,9 +17,9 @@ use clap::Subcommand;
 
 mod check;
 mod demo;
-mod explain;
 mod issuer;
 mod keys;
+mod policy;
 mod serve;
 mod token;
 
@@ -41,7 +41,7 @@ enum Verb {
     Check(check::Check),
     /// Decide as the service would, and say why
     #[command(subcommand)]
-    Policy(explain::Policy),
+    Policy(policy::Policy),
     /// Identity providers
     #[command(subcommand)]
     Issuer(issuer::Issuer),

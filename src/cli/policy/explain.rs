@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::Ended;
@@ -18,12 +17,6 @@ use crate::json::Object;
 use crate::package::PackageName;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Requested;
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
-    /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
-    Explain(Explain),
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
@@ -50,16 +43,8 @@ pub(crate) struct Explain {
     json: bool,
 }
 
-impl Policy {
-    pub(crate) fn run(self) -> Ended {
-        match self {
-            Self::Explain(explain) => explain.run(),
-        }
-    }
-}
-
 impl Explain {
-    fn run(self) -> Ended {
+    pub(super) fn run(self) -> Ended {
         let policy = crate::policy::watch::load(&self.policy).map_err(|faults| Failed::new(faults.to_string()))?;
         let claims = self.read_claims()?;
         let known = |ids: Vec<&str>| ids.join(", ");

@@ -1,0 +1,21 @@
+//! `trustmint policy`: rules, as their operators try them. A verb a file.
+
+use clap::Subcommand;
+
+use crate::cli::Ended;
+
+mod explain;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
+    Explain(explain::Explain),
+}
+
+impl Policy {
+    pub(crate) fn run(self) -> Ended {
+        match self {
+            Self::Explain(explain) => explain.run(),
+        }
+    }
+}
