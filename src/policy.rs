@@ -16,6 +16,7 @@ pub mod glob;
 pub mod issuers;
 pub mod registry;
 pub mod rule;
+pub mod rule_test;
 pub mod watch;
 pub mod yaml;
 
@@ -30,6 +31,7 @@ use crate::policy::issuers::Issuers;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
+use crate::policy::rule_test::RuleTest;
 use crate::policy::yaml::Faults;
 use crate::secret::hex;
 
@@ -51,13 +53,21 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Positions of the rules in the order of their names.
     by_name: Vec<u32>,
+    tests: Vec<RuleTest>,
     index: Index,
 }
 
 impl Policy {
-    /// Reads a policy from its files, or reports everything that is wrong with them. `file` gives the bytes of a file
+    /// Reads a policy from its files and runs its tests, or reports everything that is wrong. `file` gives the bytes of a file
     /// that an issuer refers to, by the name of the referring source and the reference as it is written.
     pub fn load(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
+        let policy = Self::read(sources, file)?;
+        rule_test::demand(&policy)?;
+        Ok(policy)
+    }
+
+    /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
+    pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
         parse::policy(sources, file)
     }
 
@@ -79,6 +89,11 @@ impl Policy {
     /// The rules, in the order of the files.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The tests, in the order of the files.
+    pub fn tests(&self) -> &[RuleTest] {
+        &self.tests
     }
 
     /// The rule of that name.

@@ -5,17 +5,21 @@ use clap::Subcommand;
 use crate::cli::Ended;
 
 mod explain;
+mod test;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
     /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
     Explain(explain::Explain),
+    /// Run the policy's tests: what its rules say to made-up jobs
+    Test(test::Test),
 }
 
 impl Policy {
     pub(crate) fn run(self) -> Ended {
         match self {
             Self::Explain(explain) => explain.run(),
+            Self::Test(test) => test.run(),
         }
     }
 }

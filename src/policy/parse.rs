@@ -31,10 +31,11 @@ mod condition;
 mod issuer;
 mod registry;
 mod rule;
+mod rule_test;
 
 /// Largest policy file: a million rules.
 const MAX_FILE: usize = 1 << 30;
-const SECTIONS: &[&str] = &["issuers", "registries", "rules"];
+const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
 /// Longest name of an issuer, a registry or a rule: they stand in macaroons and metric labels.
 const MAX_ID: usize = 64;
 
@@ -90,9 +91,13 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     }
     let mut texts = Texts::default();
     let mut parsed: Vec<Rule> = Vec::new();
+    let mut known_rules = HashMap::new();
     for entry in named(&rules, "rule", &mut faults) {
-        parsed.extend(rule::rule(&entry, &world, &mut texts, &mut faults));
+        let rule = rule::rule(&entry, &world, &mut texts, &mut faults);
+        known_rules.insert(entry.name(), rule.as_ref().map(|rule| (rule.registry, rule.issuer)));
+        parsed.extend(rule);
     }
+    let tests = rule_test::tests(&section("tests"), &world, &known_rules, &mut faults);
     lint::issuers(&issuers, &world.issuer_list, &mut faults);
     lint::fixed_audiences(&rules, &world.issuer_list, &world.registry_list, &parsed, &mut faults);
     lint::registries(&registries, &world.registry_list, &mut faults);
@@ -111,6 +116,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         issuers: Issuers::new(world.issuer_list, &parsed),
         registries: Registries::new(world.registry_list),
         rules: parsed,
+        tests,
     });
     faults.into_result(policy)
 }

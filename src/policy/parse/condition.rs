@@ -74,15 +74,15 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition]) -> u16 {
 }
 
 /// A claim that the tokens of an issuer can have.
-struct Known<'a> {
-    name: &'a str,
-    kind: Kind,
+pub(super) struct Known<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: Kind,
     case: Case,
     form: Form,
 }
 
 /// The claim that a key names; else the name that was probably meant.
-fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
+pub(super) fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
     let provider = duties.provider;
     let name = provider.resolve(entry.name());
     // SECURITY: by a second spelling a claim would escape what lint demands of it by name.
