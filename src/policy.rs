@@ -17,6 +17,7 @@ pub mod issuers;
 pub mod registry;
 pub mod rule;
 pub mod rule_test;
+pub mod schema;
 pub mod watch;
 pub mod yaml;
 

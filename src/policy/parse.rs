@@ -29,13 +29,14 @@ use crate::policy::yaml::shown;
 
 mod condition;
 mod issuer;
+pub(super) mod keys;
 mod registry;
 mod rule;
 mod rule_test;
 
 /// Largest policy file: a million rules.
 const MAX_FILE: usize = 1 << 30;
-const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
+pub(super) const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
 /// Longest name of an issuer, a registry or a rule: they stand in macaroons and metric labels.
 const MAX_ID: usize = 64;
 

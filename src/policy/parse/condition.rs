@@ -19,7 +19,7 @@ use crate::policy::yaml::is_invisible;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-const OPERATORS: &[&str] = &["is", "in", "glob", "present", "absent"];
+pub(in crate::policy) const OPERATORS: &[&str] = &["is", "in", "glob", "present", "absent"];
 /// Most literals of one `in`.
 const MAX_LITERALS: usize = 256;
 

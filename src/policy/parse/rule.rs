@@ -15,9 +15,10 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &["registry", "issuer", "when", "allow", "ttl", "max_size", "single_use", "enabled"];
+pub(in crate::policy) const KEYS: &[&str] =
+    &["registry", "issuer", "when", "allow", "ttl", "max_size", "single_use", "enabled"];
 /// The actions that every registry understands; a registry may have more.
-const ACTIONS: &[&str] = &[Action::UPLOAD, Action::CREATE, "yank", "delete", "tag", "deprecate"];
+pub(in crate::policy) const ACTIONS: &[&str] = &[Action::UPLOAD, Action::CREATE, "yank", "delete", "tag", "deprecate"];
 /// Most (action, pattern) pairs of a rule: all of them must fit into a token.
 const MAX_PAIRS: usize = 64;
 
