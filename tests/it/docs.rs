@@ -5,6 +5,8 @@ use std::path::Path;
 
 use trustmint::code::Code;
 use trustmint::identity::provider;
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -37,5 +39,61 @@ fn every_preset_has_its_section_that_names_what_rules_must_pin() {
         if let Some(url) = provider.site.owned_url() {
             assert!(section.contains(url), "{}: the page does not name its issuer", provider.name);
         }
+    }
+}
+
+/// The blocks of YAML in a page, each with the number of the line before its first.
+fn blocks(page: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut inside = false;
+    for (line, number) in page.lines().zip(1..) {
+        if inside && line == "```" {
+            inside = false;
+        } else if inside {
+            blocks.last_mut().unwrap().1.push_str(&format!("{line}\n"));
+        } else if line == "```yaml" {
+            inside = true;
+            blocks.push((number, String::new()));
+        }
+    }
+    assert!(!inside);
+    blocks
+}
+
+/// The first block of the page has the issuers and registries that the others are about. A block whose first line is
+/// `# refused: …` does not load, for that reason.
+#[test]
+fn every_policy_in_the_page_about_the_language_loads_and_passes_its_tests() {
+    let page = page("docs/policy.md");
+    let blocks = blocks(&page);
+    let base = Source { name: "base.yaml".to_owned(), text: blocks[0].1.clone() };
+    let mut wrong = Vec::new();
+    for (line, text) in &blocks {
+        let own = Source { name: format!("docs/policy.md+{line}"), text: text.clone() };
+        let sources = if text == &base.text { vec![base.clone()] } else { vec![base.clone(), own] };
+        let loaded = Policy::load(&sources, &|_, _| None);
+        match (text.lines().next().and_then(|first| first.strip_prefix("# refused: ")), loaded) {
+            (None, Ok(policy)) => assert!(policy.tests().len() >= text.matches("expect:").count(), "line {line}"),
+            (None, Err(faults)) => wrong.push(faults.to_string()),
+            (Some(reason), Err(faults)) if faults.to_string().contains(reason) => {}
+            (Some(reason), Err(faults)) => wrong.push(format!("line {line}: not refused for {reason}, but: {faults}")),
+            (Some(_), Ok(_)) => wrong.push(format!("line {line}: it loads")),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(blocks.len() >= 20, "{}", blocks.len());
+}
+
+#[test]
+fn the_page_about_the_language_has_a_tested_rule_for_each_preset() {
+    let page = page("docs/policy.md");
+    for provider in provider::ALL {
+        let (_, section) =
+            page.split_once(&format!("\n### {}\n", provider.name)).unwrap_or_else(|| panic!("{}", provider.name));
+        let section = section.split("\n##").next().unwrap();
+        assert!(
+            section.contains(&format!("token: {}/", provider.name)) && section.contains("expect: {deny:"),
+            "{section}"
+        );
     }
 }
