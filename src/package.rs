@@ -34,6 +34,9 @@ pub enum NameError {
     /// Starts or ends with a separator.
     #[error("must start and end with a letter or a digit")]
     Edge,
+    /// Put together from claims, and not in its canonical spelling.
+    #[error("is another spelling of its canonical form")]
+    Spelling,
     /// A `*` that is not the last character, or not after a separator.
     #[error("may have one `*`, as its last character, after a separator (`-`, `_`, `.` or `/`)")]
     Star,
@@ -70,6 +73,15 @@ impl PackageName {
                 Ok(Self(text.to_owned()))
             }
         }
+    }
+
+    /// Reads a name that was put together from a job's claims: one whose canonical form is its lower-case form.
+    ///
+    /// SECURITY: canonical names are fewer than spellings. If `a.b` and `a-b` could both be read here, two repositories
+    /// of those names would meet in one package.
+    pub fn parse_interpolated(ecosystem: Ecosystem, text: &str) -> Result<Self, NameError> {
+        let name = Self::parse(ecosystem, text)?;
+        if name.0 == text.to_ascii_lowercase() { Ok(name) } else { Err(NameError::Spelling) }
     }
 
     /// The canonical text.

@@ -10,29 +10,37 @@
 //! command line. Only [`watch`] touches files.
 
 pub mod caller;
+pub mod condition;
 pub mod evaluate;
 pub mod explain;
 pub mod glob;
 pub mod issuers;
+pub mod pair;
+pub mod regexp;
 pub mod registry;
 pub mod rule;
 pub mod rule_test;
 pub mod schema;
+pub mod set;
 pub mod watch;
 pub mod yaml;
 
 mod index;
 mod lint;
 mod parse;
+mod text;
+
+use std::sync::Arc;
 
 use crate::package::Action;
 use crate::package::PackageName;
-use crate::policy::index::Index;
 use crate::policy::issuers::Issuers;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
+use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
 use crate::policy::rule_test::RuleTest;
+use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
 use crate::secret::hex;
 
@@ -51,11 +59,9 @@ pub struct Policy {
     revision: String,
     issuers: Issuers,
     registries: Registries,
-    rules: Vec<Rule>,
-    /// Positions of the rules in the order of their names.
-    by_name: Vec<u32>,
+    /// The directory's rules, then those of each bundle.
+    sets: Vec<Arc<RuleSet>>,
     tests: Vec<RuleTest>,
-    index: Index,
 }
 
 impl Policy {
@@ -88,8 +94,13 @@ impl Policy {
     }
 
     /// The rules, in the order of the files.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
+    pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
+        self.sets.iter().flat_map(|set| set.iter())
+    }
+
+    /// How many rules there are.
+    pub fn rule_count(&self) -> usize {
+        self.sets.iter().map(|set| set.len()).sum()
     }
 
     /// The tests, in the order of the files.
@@ -98,9 +109,8 @@ impl Policy {
     }
 
     /// The rule of that name.
-    pub fn rule_by_id(&self, id: &str) -> Option<&Rule> {
-        let found = self.by_name.binary_search_by(|number| self.rule(*number).map_or("", Rule::id).cmp(id));
-        found.ok().and_then(|place| self.rule(*self.by_name.get(place)?))
+    pub fn rule_by_id(&self, id: &str) -> Option<Rule<'_>> {
+        self.sets.iter().find_map(|set| set.by_id(id))
     }
 
     /// Whether one of these rules, by name, still lets jobs of this issuer do this at the registry.
@@ -112,16 +122,13 @@ impl Policy {
         action: &Action,
         package: &PackageName,
     ) -> bool {
-        let (registry, issuer) = (self.registries.position(&registry.id), self.issuers.position(issuer));
+        let (position, issuer) = (self.registries.position(&registry.id), self.issuers.position(issuer));
         let mut rules = rules.iter().filter_map(|id| self.rule_by_id(id));
         rules.any(|rule| {
-            let here = registry == Some(rule.registry) && issuer == Some(rule.issuer);
-            here && rule.enabled && rule.permissions.iter().any(|pair| pair.allows(action, package))
+            let here = position == Some(rule.registry) && issuer == Some(rule.issuer);
+            let pair = || rule.pairs.iter().any(|pair| pair.could_allow(registry.ecosystem(), action, package));
+            here && rule.mode == Mode::Enforce && pair()
         })
-    }
-
-    fn rule(&self, number: u32) -> Option<&Rule> {
-        self.rules.get(usize::try_from(number).ok()?)
     }
 }
 

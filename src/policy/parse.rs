@@ -5,12 +5,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::policy::Policy;
 use crate::policy::Source;
-use crate::policy::index::Index;
 use crate::policy::issuers::Entry;
 use crate::policy::issuers::Issuers;
 use crate::policy::lint;
@@ -18,6 +16,7 @@ use crate::policy::lint::Duties;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
+use crate::policy::set::RuleSetBuilder;
 use crate::policy::yaml;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
@@ -27,7 +26,8 @@ use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-mod condition;
+pub(super) mod condition;
+pub(super) mod grant;
 mod issuer;
 pub(super) mod keys;
 mod registry;
@@ -90,15 +90,27 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         world.registry_list.extend(parsed);
         world.registries.insert(entry.name(), number);
     }
-    let mut texts = Texts::default();
-    let mut parsed: Vec<Rule> = Vec::new();
+    let mut set = RuleSetBuilder::default();
+    let mut parsed: Vec<Rule<'_>> = Vec::new();
+    let tests = section("tests");
     let mut known_rules = HashMap::new();
     for entry in named(&rules, "rule", &mut faults) {
-        let rule = rule::rule(&entry, &world, &mut texts, &mut faults);
-        known_rules.insert(entry.name(), rule.as_ref().map(|rule| (rule.registry, rule.issuer)));
+        let rule = rule::rule(&entry, &world, &mut set.regexps, &mut faults);
+        // A million rules without tests need no look-up by name.
+        if !tests.is_empty() {
+            known_rules.insert(entry.name(), rule.as_ref().map(|rule| (rule.registry, rule.issuer)));
+        }
         parsed.extend(rule);
     }
-    let tests = rule_test::tests(&section("tests"), &world, &known_rules, &mut faults);
+    for rule in &parsed {
+        let entry = usize::try_from(rule.issuer).ok().and_then(|number| world.issuer_list.get(number));
+        if set.push(rule, entry.and_then(Entry::segment)).is_none() {
+            let name = sources.first().map_or("the policy", |source| source.name.as_str());
+            faults.push(Place::whole(Arc::from(name)), String::new(), "there are too many rules", "use a bundle");
+            break;
+        }
+    }
+    let tests = rule_test::tests(&tests, &world, &known_rules, &mut faults);
     lint::issuers(&issuers, &world.issuer_list, &mut faults);
     lint::fixed_audiences(&rules, &world.issuer_list, &world.registry_list, &parsed, &mut faults);
     lint::registries(&registries, &world.registry_list, &mut faults);
@@ -110,22 +122,16 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     let referred = referred.into_inner();
     let bytes = sources.iter().map(|source| (source.name.as_str(), source.text.as_bytes()));
     let bytes = bytes.chain(referred.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    let set = set.finish();
+    let pinned: Vec<_> = set.segments().collect();
     let policy = faults.is_empty().then(|| Policy {
         revision: super::revision(bytes),
-        index: Index::new(&parsed),
-        by_name: by_name(&parsed),
-        issuers: Issuers::new(world.issuer_list, &parsed),
+        issuers: Issuers::new(world.issuer_list, &pinned),
         registries: Registries::new(world.registry_list),
-        rules: parsed,
+        sets: vec![Arc::clone(&set)],
         tests,
     });
     faults.into_result(policy)
-}
-
-fn by_name(rules: &[Rule]) -> Vec<u32> {
-    let mut numbered: Vec<(&str, u32)> = rules.iter().map(Rule::id).zip(0..).collect();
-    numbered.sort_unstable();
-    numbered.into_iter().map(|(_, number)| number).collect()
 }
 
 fn count<T>(list: &[T]) -> u32 {
@@ -193,19 +199,4 @@ fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)], faults: &mut 
         field.fault(faults, format!("`{}` is not known here", shown(text)), remedy);
     }
     found
-}
-
-/// Texts that many rules share, kept once.
-#[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
-
-impl Texts {
-    fn keep(&mut self, text: &str) -> Arc<str> {
-        if let Some(kept) = self.0.get(text) {
-            return Arc::clone(kept);
-        }
-        let kept: Arc<str> = Arc::from(text);
-        self.0.insert(Arc::clone(&kept));
-        kept
-    }
 }

@@ -17,13 +17,14 @@ use crate::package::Permission;
 use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::evaluate::Decision;
+use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
 use crate::policy::evaluate::evaluate;
+use crate::policy::evaluate::evaluate_enforcing;
 use crate::policy::explain::Cause;
 use crate::policy::explain::Explanation;
 use crate::policy::registry::Registry;
-use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 
@@ -71,8 +72,8 @@ impl RuleTest {
 pub(super) enum Expect {
     /// The job gets what it asks for.
     Allow,
-    /// The job gets exactly these pairs.
-    Exactly(Permissions),
+    /// The job gets exactly these pairs and, if the test names some, these versions.
+    Exactly { pairs: Permissions, versions: Option<BTreeSet<String>> },
     /// The job gets nothing, for this cause, the whole one and not what a stranger is told.
     Deny(Code),
 }
@@ -93,7 +94,7 @@ pub struct Outcome<'p> {
 pub enum Verdict {
     /// They do.
     Passed,
-    /// What the test is about is switched off, and nothing else is in its way.
+    /// They refuse because something is switched off.
     Skipped,
     /// They do not.
     Failed(Box<Failure>),
@@ -118,11 +119,11 @@ pub fn run(policy: &Policy) -> Vec<Outcome<'_>> {
 }
 
 /// The rules that no test is about and no test's job was granted anything by, in the order of the policy.
-pub fn untested<'p>(policy: &'p Policy, outcomes: &[Outcome<'p>]) -> Vec<&'p str> {
+pub fn untested(policy: &Policy, outcomes: &[Outcome<'_>]) -> Vec<String> {
     let named = outcomes.iter().filter_map(|outcome| outcome.test.rule());
     let granting = outcomes.iter().flat_map(|outcome| &outcome.granted_by).map(String::as_str);
     let tested: BTreeSet<&str> = named.chain(granting).collect();
-    policy.rules().iter().map(Rule::id).filter(|id| !tested.contains(id)).collect()
+    policy.rules().map(|rule| rule.id().to_owned()).filter(|id| !tested.contains(id.as_str())).collect()
 }
 
 /// Refuses a policy whose tests fail.
@@ -145,13 +146,16 @@ fn outcome<'p>(policy: &'p Policy, test: &'p RuleTest) -> Option<Outcome<'p>> {
     let Some(issuer) = policy.issuers().of_entry(test.issuer, test.segment.as_deref()) else {
         // A member that no rule pins is an unknown issuer.
         let explanation = Explanation::without_rules(Cause::NoMatchingRule);
-        return Some(judged(test, Decision::Deny(Box::new(explanation)), None));
+        return Some(judged(test, Decision::Deny(Box::new(explanation))));
     };
     let claims = token(test, registry, issuer);
     let subject = Subject { issuer, claims: &claims };
-    let decision = decide(policy, registry, &subject, &test.request);
-    let named = test.rule().and_then(|rule| policy.rule_by_id(rule));
-    Some(judged(test, decision, named.filter(|rule| !rule.enabled()).map(|_| Cause::RuleDisabled)))
+    // A rule is tested before it is in force: in shadow mode, or switched off.
+    let ask = |requested: &Requested| match test.rule() {
+        Some(rule) => evaluate_enforcing(policy, registry, &subject, requested, rule).decision,
+        None => evaluate(policy, registry, &subject, requested).decision,
+    };
+    Some(judged(test, decide(&ask, &test.request)))
 }
 
 /// What the token of the test says: the example's claims, and what every token for this registry has.
@@ -165,47 +169,44 @@ fn token(test: &RuleTest, registry: &Registry, issuer: &Issuer) -> Claims {
 }
 
 /// The answer to a job that asks for exactly these pairs; without any, for whatever the rules grant.
-fn decide(policy: &Policy, registry: &Registry, subject: &Subject<'_>, request: &[(Action, PackageName)]) -> Decision {
+fn decide(ask: &dyn Fn(&Requested) -> Decision, request: &[(Action, PackageName)]) -> Decision {
     let pair = |(action, package): &(Action, PackageName)| Permission {
         action: action.clone(),
         pattern: Pattern::Literal(package.clone()),
     };
     let narrow: Permissions = request.iter().map(pair).collect();
-    let requested = Requested { package: None, narrow: Some(narrow).filter(|narrow| !narrow.is_empty()) };
-    let decision = evaluate(policy, registry, subject, &requested);
-    let Decision::Deny(explanation) = &decision else { return decision };
-    if explanation.cause() != Cause::ScopeNotGranted {
+    let decision = ask(&Requested { package: None, narrow: Some(narrow).filter(|narrow| !narrow.is_empty()) });
+    let cause = |decision: &Decision| match decision {
+        Decision::Deny(explanation) => Some(explanation.cause()),
+        Decision::Allow(_) => None,
+    };
+    if cause(&decision) != Some(Cause::ScopeNotGranted) {
         return decision;
     }
     // Of a package that no rule reaches at all the cause is the package, not the action.
-    let alone = |(_, package): &(Action, PackageName)| {
-        let requested = Requested { package: Some(package.clone()), narrow: None };
-        evaluate(policy, registry, subject, &requested)
-    };
-    let unreached = |decision: &Decision| match decision {
-        Decision::Deny(explanation) => explanation.cause() == Cause::PackageNotGranted,
-        Decision::Allow(_) => false,
-    };
-    request.iter().map(alone).find(unreached).unwrap_or(decision)
+    let alone = |(_, package): &(Action, PackageName)| ask(&Requested { package: Some(package.clone()), narrow: None });
+    request.iter().map(alone).find(|decision| cause(decision) == Some(Cause::PackageNotGranted)).unwrap_or(decision)
 }
 
-fn judged<'p>(test: &'p RuleTest, decision: Decision, switched_off: Option<Cause>) -> Outcome<'p> {
+fn judged(test: &RuleTest, decision: Decision) -> Outcome<'_> {
+    let named = |grant: &Grant| test.rule.as_ref().is_none_or(|rule| grant.rules().contains(rule));
     let holds = match (&test.expect, &decision) {
         (Expect::Deny(code), Decision::Deny(explanation)) => explanation.code() == *code,
-        (Expect::Allow, Decision::Allow(grant)) => test.rule.as_ref().is_none_or(|rule| grant.rules().contains(rule)),
-        (Expect::Exactly(pairs), Decision::Allow(grant)) => {
-            grant.permissions() == pairs && test.rule.as_ref().is_none_or(|rule| grant.rules().contains(rule))
+        (Expect::Allow, Decision::Allow(grant)) => named(grant),
+        (Expect::Exactly { pairs, versions }, Decision::Allow(grant)) => {
+            let have = || grant.versions().into_iter().flatten().cloned().collect::<BTreeSet<_>>();
+            named(grant) && grant.permissions() == pairs && versions.as_ref().is_none_or(|want| *want == have())
         }
-        (Expect::Allow | Expect::Exactly(_), Decision::Deny(_)) | (Expect::Deny(_), Decision::Allow(_)) => false,
+        (Expect::Allow | Expect::Exactly { .. }, Decision::Deny(_)) | (Expect::Deny(_), Decision::Allow(_)) => false,
     };
     let off = match &decision {
-        Decision::Deny(explanation) => Some(explanation.cause()).filter(|cause| is_switch(*cause)),
-        Decision::Allow(_) => None,
+        Decision::Deny(explanation) => is_switch(explanation.cause()),
+        Decision::Allow(_) => false,
     };
     let verdict = if holds {
         Verdict::Passed
-    } else if off.or(switched_off).is_some() {
-        // SECURITY: whoever switches a rule off in an emergency must not have the policy refused by the rule's tests.
+    } else if off {
+        // SECURITY: whoever switches something off in an emergency must not have the policy refused by its tests.
         Verdict::Skipped
     } else {
         Verdict::Failed(Box::new(failure(test, &decision)))
@@ -226,18 +227,27 @@ fn failure(test: &RuleTest, decision: &Decision) -> Failure {
     let by = test.rule.as_ref().map_or(String::new(), |rule| format!(" by the rule `{rule}`"));
     let expected = match &test.expect {
         Expect::Allow => format!("allow{by}"),
-        Expect::Exactly(pairs) => format!("allow {pairs}{by}"),
+        Expect::Exactly { pairs, versions } => {
+            let versions = versions.as_ref().map(|versions| versions.iter().map(String::as_str));
+            format!("allow {pairs}{}{by}", of_versions(versions))
+        }
         Expect::Deny(code) => format!("deny {code}"),
     };
     let (got, explanation) = match decision {
         Decision::Allow(grant) => {
-            (format!("allow {} by the rules {}", grant.permissions(), grant.rules().join(", ")), None)
+            let versions = of_versions(grant.versions().map(|versions| versions.iter().map(String::as_str)));
+            let rules = grant.rules().iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
+            (format!("allow {}{versions} by the rules {rules}", grant.permissions()), None)
         }
         Decision::Deny(explanation) => {
             (format!("deny {}: {}", explanation.code(), explanation.sentence()), Some(explanation.clone()))
         }
     };
     Failure { expected, got, explanation, notes: test.notes.clone() }
+}
+
+fn of_versions<'v>(versions: Option<impl Iterator<Item = &'v str>>) -> String {
+    versions.map_or_else(String::new, |versions| format!(" in version {}", versions.collect::<Vec<_>>().join(", ")))
 }
 
 #[cfg(test)]

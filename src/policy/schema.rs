@@ -14,6 +14,7 @@ use crate::policy::caller;
 use crate::policy::explain::Cause;
 use crate::policy::parse::keys;
 use crate::policy::registry::Dialect;
+use crate::policy::rule::Mode;
 
 mod claims;
 
@@ -35,7 +36,7 @@ pub fn policy() -> Value {
                 "text_condition": claims::condition(&json!({"type": "string"})),
                 "integer_condition": claims::condition(&json!({"type": "integer"})),
                 "boolean_condition": claims::condition(&json!({"type": "boolean"})),
-                "list_condition": claims::condition(&json!({"type": "string"})),
+                "list_condition": claims::list_condition(),
                 "any_condition": claims::condition(&json!({"type": ["string", "integer", "boolean"]})),
                 "id": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_.-]{0,63}$"},
                 "duration": {"type": "string", "pattern": "^[0-9]+[smhd]$"},
@@ -201,7 +202,7 @@ fn rule(key: &str) -> (Value, &'static str) {
             (reference("texts"), "The only versions that its tokens may upload; `{version}` is a claim's or a group's")
         }
         "span" => (choice(["owner"]), "`owner`: it is for all projects of the owner, and pins no project"),
-        "mode" => (choice(["enforce", "shadow", "off"]), "`shadow`: evaluated and reported, never granted"),
+        "mode" => (choice(Mode::ALL.map(Mode::name)), "`shadow`: evaluated and reported, never granted"),
         "enabled" => (flag(), "`false` is the same as `mode: off`"),
         _ => unknown(),
     }
@@ -237,6 +238,7 @@ fn test(key: &str) -> (Value, &'static str) {
 fn expect(key: &str) -> (Value, &'static str) {
     match key {
         "allow" => (reference("packages"), "Exactly these pairs and no others"),
+        "versions" => (reference("texts"), "Beside `allow`: exactly these versions"),
         "deny" => {
             (choice(Cause::ALL.map(|cause| cause.code().as_str())), "The cause, whole: not what a stranger is told")
         }

@@ -74,7 +74,7 @@ fn names(outcome: &Outcome<'_>, text: &str) -> bool {
     outcome.test.name().contains(text) || outcome.test.rule().is_some_and(|rule| rule.contains(text))
 }
 
-fn listed(rules: &[&str]) -> String {
+fn listed(rules: &[String]) -> String {
     let named: Vec<String> = rules.iter().take(MAX_UNTESTED).map(|rule| format!("`{rule}`")).collect();
     let more = rules.len() - named.len();
     let more = if more > 0 { format!(" and {more} more rules") } else { String::new() };

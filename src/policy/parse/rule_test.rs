@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::World;
 use super::condition;
+use super::grant;
 use crate::identity::claims::Claims;
 use crate::identity::provider::Example;
 use crate::identity::provider::Kind;
@@ -32,7 +33,7 @@ use crate::policy::yaml::shown;
 
 pub(in crate::policy) const KEYS: &[&str] =
     &["name", "rule", "registry", "issuer", "token", "claims", "request", "expect"];
-pub(in crate::policy) const EXPECT_KEYS: &[&str] = &["allow", "deny"];
+pub(in crate::policy) const EXPECT_KEYS: &[&str] = &["allow", "versions", "deny"];
 /// Longest name of a test, in characters.
 const MAX_NAME: usize = 120;
 
@@ -303,11 +304,7 @@ fn words<'a>(field: &'a Field<'a>, faults: &mut Faults) -> Option<Vec<(Action, W
     let word =
         |item: &Field<'a>, text: &'a str| Word { text, place: item.node.at.clone(), path: item.path.to_string() };
     for entry in field.entries(faults)? {
-        let Some(action) = Action::parse(entry.name()) else {
-            let remedy = "use lower-case letters and hyphens, such as `upload` or `create`";
-            entry.fault_at_key(faults, format!("`{}` is not an action", shown(entry.name())), remedy);
-            continue;
-        };
+        let Some(action) = grant::action(&entry, faults) else { continue };
         if let Value::String(text) = &entry.node.value {
             words.push((action, word(&entry, text)));
         } else {
@@ -319,7 +316,7 @@ fn words<'a>(field: &'a Field<'a>, faults: &mut Faults) -> Option<Vec<(Action, W
     Some(words)
 }
 
-/// `allow`, `{allow: {upload: [widgets, "widgets-*"]}}` or `{deny: CODE}`.
+/// `allow`, `{allow: {upload: [widgets, "widgets-*"]}, versions: ["1.4.0"]}` or `{deny: CODE}`.
 fn expectation(field: &Field<'_>, ecosystem: Ecosystem, faults: &mut Faults) -> Option<Expect> {
     if let Value::String(text) = &field.node.value {
         if text == "allow" {
@@ -331,8 +328,15 @@ fn expectation(field: &Field<'_>, ecosystem: Ecosystem, faults: &mut Faults) -> 
     }
     let fields = field.fields(EXPECT_KEYS, faults)?;
     match (fields.get("allow"), fields.get("deny")) {
-        (Some(allow), None) => exactly(&allow, ecosystem, faults).map(Expect::Exactly),
+        (Some(allow), None) => {
+            let pairs = exactly(&allow, ecosystem, faults);
+            let versions = fields.get("versions").map(|field| field.texts(faults).into_iter().map(str::to_owned));
+            pairs.map(|pairs| Expect::Exactly { pairs, versions: versions.map(Iterator::collect) })
+        }
         (None, Some(deny)) => {
+            if let Some(versions) = fields.get("versions") {
+                versions.fault_at_key(faults, "has no meaning beside `deny`", "remove the line");
+            }
             let codes = Cause::ALL.map(|cause| (cause.code().as_str(), cause.code()));
             super::choice(&deny, &codes, faults).map(Expect::Deny)
         }

@@ -80,11 +80,11 @@ fn a_test_fails_when_they_do_anything_else() {
     for (test, outcome) in [
         (
             "expect: {deny: ref-mismatch}",
-            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rules widgets",
+            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
         ),
         (
             "expect: {allow: {upload: widgets}}",
-            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rules widgets",
+            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
         ),
         (
             "request: {upload: gadgets}, expect: allow",
@@ -118,26 +118,73 @@ fn what_another_rule_grants_is_not_the_named_rules_doing() {
     );
     let policy = Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None).unwrap();
     let Verdict::Failed(failure) = &run(&policy)[0].verdict else { panic!() };
-    assert!(failure.got.ends_with("by the rules widgets"), "{}", failure.got);
+    assert!(failure.got.ends_with("by the rules `widgets`"), "{}", failure.got);
+}
+
+/// The policy with one text in place of another, and these tests.
+fn changed(from: &str, to: &str, tests: &str) -> Result<Policy, Faults> {
+    assert!(POLICY.contains(from), "{from}");
+    let text = format!("{}tests:\n{tests}", POLICY.replacen(from, to, 1));
+    Policy::load(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None)
+}
+
+#[test]
+fn a_rule_is_tested_as_if_it_were_in_force() {
+    for mode in ["mode: shadow", "mode: off", "enabled: false"] {
+        let to = format!("environment: release}}\n    {mode}");
+        let load = |expect: &str, named: &str| {
+            changed("environment: release}", &to, &format!("  - {{name: it, {named}, {RELEASE}, expect: {expect}}}\n"))
+        };
+        let policy = load("allow", "rule: widgets").unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(matches!(run(&policy)[0].verdict, Verdict::Passed), "{mode}");
+        assert!(load("{deny: ref-mismatch}", "rule: widgets").is_err(), "{mode}");
+        // A test of the registry is about what is in force.
+        let policy = load("{deny: rule-disabled}", "registry: acme, issuer: github").unwrap();
+        assert!(matches!(run(&policy)[0].verdict, Verdict::Passed), "{mode}");
+    }
 }
 
 #[test]
 fn what_is_switched_off_is_skipped_and_not_failed() {
-    let tests = format!("tests:\n  - {{name: it, rule: widgets, {RELEASE}, expect: allow}}\n");
-    for (from, to, code) in [
-        ("environment: release}", "environment: release}\n    enabled: false", "rule-disabled"),
-        ("audiences: [acme]}", "audiences: [acme], enabled: false}", "registry-disabled"),
-        ("{provider: github}", "{provider: github, enabled: false}", "issuer-disabled"),
+    for (from, to, named, code) in [
+        (
+            "environment: release}",
+            "environment: release}\n    mode: off",
+            "registry: acme, issuer: github",
+            "rule-disabled",
+        ),
+        ("audiences: [acme]}", "audiences: [acme], enabled: false}", "rule: widgets", "registry-disabled"),
+        ("{provider: github}", "{provider: github, enabled: false}", "rule: widgets", "issuer-disabled"),
     ] {
-        let text = POLICY.replacen(from, to, 1);
-        let load = |tests: &str| {
-            Policy::load(&[Source { name: "p.yaml".to_owned(), text: format!("{text}{tests}") }], &|_, _| None)
-        };
-        let policy = load(&tests).unwrap_or_else(|faults| panic!("{faults}"));
+        let load =
+            |expect: &str| changed(from, to, &format!("  - {{name: it, {named}, {RELEASE}, expect: {expect}}}\n"));
+        let policy = load("allow").unwrap_or_else(|faults| panic!("{faults}"));
         assert!(matches!(run(&policy)[0].verdict, Verdict::Skipped), "{to}");
-        let said = load(&tests.replace("expect: allow", &format!("expect: {{deny: {code}}}"))).unwrap();
+        let said = load(&format!("{{deny: {code}}}")).unwrap();
         assert!(matches!(run(&said)[0].verdict, Verdict::Passed), "{to}");
     }
+}
+
+#[test]
+fn versions_that_a_rule_grants_can_be_demanded() {
+    let to = "environment: release, tag: {regex: 'v(?<version>[0-9.]+)'}}\n    versions: [\"{version}\"]";
+    let load = |expect: &str| {
+        let test =
+            format!("  - {{name: it, rule: widgets, {RELEASE}, request: {{upload: widgets}}, expect: {expect}}}\n");
+        changed("environment: release}", to, &test)
+    };
+    load("{allow: {upload: widgets}, versions: [1.4.0]}").unwrap();
+    load("{allow: {upload: widgets}}").unwrap();
+    let wrong = load("{allow: {upload: widgets}, versions: [1.4.1]}").unwrap_err().to_string();
+    assert!(
+        wrong.contains(
+            "it expects allow upload:widgets in version 1.4.1 by the rule `widgets`, and the answer is allow \
+             upload:widgets in version 1.4.0 by the rules `widgets`"
+        ),
+        "{wrong}"
+    );
+    let wrong = load("{deny: ref-mismatch, versions: [1.4.1]}").unwrap_err().to_string();
+    assert!(wrong.contains("has no meaning beside `deny`"), "{wrong}");
 }
 
 #[test]
@@ -210,7 +257,10 @@ fn what_no_test_can_mean_is_refused_with_its_place() {
             "rule: widgets, token: github/release, request: {upload: \"w-*\"}, expect: allow",
             "the package `w-*` has a character",
         ),
-        ("rule: widgets, token: github/release, request: {Upload: w}, expect: allow", "`Upload` is not an action"),
+        (
+            "rule: widgets, token: github/release, request: {Upload: w}, expect: allow",
+            "unknown action `Upload` — did you mean `upload`?",
+        ),
         (
             "rule: widgets, token: github/release, claims: {enviroment: x}, expect: allow",
             "tokens of `github` have no claim `enviroment` — did you mean `environment`?",

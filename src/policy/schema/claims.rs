@@ -93,22 +93,28 @@ fn with_claims(any_of: Option<Value>) -> Value {
         (name.to_owned(), described(schema, &describe(&known)))
     };
     let mut properties: Map<String, Value> = known().into_iter().map(property).collect();
-    properties.extend(any_of.map(|blocks| ("any_of".to_owned(), blocks)));
+    properties.extend(any_of.map(|blocks| (keys::ANY_OF.to_owned(), blocks)));
     // Tokens of `generic` may have any claim, and a JSON pointer names what is deep in one.
     json!({"type": "object", "properties": properties, "additionalProperties": reference("any_condition")})
 }
 
 /// What may be demanded of a claim whose values are literals of this schema.
 pub(super) fn condition(literal: &Value) -> Value {
-    let operators: Map<String, Value> = keys::OPERATORS
-        .iter()
-        .map(|operator| {
-            let (schema, description) = operator_of(operator, literal);
-            ((*operator).to_owned(), described(schema, description))
-        })
-        .collect();
-    let operators = json!({"properties": operators, "additionalProperties": false, "minProperties": 1});
-    either(&json!({"type": "object"}), &operators, literal)
+    either(&json!({"type": "object"}), &operators(keys::OPERATORS, literal), literal)
+}
+
+/// What may be demanded of a list of texts, which is equal to no literal.
+pub(super) fn list_condition() -> Value {
+    described(operators(keys::OPERATORS, &json!({"type": "string"})), "A list: use `contains` or `exactly`")
+}
+
+fn operators(operators: &[&str], literal: &Value) -> Value {
+    let property = |operator: &&str| {
+        let (schema, description) = operator_of(operator, literal);
+        ((*operator).to_owned(), described(schema, description))
+    };
+    let properties: Map<String, Value> = operators.iter().map(property).collect();
+    json!({"type": "object", "properties": properties, "additionalProperties": false, "minProperties": 1})
 }
 
 fn operator_of(operator: &str, literal: &Value) -> (Value, &'static str) {
@@ -126,8 +132,8 @@ fn operator_of(operator: &str, literal: &Value) -> (Value, &'static str) {
         "present" => (json!({"enum": [true]}), "There, whatever it is"),
         "absent" => (json!({"enum": [true]}), "Not there"),
         "not" => {
-            let inner = json!({"type": "object", "minProperties": 1});
-            (inner, "None of these operators may hold; a missing claim fails here too")
+            let negated = either(&json!({"type": "object"}), &operators(keys::NEGATABLE, literal), literal);
+            (negated, "There, and not such that all of these hold")
         }
         _ => (Value::Bool(true), ""),
     }
