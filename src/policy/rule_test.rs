@@ -24,7 +24,9 @@ use crate::policy::evaluate::evaluate;
 use crate::policy::evaluate::evaluate_enforcing;
 use crate::policy::explain::Cause;
 use crate::policy::explain::Explanation;
+use crate::policy::explain::Scene;
 use crate::policy::registry::Registry;
+use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 
@@ -74,7 +76,8 @@ pub(super) enum Expect {
     Allow,
     /// The job gets exactly these pairs and, if the test names some, these versions.
     Exactly { pairs: Permissions, versions: Option<BTreeSet<String>> },
-    /// The job gets nothing, for this cause, the whole one and not what a stranger is told.
+    /// The job gets nothing, for this cause: the whole one, not what a stranger is told, and that of the rule if the test
+    /// names one.
     Deny(Code),
 }
 
@@ -155,7 +158,27 @@ fn outcome<'p>(policy: &'p Policy, test: &'p RuleTest) -> Option<Outcome<'p>> {
         Some(rule) => evaluate_enforcing(policy, registry, &subject, requested, rule).decision,
         None => evaluate(policy, registry, &subject, requested).decision,
     };
-    Some(judged(test, decide(&ask, &test.request)))
+    let decision = decide(&ask, &test.request);
+    let rule = test.rule().and_then(|rule| policy.rule_by_id(rule));
+    let decision = match rule {
+        Some(rule) => blamed(&rule, decision, registry, &subject),
+        None => decision,
+    };
+    Some(judged(test, decision))
+}
+
+/// The answer, for the reasons of the rule that the test is about: which of several rules came nearest to a job that none
+/// lets in depends on all of them, and a test must not fail because a rule was added beside its own.
+fn blamed(rule: &Rule<'_>, decision: Decision, registry: &Registry, subject: &Subject<'_>) -> Decision {
+    let whole = match &decision {
+        Decision::Deny(explanation) if !is_switch(explanation.cause()) => explanation,
+        Decision::Deny(_) | Decision::Allow(_) => return decision,
+    };
+    let (provider, ecosystem) = (subject.issuer.provider(), registry.ecosystem());
+    let scene = Scene { provider, claims: subject.claims, requested: &Requested::default(), ecosystem };
+    let own = Explanation::of_mismatch(&scene, std::iter::once(rule));
+    let holds = own.rules().iter().flat_map(|report| &report.conditions).all(|condition| condition.holds);
+    Decision::Deny(if holds { whole.clone() } else { Box::new(own) })
 }
 
 /// What the token of the test says: the example's claims, and what every token for this registry has.

@@ -107,6 +107,30 @@ fn a_test_fails_when_they_do_anything_else() {
 }
 
 #[test]
+fn a_refusal_is_the_whole_policys_and_its_cause_is_the_named_rules() {
+    let twin = "environment: release}\n    allow: {upload: [widgets]}\n  twin:\n    registry: acme\n    issuer: github\n    when: {repository_owner_id: \"9123456\", repository_id: \"701234567\", workflow_file: other.yml}";
+    let load = |named: &str, code: &str| {
+        let job = "token: github/release, claims: {repository: acme/widgets, environment: staging}";
+        changed("environment: release}", twin, &format!("  - {{name: it, {named}, {job}, expect: {{deny: {code}}}}}\n"))
+    };
+    load("rule: widgets", "environment-mismatch").unwrap();
+    load("rule: twin", "workflow-mismatch").unwrap();
+    load("rule: twin", "environment-mismatch").unwrap_err();
+    load("registry: acme, issuer: github", "workflow-mismatch").unwrap();
+    // Which package was asked for does not matter to a rule that does not match.
+    let asked = "token: github/release, claims: {repository: acme/widgets}, request: {upload: other}";
+    let deny = |named: &str, code: &str| {
+        changed(
+            "environment: release}",
+            twin,
+            &format!("  - {{name: it, {named}, {asked}, expect: {{deny: {code}}}}}\n"),
+        )
+    };
+    deny("rule: widgets", "package-not-granted").unwrap();
+    deny("rule: twin", "workflow-mismatch").unwrap();
+}
+
+#[test]
 fn what_another_rule_grants_is_not_the_named_rules_doing() {
     let other = "token: github/release, claims: {repository: acme/widgets}, expect: allow";
     assert_eq!(
