@@ -42,6 +42,7 @@ mod pypi;
 mod replay;
 mod replay_modes;
 mod revocation;
+mod rule_tests;
 mod serve;
 mod settings_corpus;
 mod shared_keys;

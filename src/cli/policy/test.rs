@@ -53,7 +53,9 @@ impl Test {
                 "untested_rules": untested,
             }))?;
         } else {
-            shown_ones.iter().for_each(|outcome| show(outcome));
+            for outcome in &shown_ones {
+                show(outcome);
+            }
             if self.filter.is_none() && !untested.is_empty() {
                 say(&format!("note: no test covers {}", listed(&untested)));
             }

@@ -133,10 +133,7 @@ fn a_refusal_is_the_whole_policys_and_its_cause_is_the_named_rules() {
 #[test]
 fn what_another_rule_grants_is_not_the_named_rules_doing() {
     let other = "token: github/release, claims: {repository: acme/widgets}, expect: allow";
-    assert_eq!(
-        verdict(&format!("rule: pod, token: kubernetes/pod, request: {{upload: pod}}, expect: allow")),
-        "passed"
-    );
+    assert_eq!(verdict("rule: pod, token: kubernetes/pod, request: {upload: pod}, expect: allow"), "passed");
     let text = format!(
         "{POLICY}  twin:\n    registry: acme\n    issuer: github\n    when: {{repository_owner_id: \"9123456\", repository_id: \"701234567\", environment: other}}\n    allow: {{upload: [widgets]}}\ntests:\n  - {{name: it, rule: twin, {other}}}\n"
     );
