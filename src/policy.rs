@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::package::Action;
 use crate::package::PackageName;
 use crate::policy::issuers::Issuers;
+use crate::policy::parse::World;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Mode;
@@ -54,6 +55,9 @@ pub struct Source {
 #[derive(Debug)]
 pub struct Policy {
     revision: String,
+    /// The revision of the directory alone.
+    directory: String,
+    world: Arc<World>,
     issuers: Issuers,
     registries: Registries,
     /// The directory's rules, then those of each bundle.
@@ -64,7 +68,29 @@ impl Policy {
     /// Reads a policy from its files, or reports everything that is wrong with them. `file` gives the bytes of a file
     /// that an issuer refers to, by the name of the referring source and the reference as it is written.
     pub fn load(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        parse::policy(sources, file)
+        let parse::Directory { world, rules, revision } = parse::directory(sources, file)?;
+        Ok(Self::compose(&Arc::new(world), vec![rules], revision))
+    }
+
+    /// The same directory with these bundles in place of those that it has; `digests` tells the sets apart, in their
+    /// order. Each set must have been read for the issuers and registries of this very directory.
+    #[must_use]
+    pub fn with_bundles(&self, bundles: &[Arc<RuleSet>], digests: &[[u8; 32]]) -> Self {
+        let sets = self.sets.iter().take(1).chain(bundles).map(Arc::clone).collect();
+        let mut composed = Self::compose(&self.world, sets, self.directory.clone());
+        if !bundles.is_empty() {
+            let parts = std::iter::once(("directory", self.directory.as_bytes()));
+            composed.revision = revision(parts.chain(digests.iter().map(|digest| ("bundle", digest.as_slice()))));
+        }
+        composed
+    }
+
+    /// The issuers and registries of a directory with these rules.
+    fn compose(world: &Arc<World>, sets: Vec<Arc<RuleSet>>, revision: String) -> Self {
+        let pinned: Vec<(u32, &str)> = sets.iter().flat_map(|set| set.segments()).collect();
+        let issuers = Issuers::new(&world.issuer_list, &pinned);
+        let registries = Registries::new(&world.registry_list);
+        Self { directory: revision.clone(), revision, world: Arc::clone(world), issuers, registries, sets }
     }
 
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
