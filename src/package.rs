@@ -155,6 +155,17 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether it reaches everything that another pattern reaches.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (pattern, Self::Literal(name)) => pattern.matches(name),
+            (Self::Literal(_), Self::Prefix(_)) => false,
+            (Self::Prefix(wide), Self::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
+        }
+    }
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

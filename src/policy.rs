@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::package::Action;
 use crate::package::PackageName;
 use crate::policy::issuers::Issuers;
+use crate::policy::parse::World;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Mode;
@@ -57,11 +58,15 @@ pub struct Source {
 #[derive(Debug)]
 pub struct Policy {
     revision: String,
+    /// The revision of the directory alone.
+    directory: String,
+    world: Arc<World>,
     issuers: Issuers,
     registries: Registries,
     /// The directory's rules, then those of each bundle.
     sets: Vec<Arc<RuleSet>>,
-    tests: Vec<RuleTest>,
+    /// The directory's tests.
+    tests: Arc<[RuleTest]>,
 }
 
 impl Policy {
@@ -69,13 +74,35 @@ impl Policy {
     /// that an issuer refers to, by the name of the referring source and the reference as it is written.
     pub fn load(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
         let policy = Self::read(sources, file)?;
-        rule_test::demand(&policy)?;
+        rule_test::demand(&policy, policy.tests())?;
         Ok(policy)
     }
 
     /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
     pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        parse::policy(sources, file)
+        let parse::Directory { world, rules, tests, revision } = parse::directory(sources, file)?;
+        Ok(Self::compose(&Arc::new(world), vec![rules], Arc::from(tests), revision))
+    }
+
+    /// The same directory with these bundles in place of those that it has; `digests` tells the sets apart, in their
+    /// order. Each set must have been read for the issuers and registries of this very directory.
+    #[must_use]
+    pub fn with_bundles(&self, bundles: &[Arc<RuleSet>], digests: &[[u8; 32]]) -> Self {
+        let sets = self.sets.iter().take(1).chain(bundles).map(Arc::clone).collect();
+        let mut composed = Self::compose(&self.world, sets, Arc::clone(&self.tests), self.directory.clone());
+        if !bundles.is_empty() {
+            let parts = std::iter::once(("directory", self.directory.as_bytes()));
+            composed.revision = revision(parts.chain(digests.iter().map(|digest| ("bundle", digest.as_slice()))));
+        }
+        composed
+    }
+
+    /// The issuers and registries of a directory with these rules.
+    fn compose(world: &Arc<World>, sets: Vec<Arc<RuleSet>>, tests: Arc<[RuleTest]>, revision: String) -> Self {
+        let pinned: Vec<(u32, &str)> = sets.iter().flat_map(|set| set.segments()).collect();
+        let issuers = Issuers::new(&world.issuer_list, &pinned);
+        let registries = Registries::new(&world.registry_list);
+        Self { directory: revision.clone(), revision, world: Arc::clone(world), issuers, registries, sets, tests }
     }
 
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
@@ -103,7 +130,7 @@ impl Policy {
         self.sets.iter().map(|set| set.len()).sum()
     }
 
-    /// The tests, in the order of the files.
+    /// The directory's tests, in the order of the files.
     pub fn tests(&self) -> &[RuleTest] {
         &self.tests
     }

@@ -278,12 +278,8 @@ fn contribution(granted: &[Permission], requested: &Requested) -> Vec<Permission
 
 /// Whether a granted pair includes everything of an asked one. Every pair also lets its packages be read.
 fn covers(granted: &Permission, asked: &Permission) -> bool {
-    let pattern = match (&granted.pattern, &asked.pattern) {
-        (pattern, Pattern::Literal(name)) => pattern.matches(name),
-        (Pattern::Literal(_), Pattern::Prefix(_)) => false,
-        (Pattern::Prefix(wide), Pattern::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
-    };
-    pattern && (granted.action == asked.action || asked.action.as_str() == Action::READ)
+    let same = granted.action == asked.action || asked.action.as_str() == Action::READ;
+    same && granted.pattern.covers(&asked.pattern)
 }
 
 #[cfg(test)]

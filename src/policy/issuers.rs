@@ -66,13 +66,13 @@ pub struct Issuers {
 impl Issuers {
     /// Files entries with distinct URLs; `pinned` has the segments that rules pin, each with its entry. A family has the members whose segment a rule pins, and no others: nothing is
     /// fetched or believed for a tenant that no rule is about.
-    pub(super) fn new(entries: Vec<Entry>, pinned: &[(u32, &str)]) -> Self {
+    pub(super) fn new(entries: &[Entry], pinned: &[(u32, &str)]) -> Self {
         let mut issuers = Self::default();
-        for (entry, number) in entries.into_iter().zip(0..) {
+        for (entry, number) in entries.iter().zip(0..) {
             issuers.ids.push(entry.id().to_owned());
             let members = match entry {
-                Entry::One(issuer) => vec![issuer],
-                Entry::Family(family) => members(&family, pinned.iter().filter(|(issuer, _)| *issuer == number)),
+                Entry::One(issuer) => vec![issuer.clone()],
+                Entry::Family(family) => members(family, pinned.iter().filter(|(issuer, _)| *issuer == number)),
             };
             issuers.first.extend(members.first().map(|_| count(&issuers.all)));
             for issuer in members {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -16,6 +17,7 @@ use crate::policy::condition::Condition;
 use crate::policy::condition::Literal;
 use crate::policy::condition::Test;
 use crate::policy::issuers::Entry;
+use crate::policy::parse::World;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
@@ -311,34 +313,30 @@ pub(super) fn issuers(sections: &[Field<'_>], entries: &[Entry], faults: &mut Fa
 }
 
 /// SECURITY: a token whose audience every service of the provider's accepts says nothing about the registry that it is
-/// for. At two registries, one of them could present it at the other.
-pub(super) fn fixed_audiences(
-    sections: &[Field<'_>],
-    entries: &[Entry],
-    registries: &[Registry],
-    rules: &[Rule<'_>],
+/// for. At two registries, one of them could present it at the other. `served` has the registry of each such issuer.
+pub(super) fn fixed_audience(
+    entry: &Field<'_>,
+    world: &World,
+    rule: &Rule<'_>,
+    served: &mut HashMap<u32, u32>,
     faults: &mut Faults,
 ) {
-    let mut served: HashMap<u32, u32> = HashMap::new();
-    let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    for rule in rules {
-        let entry = entries.get(index(rule.issuer)).filter(|entry| entry.provider().fixed_audience.is_some());
-        let Some(entry) = entry else { continue };
-        if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
-            let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
-            report(sections, rule.id(), message, "keep the rules of one registry", faults);
-        }
-        // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
-        let replay = |registry: &Registry| registry.replay_of(entry.common());
-        if registries.get(index(rule.registry)).is_some_and(|registry| replay(registry) == Replay::Off) {
-            let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
-            report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
-        }
+    let issuer = world.issuer(rule.issuer).filter(|issuer| issuer.provider().fixed_audience.is_some());
+    let Some(issuer) = issuer else { return };
+    if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
+        let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
+        entry.fault_at_key(faults, message, "keep the rules of one registry");
+    }
+    // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
+    let replay = world.registry(rule.registry).map(|registry| registry.replay_of(issuer.common()));
+    if replay == Some(Replay::Off) {
+        let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
+        entry.fault_at_key(faults, message, "set `replay: once` at the registry");
     }
 }
 
 /// No two registries answer to one name, derive one secret, or know one key.
-pub(super) fn registries(sections: &[Field<'_>], registries: &[Registry], faults: &mut Faults) {
+pub(super) fn registries(sections: &[Field<'_>], registries: &[Arc<Registry>], faults: &mut Faults) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for registry in registries {
         let id = registry.id.as_str();

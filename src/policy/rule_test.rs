@@ -83,9 +83,9 @@ pub(super) enum Expect {
 
 /// What came of one test.
 #[derive(Debug, Clone)]
-pub struct Outcome<'p> {
+pub struct Outcome<'t> {
     /// The test.
-    pub test: &'p RuleTest,
+    pub test: &'t RuleTest,
     /// Whether the rules do what it says.
     pub verdict: Verdict,
     /// The rules that granted something.
@@ -116,9 +116,15 @@ pub struct Failure {
     pub notes: Vec<String>,
 }
 
-/// Runs every test of a policy, in the order of the files. Total: a test that cannot be run has failed to load.
+/// Runs every test of a policy's directory, in the order of the files.
 pub fn run(policy: &Policy) -> Vec<Outcome<'_>> {
-    policy.tests.iter().filter_map(|test| outcome(policy, test)).collect()
+    run_these(policy, policy.tests())
+}
+
+/// Runs tests that were read for this policy's issuers and registries: those of a bundle, whose rules it has. Total: a
+/// test that cannot be run has failed to load.
+pub fn run_these<'t>(policy: &Policy, tests: &'t [RuleTest]) -> Vec<Outcome<'t>> {
+    tests.iter().filter_map(|test| outcome(policy, test)).collect()
 }
 
 /// The rules that no test is about and no test's job was granted anything by, in the order of the policy.
@@ -129,10 +135,10 @@ pub fn untested(policy: &Policy, outcomes: &[Outcome<'_>]) -> Vec<String> {
     policy.rules().map(|rule| rule.id().to_owned()).filter(|id| !tested.contains(id.as_str())).collect()
 }
 
-/// Refuses a policy whose tests fail.
-pub(super) fn demand(policy: &Policy) -> Result<(), Faults> {
+/// Refuses a policy of which one of these tests fails.
+pub(super) fn demand(policy: &Policy, tests: &[RuleTest]) -> Result<(), Faults> {
     let mut faults = Faults::new();
-    for Outcome { test, verdict, .. } in run(policy) {
+    for Outcome { test, verdict, .. } in run_these(policy, tests) {
         let Verdict::Failed(failure) = verdict else { continue };
         let message = format!(
             "the test `{}` fails: it expects {}, and the answer is {}",
@@ -144,7 +150,7 @@ pub(super) fn demand(policy: &Policy) -> Result<(), Faults> {
     faults.into_result(Some(()))
 }
 
-fn outcome<'p>(policy: &'p Policy, test: &'p RuleTest) -> Option<Outcome<'p>> {
+fn outcome<'t>(policy: &Policy, test: &'t RuleTest) -> Option<Outcome<'t>> {
     let registry = policy.registries().nth(test.registry)?;
     let Some(issuer) = policy.issuers().of_entry(test.issuer, test.segment.as_deref()) else {
         // A member that no rule pins is an unknown issuer.

@@ -29,11 +29,13 @@ const MAX_VERSIONS: usize = 64;
 /// What stands for a placeholder when the rest of a name is checked.
 const SAMPLE: &str = "a";
 
-/// What placeholders can refer to: the branches of the rule, none if they are faulty.
+/// What a grant is read with: the branches of the rule, which placeholders refer to, none if they are faulty.
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'r> {
     pub(super) duties: Option<Duties>,
     pub(super) branches: Option<&'r [Branch<'static>]>,
+    /// What each package must be within, if the rules are confined.
+    pub(super) within: Option<&'r [Pattern]>,
 }
 
 pub(super) fn pairs(
@@ -82,7 +84,11 @@ fn packages(
         let template = template(item, text, sources, faults)?;
         let sample = template.fill(|_| Some(SAMPLE.to_owned())).unwrap_or_default();
         return match PackageName::parse_interpolated(ecosystem, &sample) {
-            Ok(_) => Some(Packages::Template(template)),
+            Ok(_) => {
+                let fixed = template.parts().next();
+                let fixed = if let Some(Part::Text(text)) = fixed { text.to_ascii_lowercase() } else { String::new() };
+                is_within(item, &Pattern::Prefix(fixed), sources.within, faults).then_some(Packages::Template(template))
+            }
             Err(error) => {
                 let remedy = "around the placeholders, write the name as the registry spells it, without `*`";
                 item.fault(faults, format!("the package `{}` {error}", shown(text)), remedy);
@@ -91,13 +97,25 @@ fn packages(
         };
     }
     match Pattern::parse(ecosystem, text) {
-        Ok(pattern) => Some(Packages::Pattern(Text::from(pattern.to_string()))),
+        Ok(pattern) => is_within(item, &pattern, sources.within, faults)
+            .then(|| Packages::Pattern(Text::from(pattern.to_string()))),
         Err(error) => {
             let remedy = "write a package name, or a prefix that ends in a separator and `*`: `widgets-*`";
             item.fault(faults, format!("the package `{}` {error}", shown(text)), remedy);
             None
         }
     }
+}
+
+/// SECURITY: a registry that serves its own rules cannot grant what the operator keeps for others.
+fn is_within(item: &Field<'_>, pattern: &Pattern, within: Option<&[Pattern]>, faults: &mut Faults) -> bool {
+    let Some(within) = within else { return true };
+    let inside = within.iter().any(|wide| wide.covers(pattern));
+    if !inside {
+        let known = within.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        item.fault(faults, "is beyond what this registry's bundle may grant", format!("stay within: {known}"));
+    }
+    inside
 }
 
 pub(super) fn versions(field: &Field<'_>, sources: Sources<'_>, faults: &mut Faults) -> Option<Vec<Template<'static>>> {

@@ -1,5 +1,6 @@
 //! `rules`: who may publish what.
 
+use super::Scope;
 use super::World;
 use super::condition;
 use super::condition::Block;
@@ -17,20 +18,22 @@ use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
+use crate::policy::yaml::shown;
 
 pub(in crate::policy) const KEYS: &[&str] =
     &["registry", "issuer", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
 
 pub(super) fn rule(
     entry: &Field<'_>,
-    world: &World<'_>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
     regexps: &mut Regexps,
     faults: &mut Faults,
 ) -> Option<Rule<'static>> {
     let fields = entry.fields(KEYS, faults)?;
-    let registry = fields.require("registry", "add the name of the registry that it is for", faults);
-    let registry = registry.and_then(|field| super::refer(&field, &world.registries, "registry", faults));
+    let registry = registry(&fields, world, scope, faults);
     let issuer = fields.require("issuer", "add the name of the issuer whose jobs it lets in", faults);
+    let issuer = issuer.filter(|field| is_within(field, scope, faults));
     let issuer = issuer.and_then(|field| super::refer(&field, &world.issuers, "issuer", faults));
     let when = fields.require("when", "add the conditions on the token's claims", faults);
     let allow = fields.require("allow", "add what it grants: `allow: {upload: [PACKAGE]}`", faults);
@@ -38,7 +41,7 @@ pub(super) fn rule(
     let mode = mode(&fields, faults);
     let max_size = fields.get("max_size").map_or(Some(None), |field| field.bytes(faults).map(Some));
 
-    let entry_of_registry: Option<&Registry> = registry.and_then(|n| world.registry_list.get(usize::try_from(n).ok()?));
+    let entry_of_registry: Option<&Registry> = registry.and_then(|number| world.registry(number)).map(|r| &**r);
     let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
     let duties = issuer_name.and_then(|name| world.duties.get(name)).copied();
     let dialect = entry_of_registry.map(|registry| registry.dialect);
@@ -49,11 +52,15 @@ pub(super) fn rule(
     };
     // Without the registry, names are read as the laxest ecosystem does, to report what is wrong in any of them.
     let ecosystem = entry_of_registry.map_or(Ecosystem::Generic, Registry::ecosystem);
-    let sources = Sources { duties, branches: branches.as_deref() };
+    let within = scope.and_then(|scope| scope.packages);
+    let sources = Sources { duties, branches: branches.as_deref(), within };
     let pairs = allow.and_then(|field| grant::pairs(&field, ecosystem, sources, faults));
     let versions = fields.get("versions").map_or(Some(Vec::new()), |field| grant::versions(&field, sources, faults));
     Some(Rule {
-        id: Text::from(entry.name()),
+        id: match scope {
+            Some(scope) => Text::from(format!("{}/{}", scope.registry, entry.name())),
+            None => Text::from(entry.name()),
+        },
         registry: registry?,
         issuer: issuer?,
         mode: mode?,
@@ -64,6 +71,38 @@ pub(super) fn rule(
         ttl: ttl?,
         max_size: max_size?,
     })
+}
+
+/// The registry that a rule is for. A bundle's rules are for the registry that serves it.
+pub(super) fn registry(
+    fields: &Fields<'_>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
+    faults: &mut Faults,
+) -> Option<u32> {
+    let Some(scope) = scope else {
+        let field = fields.require("registry", "add the name of the registry that it is for", faults)?;
+        return super::refer(&field, &world.registries, "registry", faults);
+    };
+    if let Some(field) = fields.get("registry")
+        && field.text(faults)? != scope.registry
+    {
+        let message = format!("a bundle's rules are for the registry that serves it, `{}`", scope.registry);
+        field.fault(faults, message, "remove the line");
+        return None;
+    }
+    world.registries.get(scope.registry).copied().flatten()
+}
+
+/// SECURITY: a registry that serves its own rules cannot choose whom the operator trusts to vouch for jobs.
+pub(super) fn is_within(issuer: &Field<'_>, scope: Option<&Scope<'_>>, faults: &mut Faults) -> bool {
+    let (Some(scope), Some(name)) = (scope, issuer.text(&mut Faults::new())) else { return true };
+    let within = scope.issuers.iter().any(|known| known == name);
+    if !within {
+        let message = format!("the issuer `{}` is not one that bundles of `{}` may name", shown(name), scope.registry);
+        issuer.fault(faults, message, format!("name one of: {}", scope.issuers.join(", ")));
+    }
+    within
 }
 
 fn mode(fields: &Fields<'_>, faults: &mut Faults) -> Option<Mode> {

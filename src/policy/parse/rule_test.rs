@@ -1,8 +1,8 @@
 //! `tests`: what the rules must say to made-up jobs.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 
+use super::Scope;
 use super::World;
 use super::condition;
 use super::grant;
@@ -20,8 +20,10 @@ use crate::package::Permission;
 use crate::package::Permissions;
 use crate::policy::explain::Cause;
 use crate::policy::lint::Duties;
+use crate::policy::rule::Rule;
 use crate::policy::rule_test::Expect;
 use crate::policy::rule_test::RuleTest;
+use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
@@ -37,45 +39,51 @@ pub(in crate::policy) const EXPECT_KEYS: &[&str] = &["allow", "versions", "deny"
 /// Longest name of a test, in characters.
 const MAX_NAME: usize = 120;
 
-/// Whom a test is about: positions of registry and issuer, and what the issuer's rules owe it.
-#[derive(Clone, Copy)]
+/// Whom a test is about: the rule if it names one, positions of registry and issuer, and what the issuer's rules owe it.
 struct Target {
+    rule: Option<String>,
     registry: u32,
     issuer: u32,
     duties: Duties,
     ecosystem: Ecosystem,
 }
 
-/// Reads the tests of all files. `rules` has each rule by name with the positions of its registry and issuer; without
-/// them if the rule is faulty.
-pub(super) fn tests(
+/// What tests may refer to.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    world: &'a World,
+    rules: &'a RuleSet,
+    /// What the tests of a bundle are confined to.
+    scope: Option<&'a Scope<'a>>,
+    /// Whether a name that is not among the rules is none: otherwise it may be that of a rule that is faulty itself.
+    sound: bool,
+}
+
+/// Reads the tests of all sections: those of the directory, or of a bundle, which are about its own rules.
+pub(in crate::policy) fn tests(
     sections: &[Field<'_>],
-    world: &World<'_>,
-    rules: &HashMap<&str, Option<(u32, u32)>>,
+    world: &World,
+    rules: &RuleSet,
+    scope: Option<&Scope<'_>>,
     faults: &mut Faults,
 ) -> Vec<RuleTest> {
+    let known = Known { world, rules, scope, sound: faults.is_empty() };
     let (mut tests, mut names) = (Vec::new(), HashSet::new());
     for section in sections {
         for entry in section.items(faults).into_iter().flatten() {
-            tests.extend(test(&entry, world, rules, &mut names, faults));
+            tests.extend(test(&entry, known, &mut names, faults));
         }
     }
     tests
 }
 
-fn test(
-    entry: &Field<'_>,
-    world: &World<'_>,
-    rules: &HashMap<&str, Option<(u32, u32)>>,
-    names: &mut HashSet<String>,
-    faults: &mut Faults,
-) -> Option<RuleTest> {
+fn test(entry: &Field<'_>, known: Known<'_>, names: &mut HashSet<String>, faults: &mut Faults) -> Option<RuleTest> {
     let fields = entry.fields(KEYS, faults)?;
     let name = name(&fields, names, faults);
-    let target = target(&fields, world, rules, faults);
+    let target = target(&fields, known, faults);
     let token = fields.require("token", "add the example that it is about: `token: github/tag-push`", faults);
     let expect = fields.require("expect", "add what comes out: `allow`, or `{deny: CODE}`", faults);
-    let ecosystem = target.map_or(Ecosystem::Generic, |target| target.ecosystem);
+    let ecosystem = target.as_ref().map_or(Ecosystem::Generic, |target| target.ecosystem);
     let request = fields.get("request").map_or(Some(Vec::new()), |field| request(&field, ecosystem, faults));
     let expect = expect.and_then(|field| expectation(&field, ecosystem, faults));
     let (target, token) = (target?, token?);
@@ -85,7 +93,7 @@ fn test(
         name: name?,
         place: entry.node.at.clone(),
         key_path: entry.path.to_string(),
-        rule: fields.get("rule").and_then(|field| field.text(&mut Faults::new())).map(str::to_owned),
+        rule: target.rule,
         registry: target.registry,
         issuer: target.issuer,
         segment: job.segment,
@@ -112,43 +120,42 @@ fn name(fields: &Fields<'_>, names: &mut HashSet<String>, faults: &mut Faults) -
 }
 
 /// Whom the test is about; nothing if it refers to what is unknown, or faulty itself and reported.
-fn target(
-    fields: &Fields<'_>,
-    world: &World<'_>,
-    rules: &HashMap<&str, Option<(u32, u32)>>,
-    faults: &mut Faults,
-) -> Option<Target> {
-    let (registry, issuer) = if let Some(field) = fields.get("rule") {
+fn target(fields: &Fields<'_>, known: Known<'_>, faults: &mut Faults) -> Option<Target> {
+    let Known { world, scope, .. } = known;
+    let rule = fields.get("rule");
+    let (id, registry, issuer) = if let Some(field) = rule {
         for field in ["registry", "issuer"].into_iter().filter_map(|key| fields.get(key)) {
             field.fault_at_key(faults, "has no meaning beside `rule`, which has its own", "remove the line");
         }
-        rule(&field, rules, faults)?
+        let rule = rule_of(&field, known, faults)?;
+        (Some(rule.id().to_owned()), rule.registry, rule.issuer)
     } else {
         let remedy = "add `rule: NAME`, or both `registry` and `issuer`";
-        let registry = fields.require("registry", remedy, faults);
-        let registry = registry.and_then(|field| super::refer(&field, &world.registries, "registry", faults));
+        let named = scope.is_some() || fields.require("registry", remedy, faults).is_some();
+        let registry = if named { super::rule::registry(fields, world, scope, faults) } else { None };
         let issuer = fields.require("issuer", remedy, faults);
+        let issuer = issuer.filter(|field| super::rule::is_within(field, scope, faults));
         let issuer = issuer.and_then(|field| super::refer(&field, &world.issuers, "issuer", faults));
-        (registry?, issuer?)
+        (None, registry?, issuer?)
     };
-    let entry = world.issuer_list.get(usize::try_from(issuer).ok()?)?;
-    let duties = *world.duties.get(entry.id())?;
-    let ecosystem = world.registry_list.get(usize::try_from(registry).ok()?)?.ecosystem();
-    Some(Target { registry, issuer, duties, ecosystem })
+    let duties = *world.duties.get(world.issuer(issuer)?.id())?;
+    Some(Target { rule: id, registry, issuer, duties, ecosystem: world.registry(registry)?.ecosystem() })
 }
 
-/// The positions of the registry and the issuer of the rule that is named.
-fn rule(field: &Field<'_>, rules: &HashMap<&str, Option<(u32, u32)>>, faults: &mut Faults) -> Option<(u32, u32)> {
+fn rule_of<'a>(field: &Field<'_>, known: Known<'a>, faults: &mut Faults) -> Option<Rule<'a>> {
     let name = field.text(faults)?;
-    if let Some(positions) = rules.get(name) {
-        return *positions;
+    let prefix = known.scope.map_or_else(String::new, |scope| format!("{}/", scope.registry));
+    let rule = known.rules.by_id(&format!("{prefix}{name}"));
+    if rule.is_none() && known.sound {
+        let ids: Vec<String> = known.rules.iter().map(|rule| rule.id().to_owned()).collect();
+        let names = ids.iter().filter_map(|id| id.strip_prefix(&prefix));
+        let remedy = match nearest(name, names) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "write the name of a rule below `rules`".to_owned(),
+        };
+        field.fault(faults, format!("there is no rule `{}`", shown(name)), remedy);
     }
-    let remedy = match nearest(name, rules.keys().copied()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => "write the name of a rule below `rules`".to_owned(),
-    };
-    field.fault(faults, format!("there is no rule `{}`", shown(name)), remedy);
-    None
+    rule
 }
 
 /// The example that `github/tag-push` names.
