@@ -5,8 +5,10 @@ use std::path::Path;
 
 use trustmint::code::Code;
 use trustmint::identity::provider;
+use trustmint::identity::provider::ImpliedTest;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::policy::explain::Cause;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -81,7 +83,7 @@ fn every_policy_in_the_page_about_the_language_loads_and_passes_its_tests() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    assert!(blocks.len() >= 20, "{}", blocks.len());
+    assert!(blocks.len() >= 25, "{}", blocks.len());
 }
 
 #[test]
@@ -96,4 +98,38 @@ fn the_page_about_the_language_has_a_tested_rule_for_each_preset() {
             "{section}"
         );
     }
+}
+
+/// What an implied condition demands, in the words of explanations.
+fn wants(test: ImpliedTest) -> String {
+    match test {
+        ImpliedTest::In(texts) => format!("one of {}", texts.join(", ")),
+        ImpliedTest::NotIn(texts) => format!("none of {}", texts.join(", ")),
+        ImpliedTest::IsTrue => "true".to_owned(),
+        ImpliedTest::IsFalse => "false".to_owned(),
+        ImpliedTest::Absent => "absent".to_owned(),
+        ImpliedTest::AbsentOrIs("") => "absent or empty".to_owned(),
+        ImpliedTest::AbsentOrIs(text) => format!("absent, or {text}"),
+        ImpliedTest::SameAs(other) => format!("the same as `{other}`"),
+        ImpliedTest::AbsentOrSameAs(other) => format!("absent, or the same as `{other}`"),
+    }
+}
+
+#[test]
+fn the_page_about_the_language_has_what_the_code_has() {
+    let page = page("docs/policy.md");
+    let mut expected = Vec::new();
+    for provider in provider::ALL {
+        for implied in provider.implied {
+            let claim = provider.shown(implied.claim);
+            expected.push(format!("| {} | `{claim}` | {} |\n", provider.name, wants(implied.test)));
+        }
+        let examples = provider.examples.iter().map(|example| format!("`{}/{}`", provider.name, example.name));
+        expected.push(format!("| {} | {} |\n", provider.name, examples.collect::<Vec<_>>().join(", ")));
+    }
+    let codes = Cause::ALL.map(|cause| format!("`{}`", cause.code())).join(", ");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&page).contains(&words(&codes)), "docs/policy.md lacks the codes {codes}");
+    let missing: String = expected.iter().filter(|row| !page.contains(*row)).map(String::as_str).collect();
+    assert!(missing.is_empty(), "docs/policy.md lacks these rows:\n{missing}");
 }
