@@ -129,7 +129,7 @@ async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
     assert_eq!((ready.status, ready.text.as_str()), (200, "ready\n"));
     let head = operations.client.head(format!("{}/readyz", operations.base)).send().await.unwrap();
     assert_eq!(head.status(), 200);
-    for path in ["/", "/policy", "/v1/token", "/v1/verify", "/_/oidc/audience"] {
+    for path in ["/", "/policy/none", "/v1/token", "/v1/verify", "/_/oidc/audience"] {
         assert_eq!(operations.get(path).await.status, 404, "{path}");
     }
 }

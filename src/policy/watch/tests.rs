@@ -1,0 +1,1 @@
+//! What the directory is found to hold.
