@@ -39,18 +39,18 @@ use crate::support::service::policy;
 use crate::support::service::policy_of;
 use crate::support::service::policy_text;
 
-struct Operations {
-    base: String,
-    client: reqwest::Client,
+pub struct Operations {
+    pub base: String,
+    pub client: reqwest::Client,
     _serving: Serving,
 }
 
 /// The API key of the operator `oncall`.
-const KEY: &str = "an-operators-key";
+pub const KEY: &str = "an-operators-key";
 
 impl Operations {
     /// With the operator `oncall`.
-    fn of(app: Arc<App>) -> Self {
+    pub fn of(app: Arc<App>) -> Self {
         let oncall = Caller { name: "oncall".into(), key_sha256: sha256(KEY.as_bytes()) };
         Self::with(Operators::new(app, vec![oncall]))
     }
