@@ -100,7 +100,7 @@ impl Watched {
 
     /// The names of the rules in force.
     fn rules(&self) -> Vec<String> {
-        self.service.app.policy().rules().iter().map(|rule| rule.id().to_owned()).collect()
+        self.service.app.policy().rules().map(|rule| rule.id().to_owned()).collect()
     }
 
     /// The rule that grants a fresh token of the job of `acme/widgets`.
@@ -441,7 +441,7 @@ impl Fleet {
 /// The rule in force, where it is from, and whether the metric alarms.
 fn serving(app: &App) -> (String, Serving, bool) {
     let alarm = app.metrics().render().unwrap().lines().any(|line| line == "trustmint_policy_refused 1");
-    let rule = app.policy().rules().iter().map(|rule| rule.id().to_owned()).collect::<Vec<_>>().join(" ");
+    let rule = app.policy().rules().map(|rule| rule.id().to_owned()).collect::<Vec<_>>().join(" ");
     (rule, app.reloads().unwrap().status().serving, alarm)
 }
 

@@ -62,7 +62,7 @@ pub(super) fn concluded(status: &Status, trigger: &Trigger, audit: &AuditLog) {
             policy.revision = policy.revision(),
             issuers = policy.issuers().len(),
             registries = policy.registries().len(),
-            rules = policy.rules().len(),
+            rules = policy.rule_count(),
             by,
             "another policy is in force"
         ),

@@ -113,7 +113,7 @@ impl<'a> From<&'a Status> for State<'a> {
             sources,
             issuers: policy.issuers().len(),
             registries: policy.registries().len(),
-            rules: policy.rules().len(),
+            rules: policy.rule_count(),
             last_reload: Reload {
                 at: last.at.to_string(),
                 outcome: last.outcome.as_str(),
