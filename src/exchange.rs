@@ -137,12 +137,35 @@ pub struct Outcome {
 /// What a proven token said, and which rules granted.
 #[derive(Debug)]
 pub struct Proven {
+    /// The issuer's URL in the token.
+    pub iss: String,
+    /// The audience that the token was made for.
+    pub audience: String,
+    /// Its `exp − iat`.
+    pub lifetime: Duration,
     /// The claims that the preset lets be seen.
     pub claims: BTreeMap<String, Json>,
+    /// Those of them that the token does not have.
+    pub absent: Vec<&'static str>,
     /// The granting rules; empty when there was no grant.
     pub rules: Vec<String>,
     /// The upload token's id, once one was prepared.
     pub token_id: Option<TokenId>,
+}
+
+impl Proven {
+    fn of(token: &VerifiedToken) -> Self {
+        let public = token.issuer().provider().public;
+        Self {
+            iss: token.issuer().url().to_string(),
+            audience: token.audience().to_owned(),
+            lifetime: token.expires_at().since(token.issued_at()),
+            claims: chosen_claims(token, public),
+            absent: public.iter().copied().filter(|name| token.claims().get(name).is_none()).collect(),
+            rules: Vec::new(),
+            token_id: None,
+        }
+    }
 }
 
 /// Exchanges a subject token for an upload token. `id` is the identity of the token that may be minted.
@@ -173,11 +196,7 @@ async fn steps(
 
     let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
-    let known = proven.insert(Proven {
-        claims: chosen_claims(&token, token.issuer().provider().public),
-        rules: Vec::new(),
-        token_id: None,
-    });
+    let known = proven.insert(Proven::of(&token));
 
     let grant = decide(parts.policy, &request, &token)?;
     known.rules = grant.rules().to_vec();

@@ -16,6 +16,7 @@ pub mod glob;
 pub mod issuers;
 pub mod registry;
 pub mod rule;
+pub mod scope;
 pub mod watch;
 pub mod yaml;
 
