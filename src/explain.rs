@@ -144,7 +144,11 @@ pub async fn token(question: Question<'_>, keys: &Keys, text: &str, now: Timesta
         },
         Err(error) => {
             let code = error.code();
-            TokenVerdict { valid: (code != Code::IssuerUnavailable).then_some(false), code: Some(code), detail: error.to_string() }
+            TokenVerdict {
+                valid: (code != Code::IssuerUnavailable).then_some(false),
+                code: Some(code),
+                detail: error.to_string(),
+            }
         }
     };
     asked(question, &issuer, claims, Some(verdict))

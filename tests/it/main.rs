@@ -17,6 +17,7 @@ mod demo;
 mod docs;
 mod exchange;
 mod exchange_attacks;
+mod explain;
 mod families;
 mod fuzz_corpus;
 mod hostile_tokens;
