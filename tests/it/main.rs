@@ -14,6 +14,7 @@ mod causes;
 mod claim_attacks;
 mod clients;
 mod demo;
+mod disclosure;
 mod docs;
 mod exchange;
 mod exchange_attacks;
