@@ -87,6 +87,9 @@ pub struct AuditEvent {
     /// The rules that granted it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// The rules in shadow mode that would have granted something that was not granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<String>,
     /// The policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_revision: Option<String>,
@@ -132,6 +135,8 @@ pub enum AuditKind {
     Verify,
     /// The end of an upload token.
     Revoke,
+    /// Another policy, in place of the one in force.
+    Reload,
 }
 
 /// How it ended.
@@ -171,6 +176,7 @@ impl AuditEvent {
             single_use: false,
             granted: Vec::new(),
             rules: Vec::new(),
+            shadow: Vec::new(),
             policy_revision: None,
             token_id: None,
             replay: None,

@@ -31,6 +31,7 @@ use crate::package::Pattern;
 use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::evaluate::Decision;
+use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
@@ -149,6 +150,8 @@ pub struct Proven {
     pub absent: Vec<&'static str>,
     /// The granting rules; empty when there was no grant.
     pub rules: Vec<String>,
+    /// The rules in shadow mode that would have granted something that the decision does not.
+    pub shadow: Vec<String>,
     /// The upload token's id, once one was prepared.
     pub token_id: Option<TokenId>,
 }
@@ -163,6 +166,7 @@ impl Proven {
             claims: chosen_claims(token, public),
             absent: public.iter().copied().filter(|name| token.claims().get(name).is_none()).collect(),
             rules: Vec::new(),
+            shadow: Vec::new(),
             token_id: None,
         }
     }
@@ -198,7 +202,12 @@ async fn steps(
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
     let known = proven.insert(Proven::of(&token));
 
-    let grant = decide(parts.policy, &request, &token)?;
+    let Evaluation { decision, shadow } = decide(parts.policy, &request, &token);
+    known.shadow = shadow;
+    let grant = match decision {
+        Decision::Allow(grant) => grant,
+        Decision::Deny(explanation) => return Err(Failure::Denied(explanation)),
+    };
     known.rules = grant.rules().to_vec();
 
     let location = registry.location();
@@ -251,12 +260,9 @@ fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
 }
 
 /// Step 3: what the rules say.
-fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Result<Grant, Failure> {
+fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Evaluation {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    match evaluate(policy, request.registry, &subject, &request.requested) {
-        Decision::Allow(grant) => Ok(grant),
-        Decision::Deny(explanation) => Err(Failure::Denied(explanation)),
-    }
+    evaluate(policy, request.registry, &subject, &request.requested)
 }
 
 /// What the upload token shall say, under this name: what preparing it takes.
@@ -283,7 +289,7 @@ fn wanted<'a>(
         prefix: &registry.token.prefix,
         permissions: grant.permissions(),
         ttl: grant.ttl(),
-        versions: None,
+        versions: grant.versions(),
         uses,
         max_size: grant.max_size(),
         provenance,

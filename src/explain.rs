@@ -30,6 +30,8 @@ use crate::policy::evaluate::Subject;
 use crate::policy::evaluate::evaluate;
 use crate::policy::explain::Explanation;
 use crate::policy::explain::RuleReport;
+use crate::policy::explain::reports;
+use crate::policy::explain::to_table;
 use crate::policy::registry::Registry;
 use crate::time::Timestamp;
 
@@ -83,6 +85,8 @@ struct GrantShown {
     uses: Option<u32>,
     /// In bytes.
     max_size: Option<u64>,
+    /// The only ones; `null` for all.
+    versions: Option<Vec<String>>,
     rules: Vec<String>,
 }
 
@@ -229,11 +233,14 @@ fn asked(question: Question<'_>, issuer: &Arc<Issuer>, claims: Object, token: Op
     let derived = issuer.derive(&claims);
     let claims = Claims::new(claims, derived);
     let subject = Subject { issuer, claims: &claims };
-    let (decision, reason) = match evaluate(policy, registry, &subject, requested) {
-        Decision::Allow(grant) => ("allow", Reason::granted(&grant, Vec::new())),
+    let evaluation = evaluate(policy, registry, &subject, requested);
+    let told = |rules: &[String]| reports(policy, registry, &subject, requested, rules);
+    let shadow = told(&evaluation.shadow);
+    let (decision, reason) = match evaluation.decision {
+        Decision::Allow(grant) => ("allow", Reason::granted(&grant, told(grant.rules()))),
         Decision::Deny(explanation) => ("deny", Reason::Refused(explanation)),
     };
-    Answer { decision, reason, shadow: Vec::new(), token, policy_revision: policy.revision().to_owned() }
+    Answer { decision, reason, shadow, token, policy_revision: policy.revision().to_owned() }
 }
 
 impl Answer {
@@ -250,13 +257,16 @@ impl Answer {
             let _infallible = writeln!(text, "token: {code}{}\n", token.detail);
         }
         match &self.reason {
-            Reason::Granted { sentence, .. } => {
-                let _infallible = writeln!(text, "allowed: {sentence}");
+            Reason::Granted { sentence, grant, rules, .. } => {
+                let _infallible = writeln!(text, "allowed: {sentence}\n{}\n{}", grant.to_line(), to_table(rules));
             }
             Reason::Refused(explanation) => text.push_str(&explanation.to_table()),
             Reason::Unasked { code, sentence } => {
                 let _infallible = writeln!(text, "{code}: {sentence}");
             }
+        }
+        if !self.shadow.is_empty() {
+            let _infallible = writeln!(text, "\nin shadow mode, not granted:\n{}", to_table(&self.shadow));
         }
         text
     }
@@ -279,8 +289,18 @@ impl GrantShown {
             ttl: grant.ttl().as_secs(),
             uses: grant.uses(),
             max_size: grant.max_size(),
+            versions: grant.versions().map(<[String]>::to_vec),
             rules: grant.rules().to_vec(),
         }
+    }
+
+    /// `for 900 s; uses: 1; versions: 1.4.0`.
+    fn to_line(&self) -> String {
+        let mut parts = vec![format!("for {} s", self.ttl)];
+        parts.extend(self.uses.map(|uses| format!("uses: {uses}")));
+        parts.extend(self.max_size.map(|size| format!("files of at most {size} bytes")));
+        parts.extend(self.versions.as_ref().map(|versions| format!("versions: {}", versions.join(", "))));
+        parts.join("; ")
     }
 }
 

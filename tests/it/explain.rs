@@ -57,7 +57,7 @@ fn claims(service: &Service, overrides: &Value) -> Value {
     job.as_object_mut().unwrap().extend(overrides.as_object().unwrap().clone());
     let mut claims = json!({"iss": service.provider.issuer()});
     claims.as_object_mut().unwrap().extend(example("github", "tag-push", &job).as_object().unwrap().clone());
-    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    claims.as_object_mut().unwrap().retain(|name, _| overrides.get(name).is_none_or(|value| !value.is_null()));
     claims
 }
 
@@ -70,7 +70,7 @@ async fn a_good_token_is_told_its_grant_condition_by_condition_and_is_not_spent(
         let body = told(&answer, "allow", "ok", &json!(true));
         assert_eq!(
             body["grant"],
-            json!({"permissions": ["create:widgets-*", "upload:widgets"], "ttl": 900, "uses": null, "max_size": null,
+            json!({"permissions": ["create:widgets-*", "upload:widgets"], "ttl": 900, "uses": null, "max_size": null, "versions": null,
                 "rules": ["widgets-release"]})
         );
         assert_eq!(body["sentence"], "the rule `widgets-release` grants create:widgets-*,upload:widgets");
@@ -288,4 +288,37 @@ async fn rules_that_are_switched_off_are_named() {
         Service::with_rules(&WIDGETS.replace("    issuer: github\n", "    issuer: github\n    enabled: false\n")).await;
     let answer = explain(&service, &json!({"claims": claims(&service, &json!({}))})).await;
     told(&answer, "deny", "rule-disabled", &Value::Null);
+}
+
+#[actix_web::test]
+async fn rules_in_shadow_mode_are_shown_recorded_and_counted_and_grant_nothing() {
+    let shadow = WIDGETS.replace("widgets-release:", "widgets-next:").replace("upload: [widgets]", "upload: [gadgets]");
+    let shadow = shadow.replace("    issuer: github\n", "    issuer: github\n    mode: shadow\n");
+    let agreeing = WIDGETS.replace("widgets-release:", "widgets-same:");
+    let agreeing = agreeing.replace("    issuer: github\n", "    issuer: github\n    mode: shadow\n");
+    let service = Service::with_rules(&format!("{WIDGETS}{shadow}{agreeing}")).await;
+    let answer = explain(&service, &json!({"claims": claims(&service, &json!({}))})).await;
+    let body = told(&answer, "allow", "ok", &Value::Null);
+    assert_eq!(body["grant"]["rules"], json!(["widgets-release"]));
+    let rule = &body["rules"][0];
+    assert_eq!((&rule["rule"], &rule["mode"]), (&json!("widgets-release"), &json!("enforce")));
+    let holds = rule["conditions"].as_array().unwrap().iter().map(|condition| &condition["holds"]);
+    assert_eq!(holds.collect::<Vec<_>>(), [true; 8], "six of the rule and two of the preset");
+    assert_eq!(body["shadow"].as_array().unwrap().len(), 1, "{}", answer.text);
+    assert_eq!((&body["shadow"][0]["rule"], &body["shadow"][0]["mode"]), (&json!("widgets-next"), &json!("shadow")));
+
+    service.upload_token().await;
+    assert_eq!(service.last_event()["shadow"], json!(["widgets-next"]));
+    let metrics = service.app.metrics().render().unwrap();
+    assert!(metrics.contains("trustmint_shadow_disagreements_total{rule=\"widgets-next\"} 1"), "{metrics}");
+    assert!(!metrics.contains("widgets-same"));
+
+    service.activate(&shadow);
+    let answer = explain(&service, &json!({"claims": claims(&service, &json!({}))})).await;
+    told(&answer, "deny", "rule-disabled", &Value::Null);
+    assert_eq!(service.mint(&json!({"token": service.id_token(&json!({}))})).await.code(), "rule-disabled");
+    assert_eq!(
+        (&service.last_event()["shadow"], &service.last_event()["decision"]),
+        (&json!(["widgets-next"]), &json!("deny"))
+    );
 }
