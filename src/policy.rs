@@ -19,6 +19,8 @@ pub mod pair;
 pub mod regexp;
 pub mod registry;
 pub mod rule;
+pub mod rule_test;
+pub mod schema;
 pub mod set;
 pub mod watch;
 pub mod yaml;
@@ -40,6 +42,7 @@ use crate::policy::registry::Registry;
 use crate::policy::revision::revision;
 use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
+use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
 
@@ -63,14 +66,23 @@ pub struct Policy {
     registries: Registries,
     /// The directory's rules, then those of each bundle.
     sets: Vec<Arc<RuleSet>>,
+    /// The directory's tests.
+    tests: Arc<[RuleTest]>,
 }
 
 impl Policy {
-    /// Reads a policy from its files, or reports everything that is wrong with them. `file` gives the bytes of a file
+    /// Reads a policy from its files and runs its tests, or reports everything that is wrong. `file` gives the bytes of a file
     /// that an issuer refers to, by the name of the referring source and the reference as it is written.
     pub fn load(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        let parse::Directory { world, rules, revision } = parse::directory(sources, file)?;
-        Ok(Self::compose(&Arc::new(world), vec![rules], revision))
+        let policy = Self::read(sources, file)?;
+        rule_test::demand(&policy, policy.tests())?;
+        Ok(policy)
+    }
+
+    /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
+    pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
+        let parse::Directory { world, rules, tests, revision } = parse::directory(sources, file)?;
+        Ok(Self::compose(&Arc::new(world), vec![rules], Arc::from(tests), revision))
     }
 
     /// The same directory with these bundles in place of those that it has; `digests` tells the sets apart, in their
@@ -78,7 +90,7 @@ impl Policy {
     #[must_use]
     pub fn with_bundles(&self, bundles: &[Arc<RuleSet>], digests: &[[u8; 32]]) -> Self {
         let sets = self.sets.iter().take(1).chain(bundles).map(Arc::clone).collect();
-        let mut composed = Self::compose(&self.world, sets, self.directory.clone());
+        let mut composed = Self::compose(&self.world, sets, Arc::clone(&self.tests), self.directory.clone());
         if !bundles.is_empty() {
             let parts = std::iter::once(("directory", self.directory.as_bytes()));
             composed.revision = revision(parts.chain(digests.iter().map(|digest| ("bundle", digest.as_slice()))));
@@ -87,11 +99,11 @@ impl Policy {
     }
 
     /// The issuers and registries of a directory with these rules.
-    fn compose(world: &Arc<World>, sets: Vec<Arc<RuleSet>>, revision: String) -> Self {
+    fn compose(world: &Arc<World>, sets: Vec<Arc<RuleSet>>, tests: Arc<[RuleTest]>, revision: String) -> Self {
         let pinned: Vec<(u32, &str)> = sets.iter().flat_map(|set| set.segments()).collect();
         let issuers = Issuers::new(&world.issuer_list, &pinned);
         let registries = Registries::new(&world.registry_list);
-        Self { directory: revision.clone(), revision, world: Arc::clone(world), issuers, registries, sets }
+        Self { directory: revision.clone(), revision, world: Arc::clone(world), issuers, registries, sets, tests }
     }
 
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
@@ -119,9 +131,19 @@ impl Policy {
         self.sets.iter().map(|set| set.len()).sum()
     }
 
+    /// The directory's tests, in the order of the files.
+    pub fn tests(&self) -> &[RuleTest] {
+        &self.tests
+    }
+
     /// The rule of that name.
     pub fn rule_by_id(&self, id: &str) -> Option<Rule<'_>> {
         self.sets.iter().find_map(|set| set.by_id(id))
+    }
+
+    /// The registry that a rule of this policy is for.
+    pub fn registry_of(&self, rule: &Rule<'_>) -> Option<&Arc<Registry>> {
+        self.registries.nth(rule.registry)
     }
 
     /// Whether one of these rules, by name, still lets jobs of this issuer do this at the registry.

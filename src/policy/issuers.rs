@@ -94,6 +94,14 @@ impl Issuers {
         self.heads().find(|issuer| issuer.id == id)
     }
 
+    /// The issuer of an entry, by the entry's number; of a family the member with this segment.
+    pub(super) fn of_entry(&self, entry: u32, segment: Option<&str>) -> Option<&Arc<Issuer>> {
+        let id = self.ids.get(usize::try_from(entry).ok()?)?;
+        self.all
+            .iter()
+            .find(|issuer| issuer.id == *id && segment.is_none_or(|segment| issuer.segment() == Some(segment)))
+    }
+
     /// The configured issuer that an unknown `iss` comes closest to: the same but for case and final slashes, else one
     /// on the same host. For operators: an anonymous caller is not told who is configured.
     pub fn nearest(&self, iss: &str) -> Option<&Arc<Issuer>> {

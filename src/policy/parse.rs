@@ -13,6 +13,7 @@ use crate::policy::issuers::Entry;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
 use crate::policy::registry::Registry;
+use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
 use crate::policy::set::RuleSetBuilder;
 use crate::policy::yaml::Faults;
@@ -28,12 +29,14 @@ use crate::policy::yaml::shown;
 pub(super) mod condition;
 pub(super) mod grant;
 mod issuer;
+pub(super) mod keys;
 mod registry;
 mod rule;
+pub(super) mod rule_test;
 
 /// Largest policy file: a million rules.
 const MAX_FILE: usize = 1 << 30;
-const SECTIONS: &[&str] = &["issuers", "registries", "rules"];
+pub(super) const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
 /// The section that can be large: its entries are read one by one, when all others are known.
 const LARGE: &[&str] = &["rules"];
 /// Longest name of an issuer, a registry or a rule: they stand in macaroons and metric labels.
@@ -68,6 +71,7 @@ impl World {
 pub(super) struct Directory {
     pub(super) world: World,
     pub(super) rules: Arc<RuleSet>,
+    pub(super) tests: Vec<RuleTest>,
     pub(super) revision: String,
 }
 
@@ -102,6 +106,7 @@ pub(super) fn directory<'s>(
         rules.entries(&mut faults).into_iter().for_each(drop);
     }
     let rules = rules(large, &world, None, &mut faults);
+    let tests = rule_test::tests(&section("tests"), &world, &rules, None, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
         let remedy = "add one below `registries`";
@@ -110,7 +115,7 @@ pub(super) fn directory<'s>(
     let referred = referred.into_inner();
     let bytes = sources.iter().map(|source| (source.name.as_str(), source.text.as_bytes()));
     let bytes = bytes.chain(referred.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-    let directory = faults.is_empty().then(|| Directory { revision: super::revision(bytes), world, rules });
+    let directory = faults.is_empty().then(|| Directory { revision: super::revision(bytes), world, rules, tests });
     faults.into_result(directory)
 }
 

@@ -20,6 +20,15 @@ pub(super) fn of(explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
+/// The rules' conditions, each rule after an empty line.
+pub(super) fn of_rules(rules: &[RuleReport]) -> String {
+    let mut lines = Vec::new();
+    for report in rules {
+        rule(&mut lines, report);
+    }
+    lines.join("\n")
+}
+
 fn rule(lines: &mut Vec<String>, report: &RuleReport) {
     let state = match report.mode {
         Mode::Enforce => "",

@@ -26,7 +26,7 @@ use crate::policy::yaml::shown;
 pub(in crate::policy) const OPERATORS: &[&str] =
     &["is", "in", "glob", "regex", "contains", "exactly", "present", "absent", "same_as", "not"];
 /// Those that `not` can negate.
-const NEGATABLE: &[&str] = &["is", "in", "glob", "regex", "contains", "exactly", "same_as"];
+pub(in crate::policy) const NEGATABLE: &[&str] = &["is", "in", "glob", "regex", "contains", "exactly", "same_as"];
 /// The key of `when` that is no claim.
 pub(in crate::policy) const ANY_OF: &str = "any_of";
 /// Most literals of one `in`.
@@ -131,9 +131,9 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition<'_>]) -> u16 
 
 /// A claim that the tokens of an issuer can have.
 #[derive(Clone, Copy)]
-struct Known<'a> {
-    name: &'a str,
-    kind: Kind,
+pub(super) struct Known<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: Kind,
     case: Case,
     form: Form,
 }
@@ -164,7 +164,7 @@ pub(super) fn is_scalar(name: &str, duties: Duties) -> bool {
 }
 
 /// The claim that a key names; else the name that was probably meant.
-fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
+pub(super) fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
     let provider = duties.provider;
     if let Some(known) = lookup(entry.name(), duties) {
         return Ok(known);

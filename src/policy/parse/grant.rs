@@ -225,14 +225,18 @@ fn captures<'t>(test: &'t Test<'_>) -> impl Iterator<Item = &'t str> {
     regexp.into_iter().flat_map(|regexp| regexp.groups())
 }
 
-fn action(entry: &Field<'_>, faults: &mut Faults) -> Option<Action> {
+/// The action that a key names.
+pub(super) fn action(entry: &Field<'_>, faults: &mut Faults) -> Option<Action> {
     let name = entry.name();
     if name == Action::READ {
         entry.fault_at_key(faults, "every token may read its own packages", "remove the line");
         return None;
     }
     let action = Action::parse(name);
-    let meant = nearest(name, ACTIONS.iter().copied()).filter(|meant| *meant != name);
+    if let Some(action) = action.as_ref().filter(|_| ACTIONS.contains(&name)) {
+        return Some(action.clone());
+    }
+    let meant = nearest(name, ACTIONS.iter().copied());
     match (action, meant) {
         (Some(action), None) => Some(action),
         (_, Some(meant)) => {

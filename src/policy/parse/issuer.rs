@@ -24,7 +24,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &[
+pub(in crate::policy) const KEYS: &[&str] = &[
     "provider",
     "url",
     "ca_file",

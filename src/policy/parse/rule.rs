@@ -3,7 +3,6 @@
 use super::Scope;
 use super::World;
 use super::condition;
-use super::condition::Block;
 use super::grant;
 use super::grant::Sources;
 use crate::package::Ecosystem;
@@ -74,7 +73,12 @@ pub(super) fn rule(
 }
 
 /// The registry that a rule is for. A bundle's rules are for the registry that serves it.
-fn registry(fields: &Fields<'_>, world: &World, scope: Option<&Scope<'_>>, faults: &mut Faults) -> Option<u32> {
+pub(super) fn registry(
+    fields: &Fields<'_>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
+    faults: &mut Faults,
+) -> Option<u32> {
     let Some(scope) = scope else {
         let field = fields.require("registry", "add the name of the registry that it is for", faults)?;
         return super::refer(&field, &world.registries, "registry", faults);
@@ -90,7 +94,7 @@ fn registry(fields: &Fields<'_>, world: &World, scope: Option<&Scope<'_>>, fault
 }
 
 /// SECURITY: a registry that serves its own rules cannot choose whom the operator trusts to vouch for jobs.
-fn is_within(issuer: &Field<'_>, scope: Option<&Scope<'_>>, faults: &mut Faults) -> bool {
+pub(super) fn is_within(issuer: &Field<'_>, scope: Option<&Scope<'_>>, faults: &mut Faults) -> bool {
     let (Some(scope), Some(name)) = (scope, issuer.text(&mut Faults::new())) else { return true };
     let within = scope.issuers.iter().any(|known| known == name);
     if !within {
@@ -122,27 +126,22 @@ fn branches(
     let pins = duties.pins();
     let reader = condition::Reader { duties, pins: &pins };
     let common = condition::block(when, reader, regexps, faults);
-    let any_of = condition::any_of(when, faults);
+    let branch = |conditions: Vec<_>| Branch { implied: condition::implied(duties.provider, &conditions), conditions };
+    let Some(any_of) = condition::any_of(when, faults) else {
+        lint::conditions(when, None, duties, &common.conditions, &common.reported, faults);
+        return (faults.len() == before).then(|| vec![branch(common.conditions)]);
+    };
     let mut branches = Vec::new();
-    let mut checked = |block: Option<(&Field<'_>, Block<'_>)>, faults: &mut Faults| {
-        let (field, own) = block.map_or((None, Block::default()), |(field, own)| (Some(field), own));
+    for block in any_of.items(faults).into_iter().flatten() {
+        let own = condition::block(&block, reader, regexps, faults);
         let conditions: Vec<_> = common.conditions.iter().cloned().chain(own.conditions).collect();
         let reported: Vec<&str> = common.reported.iter().chain(&own.reported).copied().collect();
         let mut found = Faults::new();
-        lint::conditions(when, field, duties, &conditions, &reported, &mut found);
+        lint::conditions(when, Some(&block), duties, &conditions, &reported, &mut found);
         // What is wrong with the common conditions is wrong in each branch, and said once.
         let new: Vec<_> = found.iter().filter(|fault| !faults.iter().any(|known| known == *fault)).cloned().collect();
         new.into_iter().for_each(|fault| faults.add(fault));
-        branches.push(Branch { implied: condition::implied(duties.provider, &conditions), conditions });
-    };
-    match any_of {
-        None => checked(None, faults),
-        Some(any_of) => {
-            for field in any_of.items(faults).into_iter().flatten() {
-                let own = condition::block(&field, reader, regexps, faults);
-                checked(Some((&field, own)), faults);
-            }
-        }
+        branches.push(branch(conditions));
     }
     (faults.len() == before).then_some(branches)
 }
