@@ -44,6 +44,7 @@ mod providers;
 mod pymacaroons;
 mod pypi;
 mod reload;
+mod reload_under_load;
 mod replay;
 mod replay_modes;
 mod revocation;
