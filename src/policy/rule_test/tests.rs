@@ -240,6 +240,19 @@ fn claims_are_known_by_every_name_that_rules_may_use() {
 }
 
 #[test]
+fn a_called_workflow_is_named_by_its_parts() {
+    let test =
+        "rule: widgets, token: github/reusable-workflow, claims: {repository: acme/widgets, environment: release";
+    assert_eq!(verdict(&format!("{test}}}, expect: {{deny: reusable-workflow}}")), "passed");
+    let policy = policy(&format!(
+        "  - {{name: it, {test}, job_workflow_repository: a/b, job_workflow_file: c.yml, job_workflow_git_ref: refs/tags/v1}}, expect: allow}}\n"
+    ));
+    let claims = &policy.tests()[0].claims;
+    assert_eq!(claims.get("job_workflow_ref").unwrap().as_str(), Some("a/b/.github/workflows/c.yml@refs/tags/v1"));
+    assert!(claims.get("job_workflow_file").is_none(), "a token has no such claim");
+}
+
+#[test]
 fn a_value_of_a_type_that_tokens_do_not_have_is_mentioned_when_the_test_fails() {
     let test = "rule: widgets, token: github/release, claims: {repository: acme/widgets, repository_id: 701234567}";
     let policy = policy(&format!("  - {{name: it, {test}, expect: allow}}\n"));
