@@ -266,7 +266,8 @@ fn failure(test: &RuleTest, decision: &Decision) -> Failure {
         Decision::Allow(grant) => {
             let versions = of_versions(grant.versions().map(|versions| versions.iter().map(String::as_str)));
             let rules = grant.rules().iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
-            (format!("allow {}{versions} by the rules {rules}", grant.permissions()), None)
+            let word = if grant.rules().len() == 1 { "rule" } else { "rules" };
+            (format!("allow {}{versions} by the {word} {rules}", grant.permissions()), None)
         }
         Decision::Deny(explanation) => {
             (format!("deny {}: {}", explanation.code(), explanation.sentence()), Some(explanation.clone()))

@@ -80,11 +80,11 @@ fn a_test_fails_when_they_do_anything_else() {
     for (test, outcome) in [
         (
             "expect: {deny: ref-mismatch}",
-            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
+            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rule `widgets`",
         ),
         (
             "expect: {allow: {upload: widgets}}",
-            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
+            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rule `widgets`",
         ),
         (
             "request: {upload: gadgets}, expect: allow",
@@ -139,7 +139,7 @@ fn what_another_rule_grants_is_not_the_named_rules_doing() {
     );
     let policy = Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None).unwrap();
     let Verdict::Failed(failure) = &run(&policy)[0].verdict else { panic!() };
-    assert!(failure.got.ends_with("by the rules `widgets`"), "{}", failure.got);
+    assert!(failure.got.ends_with("by the rule `widgets`"), "{}", failure.got);
 }
 
 /// The policy with one text in place of another, and these tests.
@@ -200,7 +200,7 @@ fn versions_that_a_rule_grants_can_be_demanded() {
     assert!(
         wrong.contains(
             "it expects allow upload:widgets in version 1.4.1 by the rule `widgets`, and the answer is allow \
-             upload:widgets in version 1.4.0 by the rules `widgets`"
+             upload:widgets in version 1.4.0 by the rule `widgets`"
         ),
         "{wrong}"
     );
