@@ -39,6 +39,7 @@ mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;
+mod reload;
 mod replay;
 mod replay_modes;
 mod revocation;
