@@ -20,12 +20,10 @@ pub(super) fn of(explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
-/// The rules' conditions, each rule after an empty line.
-pub(super) fn of_rules(rules: &[RuleReport]) -> String {
+/// One rule alone.
+pub(super) fn of_rule(report: &RuleReport) -> String {
     let mut lines = Vec::new();
-    for report in rules {
-        rule(&mut lines, report);
-    }
+    rule(&mut lines, report);
     lines.join("\n")
 }
 
