@@ -34,6 +34,7 @@ mod macaroon_vectors;
 mod operations;
 mod plug_in;
 mod policy_corpus;
+mod policy_properties;
 mod presets_implied;
 mod presets_traps;
 mod providers;
