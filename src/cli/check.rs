@@ -23,9 +23,9 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> Ended {
         let loaded = self.sources.load()?;
+        let policy = loaded.policy()?;
         let now = SystemClock.now();
         let minting = loaded.keyring.minting_key(now).map(MasterKey::kid);
-        let policy = &loaded.policy;
         if self.json {
             say_json(&json!({
                 "settings": loaded.settings.to_json(),
@@ -33,7 +33,7 @@ impl Check {
                     "revision": policy.revision(),
                     "issuers": policy.issuers().ids().collect::<Vec<_>>(),
                     "registries": policy.registries().iter().map(|registry| &registry.id).collect::<Vec<_>>(),
-                    "rules": policy.rules().len(),
+                    "rules": policy.rule_count(),
                 },
                 "keys": {
                     "known": loaded.keyring.iter().map(MasterKey::kid).collect::<Vec<_>>(),
@@ -48,7 +48,7 @@ impl Check {
                 policy.revision(),
                 policy.issuers().len(),
                 policy.registries().len(),
-                policy.rules().len()
+                policy.rule_count()
             ));
             match minting {
                 Some(kid) => say(&format!("keys: `{kid}` mints")),

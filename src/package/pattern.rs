@@ -42,6 +42,15 @@ impl Pattern {
             Self::Prefix(prefix) => name.0.len() > prefix.len() && name.0.starts_with(prefix.as_str()),
         }
     }
+
+    /// Whether it reaches everything that another pattern reaches.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (pattern, Self::Literal(name)) => pattern.matches(name),
+            (Self::Literal(_), Self::Prefix(_)) => false,
+            (Self::Prefix(wide), Self::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

@@ -18,7 +18,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &[
+pub(in crate::policy) const KEYS: &[&str] = &[
     "dialect",
     "ecosystem",
     "urls",
@@ -31,7 +31,7 @@ const KEYS: &[&str] = &[
     "replay",
     "retry_window",
 ];
-const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
+pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
