@@ -38,6 +38,14 @@ fn every_preset_has_its_section_that_names_what_rules_must_pin() {
         for name in names.filter(|name| !name.starts_with("job_workflow_")) {
             assert!(section.contains(&format!("`{name}`")), "{}: the page does not name `{name}`", provider.name);
         }
+        let freed = provider.spans.iter().flat_map(|span| span.frees);
+        let spans = provider.spans.iter().map(|span| &span.name).chain(freed).map(|name| provider.shown(name));
+        let row = section.lines().find(|line| line.starts_with("| span |")).unwrap_or_default();
+        assert!(spans.into_iter().all(|name| row.contains(&format!("`{name}`"))), "{}: spans: {row}", provider.name);
+        let row = section.lines().find(|line| line.starts_with("| must narrow |")).unwrap_or_default();
+        for name in provider.narrows {
+            assert!(row.contains(&format!("`{name}`")), "{}: {row} does not name `{name}`", provider.name);
+        }
         if let Some(url) = provider.site.owned_url() {
             assert!(section.contains(url), "{}: the page does not name its issuer", provider.name);
         }

@@ -15,6 +15,7 @@ mod claim_attacks;
 mod clients;
 mod demo;
 mod docs;
+mod ecosystems;
 mod editor;
 mod exchange;
 mod exchange_attacks;

@@ -14,6 +14,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Json;
 use crate::json::Object;
@@ -24,6 +25,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://token.actions.githubusercontent.com"),
     hosts: &[HostName::Is("token.actions.githubusercontent.com"), HostName::Below("ghe.com")],
     pins: &["repository_owner_id", "repository_id"],
+    spans: &[Span { name: "owner", frees: &["repository_id"] }],
     // The same key signs runner-internal tokens that live for hours; they have none of these.
     required: &[
         "sub",
