@@ -158,7 +158,10 @@ fn issuer(key: &str) -> (Value, &'static str) {
 fn registry(key: &str) -> (Value, &'static str) {
     match key {
         "dialect" => (choice(Dialect::ALL.map(Dialect::name)), "How its clients spell the exchange"),
-        "ecosystem" => (choice(Ecosystem::ALL.map(Ecosystem::name)), "How packages are named, with dialect `generic`"),
+        "ecosystem" => (
+            choice(Ecosystem::ALL.map(Ecosystem::name)),
+            "Of dialect `generic` only: how its package names are spelled",
+        ),
         "urls" => (reference("texts"), "Its public upload URLs"),
         "audiences" => (reference("texts"), "What CI jobs ask for; the first is what clients are told"),
         "token" => (object(keys::TOKEN, &[], token), "How its upload tokens look and live"),

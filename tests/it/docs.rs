@@ -60,7 +60,7 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
         if inside && line == "```" {
             inside = false;
         } else if inside {
-            blocks.last_mut().unwrap().1.push_str(&format!("{line}\n"));
+            blocks.last_mut().unwrap().1.extend([line, "\n"]);
         } else if line == "```yaml" {
             inside = true;
             blocks.push((number, String::new()));
@@ -109,8 +109,8 @@ fn the_page_about_the_language_has_a_tested_rule_for_each_preset() {
 }
 
 /// What an implied condition demands, in the words of explanations.
-fn wants(test: ImpliedTest) -> String {
-    match test {
+fn wants(implied: ImpliedTest) -> String {
+    match implied {
         ImpliedTest::In(texts) => format!("one of {}", texts.join(", ")),
         ImpliedTest::NotIn(texts) => format!("none of {}", texts.join(", ")),
         ImpliedTest::IsTrue => "true".to_owned(),
