@@ -143,6 +143,11 @@ impl Policy {
         self.sets.iter().find_map(|set| set.by_id(id))
     }
 
+    /// The registry that a rule of this policy is for.
+    pub fn registry_of(&self, rule: &Rule<'_>) -> Option<&Arc<Registry>> {
+        self.registries.nth(rule.registry)
+    }
+
     /// Whether one of these rules, by name, still lets jobs of this issuer do this at the registry.
     pub fn still_grants(
         &self,

@@ -188,11 +188,6 @@ impl Explanation {
         audit
     }
 
-    /// The nearest rule's conditions as a table, without the sentence; empty if no rule came near.
-    pub fn nearest_table(&self) -> String {
-        table::of_rules(self.rules.get(..1).unwrap_or_default())
-    }
-
     /// The explanation as a table for a terminal, the sentence first.
     pub fn to_table(&self) -> String {
         table::of(self)

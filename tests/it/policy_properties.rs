@@ -1,0 +1,283 @@
+//! What holds for every policy and every job: checked on random ones, with every operator, branches, modes and names
+//! that take part from the job.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use serde_json::json;
+use trustmint::identity::claims::Claims;
+use trustmint::json::Json;
+use trustmint::package::Ecosystem;
+use trustmint::package::PackageName;
+use trustmint::package::Permission;
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
+use trustmint::policy::evaluate::Decision;
+use trustmint::policy::evaluate::Evaluation;
+use trustmint::policy::evaluate::Requested;
+use trustmint::policy::evaluate::Subject;
+use trustmint::policy::evaluate::evaluate;
+use trustmint::policy::pair::Packages;
+use trustmint::policy::rule::Mode;
+
+/// A rule in the making.
+#[derive(Debug, Clone)]
+struct Draft {
+    registry: &'static str,
+    mode: &'static str,
+    when: Vec<(&'static str, Value)>,
+    any_of: Vec<Vec<(&'static str, Value)>>,
+    packages: Vec<&'static str>,
+    single_use: bool,
+}
+
+fn test() -> impl Strategy<Value = Value> {
+    let text = || prop::sample::select(vec!["x", "xy", "x/y", "Y", "7"]);
+    prop_oneof![
+        4 => text().prop_map(Value::from),
+        1 => Just(json!({"in": ["x", "Y"]})),
+        1 => Just(json!({"in": [7, "xy"]})),
+        1 => prop::sample::select(vec!["x*", "*y", "x**"]).prop_map(|glob| json!({"glob": glob})),
+        1 => prop::sample::select(vec!["x|Y", "x.?", "[^x]+"]).prop_map(|regex| json!({"regex": regex})),
+        1 => Just(json!({"contains": "x"})),
+        1 => Just(json!({"exactly": ["x", "Y"]})),
+        1 => Just(json!({"present": true})),
+        1 => Just(json!({"absent": true})),
+        1 => Just(json!({"same_as": "d"})),
+        1 => text().prop_map(|text| json!({"not": text})),
+        1 => Just(json!({"not": {"glob": "x*"}})),
+        1 => Just(json!({"not": {"in": ["x", 7]}})),
+        1 => Just(json!(7)),
+        1 => Just(json!(true)),
+    ]
+}
+
+fn conditions(least: usize, most: usize) -> impl Strategy<Value = Vec<(&'static str, Value)>> {
+    prop::sample::subsequence(vec!["a", "b", "c"], least..=most)
+        .prop_flat_map(|claims| claims.into_iter().map(|claim| (Just(claim), test())).collect::<Vec<_>>())
+}
+
+fn draft(single_use: bool) -> impl Strategy<Value = Draft> {
+    let packages = prop::sample::subsequence(vec!["p0", "p1", "p-*", "q-{a}"], 1..=3);
+    (
+        prop::sample::select(vec!["acme", "acme", "acme", "other"]),
+        prop::sample::select(vec!["enforce", "enforce", "enforce", "shadow", "off"]),
+        conditions(1, 3),
+        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(conditions(1, 2), 1..=3)],
+        packages,
+        if single_use { any::<bool>().boxed() } else { Just(false).boxed() },
+    )
+        .prop_map(|(registry, mode, when, any_of, packages, single_use)| {
+            // A placeholder needs a condition on its claim in every branch.
+            let named = when.iter().any(|(claim, test)| *claim == "a" && *test != json!({"absent": true}));
+            let packages = packages.into_iter().filter(|package| named || !package.contains('{')).collect::<Vec<_>>();
+            let packages = if packages.is_empty() { vec!["p0"] } else { packages };
+            Draft { registry, mode, when, any_of, packages, single_use }
+        })
+}
+
+fn drafts(single_use: bool) -> impl Strategy<Value = Vec<Draft>> {
+    prop::collection::vec(draft(single_use), 0..8)
+}
+
+fn job() -> impl Strategy<Value = Value> {
+    let value = prop_oneof![
+        4 => prop::sample::select(vec!["x", "xy", "x/y", "Y", "y", "7", "", "x\n"]).prop_map(Value::from),
+        1 => prop::sample::select(vec![json!(7), json!(true), json!(null), json!(1.5), json!({"x": "x"})]),
+        1 => prop::sample::select(vec![json!(["x"]), json!(["x", "Y"]), json!(["Y", "x", "x"]), json!([["x"]]), json!([])]),
+    ];
+    prop::collection::hash_map(prop::sample::select(vec!["a", "b", "c", "d"]), value, 0..=4)
+        .prop_map(|members| Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+}
+
+fn object(entries: &[(&'static str, Value)]) -> serde_json::Map<String, Value> {
+    entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+/// A policy of these rules, each by its number.
+fn policy(drafts: &[(usize, Draft)]) -> Policy {
+    let rule = |draft: &Draft| {
+        let mut when = object(&draft.when);
+        if !draft.any_of.is_empty() {
+            when.insert("any_of".to_owned(), draft.any_of.iter().map(|block| Value::Object(object(block))).collect());
+        }
+        json!({
+            "registry": draft.registry, "issuer": "ci", "mode": draft.mode, "when": when,
+            "single_use": draft.single_use, "allow": {"upload": draft.packages},
+        })
+    };
+    let rules = drafts.iter().map(|(number, draft)| (format!("r{number}"), rule(draft)));
+    let text = json!({
+        "issuers": {"ci": {"provider": "generic", "url": "https://ci.acme.example", "tenancy": "single"}},
+        "registries": {
+            "acme": {"dialect": "pypi", "urls": ["https://pypi.acme.example/"], "audiences": ["acme"]},
+            "other": {"dialect": "pypi", "urls": ["https://other.acme.example/"], "audiences": ["other"]},
+        },
+        "rules": rules.collect::<serde_json::Map<_, _>>(),
+    });
+    let source = Source { name: "p.yaml".to_owned(), text: text.to_string() };
+    Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+}
+
+fn numbered(drafts: &[Draft]) -> Vec<(usize, Draft)> {
+    drafts.iter().cloned().enumerate().collect()
+}
+
+fn claims(job: &Value) -> Claims {
+    let raw = Json::parse(job.to_string().as_bytes()).unwrap();
+    Claims::new(raw.as_object().unwrap().clone(), Vec::new())
+}
+
+fn ask(policy: &Policy, job: &Value) -> Evaluation {
+    let (claims, issuer) = (claims(job), policy.issuers().by_id("ci").unwrap());
+    let subject = Subject { issuer, claims: &claims };
+    evaluate(policy, policy.registries().by_id("acme").unwrap(), &subject, &Requested::default())
+}
+
+fn pairs(evaluation: &Evaluation) -> BTreeSet<String> {
+    match &evaluation.decision {
+        Decision::Allow(grant) => grant.permissions().iter().map(ToString::to_string).collect(),
+        Decision::Deny(_) => BTreeSet::new(),
+    }
+}
+
+fn code(evaluation: &Evaluation) -> &'static str {
+    match &evaluation.decision {
+        Decision::Allow(_) => "ok",
+        Decision::Deny(explanation) => explanation.code().as_str(),
+    }
+}
+
+/// What a look at every rule gives, without the index and without the code that decides.
+fn scan(policy: &Policy, job: &Value, modes: &[Mode]) -> BTreeSet<String> {
+    let (claims, issuer) = (claims(job), policy.issuers().by_id("ci").unwrap());
+    let mut found = BTreeSet::new();
+    for rule in policy.rules() {
+        let here = policy.registry_of(&rule).unwrap().id == "acme";
+        if !here || !modes.contains(&rule.mode()) {
+            continue;
+        }
+        for branch in rule.branches().iter().filter(|branch| branch.holds(issuer.provider(), &claims)) {
+            assert!(!branch.conditions().is_empty());
+            let pair = |packages: &Packages<'_>| match packages {
+                Packages::Pattern(text) => Some(format!("upload:{}", &**text)),
+                Packages::Template(template) => {
+                    let value = |name: &str| match claims.get(name)? {
+                        Json::String(text) => Some(text.clone()),
+                        Json::Int(number) => Some(number.to_string()),
+                        _ => None,
+                    };
+                    let name = PackageName::parse_interpolated(Ecosystem::Pypi, &template.fill(value)?).ok()?;
+                    Some(format!("upload:{name}"))
+                }
+            };
+            let all: Option<Vec<String>> = rule.pairs().iter().map(|granted| pair(granted.packages())).collect();
+            found.extend(all.into_iter().flatten());
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_index_finds_what_a_look_at_every_rule_finds(drafts in drafts(false), jobs in prop::collection::vec(job(), 1..6)) {
+        let policy = policy(&numbered(&drafts));
+        for job in &jobs {
+            prop_assert_eq!(pairs(&ask(&policy, job)), scan(&policy, job, &[Mode::Enforce]), "{}", job);
+        }
+    }
+
+    #[test]
+    fn adding_a_condition_never_widens_a_grant(drafts in drafts(false), at in any::<prop::sample::Index>(), more in test(), claim in prop::sample::select(vec!["b", "c", "d"]), jobs in prop::collection::vec(job(), 1..6)) {
+        prop_assume!(!drafts.is_empty());
+        let mut narrower = drafts.clone();
+        let place = at.index(narrower.len());
+        prop_assume!(narrower[place].when.iter().all(|(named, _)| *named != claim));
+        prop_assume!(claim != "d" || more != json!({"same_as": "d"}));
+        narrower[place].when.push((claim, more));
+        let (before, after) = (policy(&numbered(&drafts)), policy(&numbered(&narrower)));
+        for job in &jobs {
+            prop_assert!(pairs(&ask(&after, job)).is_subset(&pairs(&ask(&before, job))), "{}", job);
+        }
+    }
+
+    #[test]
+    fn removing_a_rule_never_adds_a_pair_but_for_rules_that_contradict_each_other(drafts in drafts(true), at in any::<prop::sample::Index>(), jobs in prop::collection::vec(job(), 1..6)) {
+        prop_assume!(!drafts.is_empty());
+        let all = numbered(&drafts);
+        let mut fewer = all.clone();
+        fewer.remove(at.index(all.len()));
+        let (before, after) = (policy(&all), policy(&fewer));
+        for job in &jobs {
+            let (before, after) = (ask(&before, job), ask(&after, job));
+            // Two rules that differ in `single_use` give nothing until one of them goes: the refusal names both.
+            if code(&before) != "ambiguous-grant" {
+                prop_assert!(pairs(&after).is_subset(&pairs(&before)), "{}", job);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_in_shadow_mode_grants_nothing_and_is_told_when_it_would(drafts in drafts(false), at in any::<prop::sample::Index>(), jobs in prop::collection::vec(job(), 1..6)) {
+        prop_assume!(!drafts.is_empty());
+        let mut all = numbered(&drafts);
+        let place = at.index(all.len());
+        all[place].1.mode = "shadow";
+        let shadowed = policy(&all);
+        let without = policy(&all.iter().filter(|(number, _)| *number != all[place].0).cloned().collect::<Vec<_>>());
+        for job in &jobs {
+            let (with, without) = (ask(&shadowed, job), ask(&without, job));
+            prop_assert_eq!(pairs(&with), pairs(&without), "{}", job);
+            let would: BTreeSet<String> = scan(&shadowed, job, &[Mode::Shadow]);
+            let given = pairs(&with);
+            let given: Vec<Permission> = given.iter().map(|pair| Permission::parse(Ecosystem::Pypi, pair).unwrap()).collect();
+            let missing = would.iter().map(|pair| Permission::parse(Ecosystem::Pypi, pair).unwrap());
+            let missing = missing.into_iter().any(|pair| !given.iter().any(|granted| granted.pattern.covers(&pair.pattern)));
+            prop_assert_eq!(!with.shadow.is_empty(), missing, "{}", job);
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_rules_does_not_matter(drafts in drafts(true), jobs in prop::collection::vec(job(), 1..6), seed in any::<u64>()) {
+        let all = numbered(&drafts);
+        let mut shuffled = all.clone();
+        shuffled.sort_by_key(|(number, _)| (seed.rotate_left(u32::try_from(*number).unwrap() * 7)) % 97);
+        let (one, other) = (policy(&all), policy(&shuffled));
+        for job in &jobs {
+            let (one, other) = (ask(&one, job), ask(&other, job));
+            prop_assert_eq!(pairs(&one), pairs(&other));
+            prop_assert_eq!(code(&one), code(&other));
+            prop_assert_eq!(one.shadow.iter().collect::<BTreeSet<_>>(), other.shadow.iter().collect::<BTreeSet<_>>());
+        }
+    }
+
+    #[test]
+    fn a_missing_claim_never_passes(condition in test(), job in job(), null in any::<bool>()) {
+        prop_assume!(condition != json!({"absent": true}));
+        let draft = Draft { registry: "acme", mode: "enforce", when: vec![("a", condition)], any_of: Vec::new(), packages: vec!["p0"], single_use: false };
+        let policy = policy(&numbered(&[draft]));
+        let mut job = job;
+        if null { job["a"] = Value::Null; } else { job.as_object_mut().unwrap().remove("a"); }
+        prop_assert_eq!(pairs(&ask(&policy, &job)), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_test_and_its_negation_never_both_pass(condition in test(), job in job()) {
+        let negatable = condition.as_object().is_none_or(|tests| tests.keys().all(|key| !["present", "absent", "not"].contains(&key.as_str())));
+        prop_assume!(negatable);
+        let draft = |when: Value, package| Draft { registry: "acme", mode: "enforce", when: vec![("a", when)], any_of: Vec::new(), packages: vec![package], single_use: false };
+        let policy = policy(&numbered(&[draft(condition.clone(), "p0"), draft(json!({"not": condition}), "p1")]));
+        let pairs = pairs(&ask(&policy, &job));
+        prop_assert!(pairs.len() <= 1, "{:?} {}", pairs, job);
+        let value = &job["a"];
+        // A comparable text is always judged one way or the other.
+        let plain = value.as_str().is_some_and(|text| !text.contains('\n'));
+        let textual = condition.is_string() || condition.get("glob").is_some();
+        if plain && textual {
+            prop_assert_eq!(pairs.len(), 1, "{} {}", condition, job);
+        }
+    }
+}
