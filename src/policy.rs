@@ -11,6 +11,7 @@
 
 pub mod caller;
 pub mod condition;
+pub mod diff;
 pub mod evaluate;
 pub mod explain;
 pub mod glob;

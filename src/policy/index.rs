@@ -126,6 +126,11 @@ impl Index {
         found
     }
 
+    /// The claims that the rules of one registry for one issuer are filed under.
+    pub(super) fn claims(&self, registry: u32, issuer: u32) -> impl Iterator<Item = &str> {
+        self.groups.get(&(registry, issuer)).into_iter().flat_map(|group| group.claims.iter().map(AsRef::as_ref))
+    }
+
     /// The first rules of one registry for one issuer.
     pub(super) fn first(&self, registry: u32, issuer: u32, limit: usize) -> impl Iterator<Item = u32> {
         let group = self.groups.get(&(registry, issuer));

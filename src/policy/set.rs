@@ -66,6 +66,11 @@ impl RuleSet {
         self.index.candidates(registry, issuer, claims).into_iter().filter_map(|number| self.get(number))
     }
 
+    /// The claims that decide which rules of a registry for an issuer are candidates.
+    pub(super) fn filed_under(&self, registry: u32, issuer: u32) -> impl Iterator<Item = &str> {
+        self.index.claims(registry, issuer)
+    }
+
     /// The first rules of a registry for an issuer.
     pub(super) fn first(&self, registry: u32, issuer: u32, limit: usize) -> impl Iterator<Item = Rule<'_>> {
         self.index.first(registry, issuer, limit).filter_map(|number| self.get(number))
