@@ -62,6 +62,8 @@ const SHARED_HOSTS: &[HostName] = &[
     HostName::Is("issuer.enforce.dev"),
     HostName::Is("login.app.env0.com"),
     HostName::Is("login.microsoftonline.com"),
+    HostName::Is("login.microsoftonline.us"),
+    HostName::Is("login.partner.microsoftonline.cn"),
     HostName::Is("oidc.cirrus-ci.com"),
     HostName::Is("oidc.fly.io"),
     HostName::Is("oidc.modal.com"),
@@ -105,6 +107,12 @@ pub struct Provider {
     /// Claims that a rule must fix, each by literals, in every branch: immutable identifiers of owner and project.
     /// SECURITY: without them anyone on a shared provider, or whoever re-registers a freed name, passes.
     pub pins: &'static [&'static str],
+    /// Claims of which a rule must name at least one by a literal, a glob or a regex, in every branch: what says which
+    /// of a project's jobs may publish. Empty where the pins and the added conditions leave no job of a stranger.
+    /// SECURITY: the pins say whose project it is; a job of it can still run what a fork, or any of its branches, says.
+    pub narrows: &'static [&'static str],
+    /// The wider scopes that a rule may declare with its key `span`. Empty where every rule is about one project.
+    pub spans: &'static [Span],
     /// Claims without which a token is not one of a CI job: the same key signs other tokens too.
     pub required: &'static [&'static str],
     /// The claims that rules may name, with their types and case rules. Empty means any name with any type.
@@ -149,6 +157,8 @@ impl Provider {
         site: Site::Configured,
         hosts: &[],
         pins: &[],
+        narrows: &[],
+        spans: &[],
         required: &[],
         claims: &[],
         derived: &[],
@@ -201,13 +211,15 @@ pub enum FixedAudience {
     IssuerHost,
 }
 
-/// A host, or all hosts below a domain.
+/// A host, or all hosts of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostName {
     /// This host.
     Is(&'static str),
     /// Every host whose name ends in `.` and this domain.
     Below(&'static str),
+    /// Every host that is the first, one label, and the second: a cloud's region.
+    Between(&'static str, &'static str),
 }
 
 impl HostName {
@@ -216,6 +228,10 @@ impl HostName {
         match self {
             Self::Is(name) => host == name,
             Self::Below(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
+            Self::Between(before, after) => {
+                let label = host.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+                label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
+            }
         }
     }
 }
@@ -282,6 +298,8 @@ pub enum Form {
     Uuid,
     /// The same between `{` and `}`.
     BracedUuid,
+    /// The address of a Google service account. SECURITY: any other is a person's, or a group's.
+    ServiceAccount,
 }
 
 impl Form {
@@ -292,6 +310,9 @@ impl Form {
             Self::Decimal => text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && !text.starts_with('0'),
             Self::Uuid => is_uuid(text),
             Self::BracedUuid => text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).is_some_and(is_uuid),
+            Self::ServiceAccount => text.split_once('@').is_some_and(|(account, domain)| {
+                !account.is_empty() && !domain.contains('@') && domain.ends_with(".gserviceaccount.com")
+            }),
         }
     }
 
@@ -302,6 +323,7 @@ impl Form {
             Self::Decimal => "701234567",
             Self::Uuid => "0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11",
             Self::BracedUuid => "{0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11}",
+            Self::ServiceAccount => "releaser@acme-prod.iam.gserviceaccount.com",
         }
     }
 }
@@ -347,6 +369,17 @@ pub struct Derived {
     pub from: &'static [&'static str],
     /// Computes it; `None` when the token has none.
     pub derive: fn(&Object) -> Option<Json>,
+}
+
+/// A scope wider than one project that a rule may declare, `span: owner`: the one way to leave a pin out.
+///
+/// INVARIANT: what stays pinned has an immutable identifier of the owner among it, so a freed name lets nobody in.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// Its name in the policy.
+    pub name: &'static str,
+    /// The pins that a rule of this scope need not fix.
+    pub frees: &'static [&'static str],
 }
 
 /// A condition that a preset adds.
@@ -411,6 +444,11 @@ impl Provider {
     /// What people call a claim: its alias, if it has one.
     pub fn shown<'a>(&self, claim: &'a str) -> &'a str {
         self.aliases.iter().find(|(_, name)| *name == claim).map_or(claim, |(alias, _)| alias)
+    }
+
+    /// The scope of that name.
+    pub fn span(&self, name: &str) -> Option<&'static Span> {
+        self.spans.iter().find(|span| span.name == name)
     }
 
     /// The example of that name (without the preset's).

@@ -36,7 +36,7 @@ impl Dialect {
         }
     }
 
-    /// How its packages are named.
+    /// How its packages are named, unless it is the generic one and the policy says otherwise.
     pub const fn ecosystem(self) -> Ecosystem {
         match self {
             Self::Pypi => Ecosystem::Pypi,
@@ -113,6 +113,8 @@ pub struct Registry {
     pub id: String,
     /// How its clients speak.
     pub dialect: Dialect,
+    /// How its packages are named: as the dialect's are, unless that has none of its own.
+    pub(super) ecosystem: Ecosystem,
     /// Its public upload URLs, at least one; `https`, without query or fragment.
     pub urls: Vec<Url>,
     /// The audiences that ID tokens for it may have; the first is the one that clients are told. At least one.
@@ -136,7 +138,7 @@ pub struct Registry {
 impl Registry {
     /// How its packages are named.
     pub const fn ecosystem(&self) -> Ecosystem {
-        self.dialect.ecosystem()
+        self.ecosystem
     }
 
     /// What a macaroon says about where it is meant for: the first URL's host, and its port unless it is the usual one.
@@ -289,6 +291,7 @@ mod tests {
         Registry {
             id: id.to_owned(),
             dialect: Dialect::Generic,
+            ecosystem: Ecosystem::Generic,
             urls: urls.iter().map(|url| Url::parse(url).unwrap()).collect(),
             audiences: vec![format!("{id}-audience"), format!("{id}-old")],
             token: TokenSettings { prefix: "tm-".to_owned(), ttl: Duration::from_secs(900) },

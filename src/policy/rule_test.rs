@@ -24,9 +24,9 @@ use crate::policy::evaluate::evaluate;
 use crate::policy::evaluate::evaluate_enforcing;
 use crate::policy::explain::Cause;
 use crate::policy::explain::Explanation;
+use crate::policy::explain::RuleReport;
 use crate::policy::explain::Scene;
 use crate::policy::registry::Registry;
-use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 
@@ -110,8 +110,10 @@ pub struct Failure {
     pub expected: String,
     /// What happened, in the same form, with the reason.
     pub got: String,
-    /// Why the nearest rule, or the one that the test names, gives nothing.
+    /// Why the answer was no, if it was.
     pub explanation: Option<Box<Explanation>>,
+    /// The conditions of the rule that the test names; else of the nearest one, or of one that granted.
+    pub rule: Option<RuleReport>,
     /// What is odd about the test's claims.
     pub notes: Vec<String>,
 }
@@ -155,7 +157,7 @@ fn outcome<'t>(policy: &Policy, test: &'t RuleTest) -> Option<Outcome<'t>> {
     let Some(issuer) = policy.issuers().of_entry(test.issuer, test.segment.as_deref()) else {
         // A member that no rule pins is an unknown issuer.
         let explanation = Explanation::without_rules(Cause::NoMatchingRule);
-        return Some(judged(test, Decision::Deny(Box::new(explanation))));
+        return Some(judged(test, Decision::Deny(Box::new(explanation)), None));
     };
     let claims = token(test, registry, issuer);
     let subject = Subject { issuer, claims: &claims };
@@ -164,27 +166,32 @@ fn outcome<'t>(policy: &Policy, test: &'t RuleTest) -> Option<Outcome<'t>> {
         Some(rule) => evaluate_enforcing(policy, registry, &subject, requested, rule).decision,
         None => evaluate(policy, registry, &subject, requested).decision,
     };
-    let decision = decide(&ask, &test.request);
-    let rule = test.rule().and_then(|rule| policy.rule_by_id(rule));
-    let decision = match rule {
-        Some(rule) => blamed(&rule, decision, registry, &subject),
-        None => decision,
+    let (provider, ecosystem) = (issuer.provider(), registry.ecosystem());
+    let scene = Scene { provider, claims: &claims, requested: &Requested::default(), ecosystem };
+    let report = |id: &str| {
+        let rule = policy.rule_by_id(id)?;
+        Some(Explanation::of_mismatch(&scene, std::iter::once(&rule)))
     };
-    Some(judged(test, decision))
+    let own = test.rule().and_then(report);
+    let decision = blamed(own.as_ref(), decide(&ask, &test.request));
+    let shown = match &decision {
+        Decision::Deny(explanation) => explanation.rules().first().cloned(),
+        Decision::Allow(grant) => {
+            let about = own.or_else(|| report(grant.rules().first()?));
+            about.and_then(|explanation| explanation.rules().first().cloned())
+        }
+    };
+    Some(judged(test, decision, shown))
 }
 
 /// The answer, for the reasons of the rule that the test is about: which of several rules came nearest to a job that none
 /// lets in depends on all of them, and a test must not fail because a rule was added beside its own.
-fn blamed(rule: &Rule<'_>, decision: Decision, registry: &Registry, subject: &Subject<'_>) -> Decision {
-    let whole = match &decision {
-        Decision::Deny(explanation) if !is_switch(explanation.cause()) => explanation,
-        Decision::Deny(_) | Decision::Allow(_) => return decision,
-    };
-    let (provider, ecosystem) = (subject.issuer.provider(), registry.ecosystem());
-    let scene = Scene { provider, claims: subject.claims, requested: &Requested::default(), ecosystem };
-    let own = Explanation::of_mismatch(&scene, std::iter::once(rule));
-    let holds = own.rules().iter().flat_map(|report| &report.conditions).all(|condition| condition.holds);
-    Decision::Deny(if holds { whole.clone() } else { Box::new(own) })
+fn blamed(own: Option<&Explanation>, decision: Decision) -> Decision {
+    let fails = |own: &&Explanation| !own.rules().iter().flat_map(|rule| &rule.conditions).all(|c| c.holds);
+    match (own.filter(fails), &decision) {
+        (Some(own), Decision::Deny(whole)) if !is_switch(whole.cause()) => Decision::Deny(Box::new(own.clone())),
+        (Some(_) | None, Decision::Deny(_) | Decision::Allow(_)) => decision,
+    }
 }
 
 /// What the token of the test says: the example's claims, and what every token for this registry has.
@@ -217,7 +224,7 @@ fn decide(ask: &dyn Fn(&Requested) -> Decision, request: &[(Action, PackageName)
     request.iter().map(alone).find(|decision| cause(decision) == Some(Cause::PackageNotGranted)).unwrap_or(decision)
 }
 
-fn judged(test: &RuleTest, decision: Decision) -> Outcome<'_> {
+fn judged(test: &RuleTest, decision: Decision, rule: Option<RuleReport>) -> Outcome<'_> {
     let named = |grant: &Grant| test.rule.as_ref().is_none_or(|rule| grant.rules().contains(rule));
     let holds = match (&test.expect, &decision) {
         (Expect::Deny(code), Decision::Deny(explanation)) => explanation.code() == *code,
@@ -238,7 +245,7 @@ fn judged(test: &RuleTest, decision: Decision) -> Outcome<'_> {
         // SECURITY: whoever switches something off in an emergency must not have the policy refused by its tests.
         Verdict::Skipped
     } else {
-        Verdict::Failed(Box::new(failure(test, &decision)))
+        Verdict::Failed(Box::new(failure(test, &decision, rule)))
     };
     let granted_by = match decision {
         Decision::Allow(grant) => grant.rules().to_vec(),
@@ -252,7 +259,7 @@ const fn is_switch(cause: Cause) -> bool {
     matches!(cause, Cause::RegistryDisabled | Cause::IssuerDisabled | Cause::RuleDisabled)
 }
 
-fn failure(test: &RuleTest, decision: &Decision) -> Failure {
+fn failure(test: &RuleTest, decision: &Decision, rule: Option<RuleReport>) -> Failure {
     let by = test.rule.as_ref().map_or(String::new(), |rule| format!(" by the rule `{rule}`"));
     let expected = match &test.expect {
         Expect::Allow => format!("allow{by}"),
@@ -266,13 +273,14 @@ fn failure(test: &RuleTest, decision: &Decision) -> Failure {
         Decision::Allow(grant) => {
             let versions = of_versions(grant.versions().map(|versions| versions.iter().map(String::as_str)));
             let rules = grant.rules().iter().map(|rule| format!("`{rule}`")).collect::<Vec<_>>().join(", ");
-            (format!("allow {}{versions} by the rules {rules}", grant.permissions()), None)
+            let word = if grant.rules().len() == 1 { "rule" } else { "rules" };
+            (format!("allow {}{versions} by the {word} {rules}", grant.permissions()), None)
         }
         Decision::Deny(explanation) => {
             (format!("deny {}: {}", explanation.code(), explanation.sentence()), Some(explanation.clone()))
         }
     };
-    Failure { expected, got, explanation, notes: test.notes.clone() }
+    Failure { expected, got, explanation, rule, notes: test.notes.clone() }
 }
 
 fn of_versions<'v>(versions: Option<impl Iterator<Item = &'v str>>) -> String {

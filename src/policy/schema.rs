@@ -4,12 +4,15 @@
 //! whether a rule is safe is for lint, and which claims a rule may name depends on its issuer, which a schema of one file
 //! cannot see, so it offers those of every provider. JSON Schema draft 7, which YAML language servers read best.
 
+use std::collections::BTreeSet;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::identity::provider;
 use crate::identity::replay::Replay;
+use crate::package::Ecosystem;
 use crate::policy::caller;
 use crate::policy::explain::Cause;
 use crate::policy::parse::keys;
@@ -155,6 +158,10 @@ fn issuer(key: &str) -> (Value, &'static str) {
 fn registry(key: &str) -> (Value, &'static str) {
     match key {
         "dialect" => (choice(Dialect::ALL.map(Dialect::name)), "How its clients spell the exchange"),
+        "ecosystem" => (
+            choice(Ecosystem::ALL.map(Ecosystem::name)),
+            "Of dialect `generic` only: how its package names are spelled",
+        ),
         "urls" => (reference("texts"), "Its public upload URLs"),
         "audiences" => (reference("texts"), "What CI jobs ask for; the first is what clients are told"),
         "token" => (object(keys::TOKEN, &[], token), "How its upload tokens look and live"),
@@ -201,7 +208,11 @@ fn rule(key: &str) -> (Value, &'static str) {
         "versions" => {
             (reference("texts"), "The only versions that its tokens may upload; `{version}` is a claim's or a group's")
         }
-        "span" => (choice(["owner"]), "`owner`: it is for all projects of the owner, and pins no project"),
+        "span" => {
+            let names: BTreeSet<&str> =
+                provider::ALL.iter().flat_map(|provider| provider.spans.iter().map(|span| span.name)).collect();
+            (choice(names), "`owner` and the like: it is for all projects of its owner, and pins no project")
+        }
         "mode" => (choice(Mode::ALL.map(Mode::name)), "`shadow`: evaluated and reported, never granted"),
         "enabled" => (flag(), "`false` is the same as `mode: off`"),
         _ => unknown(),

@@ -38,6 +38,14 @@ fn every_preset_has_its_section_that_names_what_rules_must_pin() {
         for name in names.filter(|name| !name.starts_with("job_workflow_")) {
             assert!(section.contains(&format!("`{name}`")), "{}: the page does not name `{name}`", provider.name);
         }
+        let freed = provider.spans.iter().flat_map(|span| span.frees);
+        let spans = provider.spans.iter().map(|span| &span.name).chain(freed).map(|name| provider.shown(name));
+        let row = section.lines().find(|line| line.starts_with("| span |")).unwrap_or_default();
+        assert!(spans.into_iter().all(|name| row.contains(&format!("`{name}`"))), "{}: spans: {row}", provider.name);
+        let row = section.lines().find(|line| line.starts_with("| must narrow |")).unwrap_or_default();
+        for name in provider.narrows {
+            assert!(row.contains(&format!("`{name}`")), "{}: {row} does not name `{name}`", provider.name);
+        }
         if let Some(url) = provider.site.owned_url() {
             assert!(section.contains(url), "{}: the page does not name its issuer", provider.name);
         }
@@ -52,7 +60,7 @@ fn blocks(page: &str) -> Vec<(usize, String)> {
         if inside && line == "```" {
             inside = false;
         } else if inside {
-            blocks.last_mut().unwrap().1.push_str(&format!("{line}\n"));
+            blocks.last_mut().unwrap().1.extend([line, "\n"]);
         } else if line == "```yaml" {
             inside = true;
             blocks.push((number, String::new()));
@@ -101,8 +109,8 @@ fn the_page_about_the_language_has_a_tested_rule_for_each_preset() {
 }
 
 /// What an implied condition demands, in the words of explanations.
-fn wants(test: ImpliedTest) -> String {
-    match test {
+fn wants(implied: ImpliedTest) -> String {
+    match implied {
         ImpliedTest::In(texts) => format!("one of {}", texts.join(", ")),
         ImpliedTest::NotIn(texts) => format!("none of {}", texts.join(", ")),
         ImpliedTest::IsTrue => "true".to_owned(),

@@ -186,7 +186,10 @@ fn an_editor_offers_what_the_parser_knows() {
             "rules:\n  widgets:\n    when:\n      ▮\n",
             &["repository_id", "environment", "workflow_file", "tag", "org_id", "organization"],
         ),
-        ("rules:\n  widgets:\n    when:\n      tag:\n        ▮\n", &["glob", "in", "present"]),
+        ("rules:\n  widgets:\n    when:\n      tag:\n        ▮\n", &["glob", "regex", "not", "same_as", "present"]),
+        ("rules:\n  widgets:\n    when:\n      context_ids:\n        ▮\n", &["contains", "exactly"]),
+        ("rules:\n  widgets:\n    when:\n      any_of:\n        - ▮\n", &["repository_id", "tag"]),
+        ("rules:\n  widgets:\n    mode: ▮\n", &["enforce", "shadow"]),
         ("rules:\n  widgets:\n    allow:\n      ▮\n", &["upload", "create"]),
         ("tests:\n  - ▮\n", &["name", "rule", "token", "expect"]),
         ("tests:\n  - token: ▮\n", &["github/tag-push", "gitlab/merge-request"]),
@@ -212,6 +215,10 @@ fn an_editor_marks_what_is_wrong_and_nothing_that_is_right() {
         ("rules:\n  widgets:\n    when: {tag: {in: v1}}\n", Some((3, "array"))),
         ("tests:\n  - {name: it, token: github/tag-push, expect: {deny: nothing}}\n", Some((2, "no-matching-rule"))),
         ("issuers:\n  github: {provider: github}\n", None),
+        (
+            "rules:\n  w: {registry: a, issuer: g, mode: off, when: {tag: {not: {in: [v1]}}}, allow: {upload: [w]}}\n",
+            None,
+        ),
     ] {
         let complaints = editor.complaints(text);
         match complaint {

@@ -43,6 +43,9 @@ fn refused() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
             "event-not-allowed",
             &["terraform_run_phase"],
         ),
+        // Whatever started the pipeline that started this one, and code of a third party that a rule must name first.
+        ("gitlab/tag-push", json!({"pipeline_source": "parent_pipeline"}), "event-not-allowed", &["pipeline_source"]),
+        ("gitlab/tag-push", json!({"pipeline_source": "external"}), "event-not-allowed", &["pipeline_source"]),
         ("spacelift/proposed-run", none.clone(), "event-not-allowed", &["runType", "scope"]),
         ("spacelift/task", none.clone(), "event-not-allowed", &["runType"]),
         ("spacelift/tracked-run", json!({"callerType": "module"}), "event-not-allowed", &["callerType"]),

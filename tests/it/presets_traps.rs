@@ -360,6 +360,53 @@ async fn a_token_that_its_job_made_to_last_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_token_lives_as_long_as_its_provider_gives_it() {
+    let presets = Presets::start().await;
+    let iat = presets.service.clock_seconds();
+    // A day, always; and an apply that takes one.
+    for example in ["semaphore/branch-push", "hcp-terraform/apply"] {
+        for (life, expected) in [(86_400, "ok"), (86_401, "lifetime-too-long")] {
+            assert_eq!(tried(&presets, example, json!({"exp": iat + life})).await, expected, "{example} {life}");
+        }
+    }
+}
+
+#[test]
+fn an_account_in_another_region_is_the_same_providers() {
+    let key = SigningKey::generate(KeyKind::P256).unwrap();
+    for (provider, url, when) in [
+        ("spacelift", "https://acme.app.us.spacelift.io", "{spaceId: root, callerId: widgets}"),
+        (
+            "hcp-terraform",
+            "https://app.eu.terraform.io",
+            "{terraform_organization_id: org-1, terraform_workspace_id: ws-1}",
+        ),
+    ] {
+        let accepting = if provider == "spacelift" { ", accept_fixed_audience: true" } else { "" };
+        let issuer =
+            |name: &str| format!("  it: {{provider: {name}, url: \"{url}\", jwks_file: keys.json{accepting}}}");
+        policy("https://a.example", &issuer(provider), &rule(when), &[key.jwk()]).unwrap();
+        let faults = faults_of(&format!("{{provider: generic, url: \"{url}\", jwks_file: keys.json}}"));
+        assert!(faults.contains(&format!("use `provider: {provider}`")), "{url}: {faults}");
+    }
+}
+
+#[test]
+fn the_address_that_a_rule_names_is_a_service_accounts() {
+    for address in ["sam@example.com", "release@googlegroups.com", "releaser@gserviceaccount.com"] {
+        let key = SigningKey::generate(KeyKind::P256).unwrap();
+        let issuer = "  it: {provider: google, jwks_file: keys.json}";
+        let load = |address: &str| {
+            let rule = rule(&format!("{{sub: \"104029292853099978293\", email: {address}}}"));
+            policy("https://a.example", issuer, &rule, &[key.jwk()])
+        };
+        let faults = load(address).unwrap_err();
+        assert!(faults.contains("L046") && faults.contains("gserviceaccount.com"), "{address}: {faults}");
+        load("releaser@acme-prod.iam.gserviceaccount.com").unwrap();
+    }
+}
+
+#[actix_web::test]
 async fn an_account_at_aws_signs_with_rsa_or_p384_under_names_that_all_accounts_use() {
     let rsa = SigningKey::generate(KeyKind::Rsa2048).unwrap().with_kid("RSA_0");
     let p384 = SigningKey::generate(KeyKind::P384).unwrap().with_kid("EC384_0");
@@ -406,6 +453,8 @@ fn a_host_that_many_share_never_has_one_tenant() {
         "https://federation.namespaceapis.com",
         "https://oidc.vercel.com/acme",
         "https://login.microsoftonline.com/0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11/v2.0",
+        "https://login.microsoftonline.us/0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11/v2.0",
+        "https://login.partner.microsoftonline.cn/0d6f8a3e-5b1c-4c57-9a55-3f0e7c9b2a11/v2.0",
         "https://issuer.enforce.dev",
         "https://scalr.io",
         "https://oidc.modal.com",
@@ -437,6 +486,8 @@ fn an_issuer_has_the_form_that_its_provider_gives_it() {
         ("semaphore", "https://semaphoreci.com"),
         ("semaphore", "https://a.b.semaphoreci.com"),
         ("spacelift", "https://acme.spacelift.io"),
+        ("spacelift", "https://us.app.spacelift.io.evil.example"),
+        ("spacelift", "https://a.b.app.us.spacelift.io"),
         ("aws", "https://sts.amazonaws.com"),
         ("depot", "https://depot.dev"),
         ("buildkite", "https://agent.buildkite.com/acme"),
@@ -529,9 +580,13 @@ async fn an_audience_that_all_tokens_have_is_accepted_by_name_only() {
 
 #[test]
 fn keys_of_a_cluster_whose_name_many_have_come_from_a_file() {
-    for url in
-        ["https://kubernetes.default.svc", "https://kubernetes.default.svc.cluster.local", "https://oidc.auth.svc"]
-    {
+    for url in [
+        "https://kubernetes",
+        "https://kubernetes.default",
+        "https://kubernetes.default.svc",
+        "https://kubernetes.default.svc.cluster.local",
+        "https://oidc.auth.svc",
+    ] {
         let faults = faults_of(&format!("{{provider: kubernetes, url: \"{url}\"}}"));
         assert!(faults.contains("L029") && faults.contains("`jwks_file: keys.json`"), "{url}: {faults}");
         let key = SigningKey::generate(KeyKind::P256).unwrap();

@@ -227,7 +227,7 @@ async fn a_forks_merge_request_at_gitlab_is_refused() {
     let older = json!({"job_project_id": null, "job_project_path": null});
     let answer = presets.exchange("gitlab/merge-request", &older).await;
     assert_eq!(answer.code(), "event-not-allowed", "{}", answer.text);
-    assert_eq!(failed(&presets.service.last_event()), ["pipeline_source", "ref_protected"]);
+    assert_eq!(failed(&presets.service.last_event()), ["pipeline_source", "pipeline_source", "ref_protected"]);
     // Where the claim does not exist, the rest decides.
     assert_eq!(presets.exchange("gitlab/tag-push", &older).await.status, 200);
 }

@@ -101,9 +101,8 @@ fn show(outcome: &Outcome<'_>) {
 fn details(failure: &Failure) -> Vec<String> {
     let mut lines = vec![format!("expected: {}", failure.expected), format!("got:      {}", failure.got)];
     lines.extend(failure.notes.iter().map(|note| format!("note:     {note}")));
-    if let Some(explanation) = &failure.explanation {
-        let table = explanation.nearest_table();
-        lines.extend(table.lines().map(str::to_owned));
+    if let Some(rule) = &failure.rule {
+        lines.extend(rule.to_table().lines().map(str::to_owned));
     }
     lines
 }
@@ -124,6 +123,7 @@ fn to_json(outcome: &Outcome<'_>) -> Value {
         object.insert("expected".to_owned(), json!(failure.expected));
         object.insert("got".to_owned(), json!(failure.got));
         object.insert("notes".to_owned(), json!(failure.notes));
+        object.insert("rule_report".to_owned(), json!(failure.rule));
         object.insert("explanation".to_owned(), json!(failure.explanation));
     }
     value

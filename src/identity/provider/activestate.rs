@@ -10,6 +10,7 @@ use crate::identity::provider::Example;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Object;
 
@@ -19,6 +20,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Fixed("https://platform.activestate.com/api/v1/oauth/oidc"),
     hosts: &[HostName::Is("platform.activestate.com")],
     pins: &["organization_id", "project_id", "actor_id", "builder"],
+    spans: &[Span { name: "organization", frees: &["project_id"] }],
     required: &["sub", "organization_id", "project_id", "actor_id", "builder"],
     claims: &[
         Claim::string("sub"),

@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::part;
 use crate::json::Json;
@@ -26,6 +27,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::OneOf(&["https://vstoken.dev.azure.com/*"]),
     hosts: &[HostName::Is("vstoken.dev.azure.com")],
     pins: &["org_id", "prj_id", "def_id"],
+    spans: &[Span { name: "organization", frees: &["prj_id", "def_id"] }, Span { name: "project", frees: &["def_id"] }],
     // A service connection's token has none but `sub`.
     required: &["sub", "org_id", "prj_id", "def_id", "run_id", "rpo_ref"],
     claims: &[

@@ -12,6 +12,7 @@ use crate::identity::provider::Form;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Object;
 
@@ -22,6 +23,8 @@ pub static PROVIDER: Provider = Provider {
     hosts: &[HostName::Is("api.bitbucket.org")],
     // SECURITY: without the environment, a step of any branch's own `bitbucket-pipelines.yml` would do.
     pins: &["workspaceUuid", "repositoryUuid", "deploymentEnvironmentUuid"],
+    // The environment stays: it is what a repository can restrict.
+    spans: &[Span { name: "workspace", frees: &["repositoryUuid"] }],
     required: &["sub", "workspaceUuid", "repositoryUuid", "pipelineUuid", "stepUuid"],
     claims: &[
         Claim::string("sub"),

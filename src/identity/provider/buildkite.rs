@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::part;
 use crate::json::Json;
@@ -26,6 +27,9 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Fixed("https://agent.buildkite.com"),
     hosts: &[HostName::Is("agent.buildkite.com")],
     pins: &["organization_id", "pipeline_id"],
+    // SECURITY: without one, a build of any branch publishes, and of a fork's pull request where the pipeline builds them.
+    narrows: &["tag", "build_tag", "branch", "build_branch"],
+    spans: &[Span { name: "organization", frees: &["pipeline_id"] }],
     required: &[
         "sub",
         "organization_id",

@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::part;
 use crate::json::Json;
@@ -39,6 +40,8 @@ pub static PROVIDER: Provider = Provider {
     // SECURITY: a fork's pull request runs in the project, with its ids, where the project passes secrets to forks; only
     // `vcs-origin` then names the fork. The pipeline definition says which configuration file runs.
     pins: &[ORG_ID, PROJECT_ID, DEFINITION_ID, VCS_ORIGIN],
+    // SECURITY: the origin stays: without it, a fork of any project that passes secrets to forks publishes.
+    spans: &[Span { name: "organization", frees: &[PROJECT_ID, DEFINITION_ID] }],
     required: &["sub", ORG_ID, PROJECT_ID, DEFINITION_ID, JOB_ID],
     claims: &[
         Claim::string("sub"),

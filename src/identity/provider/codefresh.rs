@@ -13,6 +13,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::part;
 use crate::json::Json;
@@ -24,6 +25,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://oidc.codefresh.io"),
     hosts: &[HostName::Is("oidc.codefresh.io")],
     pins: &["account_id", "pipeline_id"],
+    spans: &[Span { name: "account", frees: &["pipeline_id"] }],
     required: &["sub", "account_id", "pipeline_id", "workflow_id"],
     claims: &[
         Claim::string("sub"),

@@ -14,6 +14,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::github;
 use crate::json::Object;
@@ -24,6 +25,9 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Fixed("https://identity.depot.dev"),
     hosts: &[HostName::Is("identity.depot.dev")],
     pins: &["org_id", "repository_owner_id", "repository_id"],
+    // SECURITY: without one, any file that a branch adds to the workflows' folder publishes.
+    narrows: &["workflow_file", "workflow_ref"],
+    spans: &[Span { name: "owner", frees: &["repository_id"] }],
     required: &[
         "sub",
         "org_id",

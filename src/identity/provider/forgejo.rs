@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::identity::provider::github;
 use crate::json::Object;
@@ -25,6 +26,9 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Configured,
     hosts: &[HostName::Is("codeberg.org")],
     pins: &["repository_owner_id", "repository_id"],
+    // SECURITY: without one, any file that a branch adds to the workflows' folder publishes.
+    narrows: &["workflow_file", "workflow_ref"],
+    spans: &[Span { name: "owner", frees: &["repository_id"] }],
     required: &["sub", "repository", "repository_id", "repository_owner_id", "event_name", "workflow_ref", "ref"],
     claims: &[
         Claim::string("sub"),

@@ -14,6 +14,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Json;
 use crate::json::Object;
@@ -24,6 +25,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://token.actions.githubusercontent.com"),
     hosts: &[HostName::Is("token.actions.githubusercontent.com"), HostName::Below("ghe.com")],
     pins: &["repository_owner_id", "repository_id"],
+    spans: &[Span { name: "owner", frees: &["repository_id"] }],
     // The same key signs runner-internal tokens that live for hours; they have none of these.
     required: &[
         "sub",
@@ -248,16 +250,24 @@ const EXAMPLES: &[Example] = &[
     Example { name: "reusable-workflow", claims: reusable_workflow },
 ];
 
-/// A job of a workflow that calls another repository's.
+/// A job of a workflow that calls another repository's. Overrides may also use the parts of `job_workflow_ref`.
 fn reusable_workflow(overrides: &Object) -> Object {
-    const CALLEE: &str = "octo-org/release-workflows/.github/workflows/publish.yml@refs/heads/main";
-    let callee = overrides.get("job_workflow_ref").cloned().unwrap_or_else(|| Json::String(CALLEE.to_owned()));
+    let part = |name: &str, usual| overrides.get(name).and_then(Json::as_str).unwrap_or(usual).to_owned();
+    let repository = part("job_workflow_repository", "octo-org/release-workflows");
+    let file = part("job_workflow_file", "publish.yml");
+    let git_ref = part("job_workflow_git_ref", "refs/heads/main");
+    let usual = || Json::String(format!("{repository}/{FOLDER}/{file}@{git_ref}"));
+    let callee = overrides.get("job_workflow_ref").cloned().unwrap_or_else(usual);
     job(&overrides.clone().with("job_workflow_ref", callee), "push", "refs/tags/v1.4.0", None)
 }
 
+/// Overrides that stand for the claims that they are parts of.
+const PARTS: &[&str] =
+    &["tag", "workflow_file", "job_workflow_repository", "job_workflow_file", "job_workflow_git_ref"];
+
 /// A job's claims. Overrides may also use `tag` for `ref` and `workflow_file` for `workflow_ref`.
 fn job(overrides: &Object, event: &str, git_ref: &str, environment: Option<&str>) -> Object {
-    let mut draft = Draft::new(overrides, &["tag", "workflow_file"]);
+    let mut draft = Draft::new(overrides, PARTS);
     let repository = draft.text("repository", "octo-org/widgets");
     let owner = repository.split('/').next().unwrap_or_default();
     draft.texts(&[

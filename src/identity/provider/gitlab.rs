@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Json;
 use crate::json::Object;
@@ -25,6 +26,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://gitlab.com"),
     hosts: &[HostName::Is("gitlab.com")],
     pins: &["namespace_id", "project_id"],
+    spans: &[Span { name: "namespace", frees: &["project_id"] }],
     // The key set also signs users' logins, which have none of these.
     required: &["sub", "namespace_id", "project_id", "project_path", "pipeline_id", "pipeline_source", "job_id", "ref"],
     claims: CLAIMS,
@@ -43,6 +45,13 @@ pub static PROVIDER: Provider = Provider {
             claim: "pipeline_source",
             unless_prefix: None,
             test: ImpliedTest::NotIn(&["merge_request_event", "external_pull_request_event"]),
+        },
+        // SECURITY: the pipeline that started a `parent_pipeline` may itself be a merge request's. A rule that is about
+        // one, or about another source, says so.
+        Implied {
+            claim: "pipeline_source",
+            unless_prefix: None,
+            test: ImpliedTest::In(&["push", "web", "schedule", "api", "trigger"]),
         },
         // SECURITY: anyone with push access can create an unprotected branch or tag.
         Implied { claim: "ref_protected", unless_prefix: None, test: ImpliedTest::In(&["true"]) },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::identity::provider::Claim;
 use crate::identity::provider::Example;
+use crate::identity::provider::Form;
 use crate::identity::provider::HostName;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
@@ -26,7 +27,7 @@ pub static PROVIDER: Provider = Provider {
     required: &["sub", "email", "email_verified"],
     claims: &[
         Claim::string("sub"),
-        Claim::string("email"),
+        Claim::id("email", Form::ServiceAccount),
         Claim::boolean("email_verified"),
         Claim::string("azp"),
         Claim::string("hd"),

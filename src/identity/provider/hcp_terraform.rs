@@ -11,6 +11,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Object;
 
@@ -18,8 +19,9 @@ use crate::json::Object;
 pub static PROVIDER: Provider = Provider {
     name: "hcp-terraform",
     site: Site::Default("https://app.terraform.io"),
-    hosts: &[HostName::Is("app.terraform.io")],
+    hosts: &[HostName::Is("app.terraform.io"), HostName::Is("app.eu.terraform.io")],
     pins: &["terraform_organization_id", "terraform_workspace_id"],
+    spans: &[Span { name: "organization", frees: &["terraform_workspace_id"] }],
     required: &[
         "sub",
         "terraform_organization_id",
@@ -60,8 +62,8 @@ pub static PROVIDER: Provider = Provider {
         "terraform_run_id",
         "terraform_run_phase",
     ],
-    // A phase takes hours. Longer ones are an issuer's setting.
-    max_lifetime: Duration::from_secs(3 * 60 * 60),
+    // An apply may take a day.
+    max_lifetime: Duration::from_secs(24 * 60 * 60),
     examples: &[
         Example { name: "apply", claims: |overrides| run(overrides, "apply") },
         Example { name: "speculative-plan", claims: |overrides| run(overrides, "plan") },

@@ -26,7 +26,13 @@ const POD_UID: &str = "/kubernetes.io/pod/uid";
 pub static PROVIDER: Provider = Provider {
     name: "kubernetes",
     site: Site::Configured,
-    hosts: &[HostName::Is("container.googleapis.com"), HostName::Below("oic.prod-aks.azure.com")],
+    hosts: &[
+        HostName::Is("container.googleapis.com"),
+        HostName::Below("oic.prod-aks.azure.com"),
+        HostName::Between("oidc.eks.", ".amazonaws.com"),
+        HostName::Between("oidc.eks.", ".amazonaws.com.cn"),
+        HostName::Between("oidc-eks.", ".api.aws"),
+    ],
     pins: &["sub", ACCOUNT_UID],
     required: &["sub", ACCOUNT_UID],
     claims: &[
@@ -49,7 +55,12 @@ pub static PROVIDER: Provider = Provider {
     provenance: &["sub", ACCOUNT_UID, POD_NAME],
     // What a pod gets unless it asks for another time.
     max_lifetime: Duration::from_secs(60 * 60),
-    local_hosts: &[HostName::Below("svc"), HostName::Below("cluster.local")],
+    local_hosts: &[
+        HostName::Is("kubernetes"),
+        HostName::Is("kubernetes.default"),
+        HostName::Below("svc"),
+        HostName::Below("cluster.local"),
+    ],
     examples: &[Example { name: "pod", claims: pod }],
     ..Provider::PLAIN
 };

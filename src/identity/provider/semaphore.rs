@@ -15,6 +15,7 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::provider::Site;
+use crate::identity::provider::Span;
 use crate::identity::provider::example::Draft;
 use crate::json::Json;
 use crate::json::Object;
@@ -25,6 +26,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::OneOf(&["https://*.semaphoreci.com"]),
     hosts: &[HostName::Below("semaphoreci.com")],
     pins: &["org_id", "prj_id"],
+    spans: &[Span { name: "organization", frees: &["prj_id"] }],
     // An organisation's administrators can take claims out of its tokens; without these a token is not used.
     required: &["sub", "org_id", "prj_id", "job_id", "job_type", "ref", "ref_type"],
     claims: &[
@@ -76,9 +78,8 @@ pub static PROVIDER: Provider = Provider {
         "trg",
     ],
     provenance: &["org_id", "prj_id", "repo_slug", "ref", "ref_type", "wf_id", "ppl_id", "job_id", "job_type"],
-    // A token lives as long as its job may run, an hour unless a pipeline says otherwise. Longer ones are an issuer's
-    // setting.
-    max_lifetime: Duration::from_secs(60 * 60),
+    // Semaphore gives 24 h, always.
+    max_lifetime: Duration::from_secs(24 * 60 * 60),
     fixed_audience: Some(FixedAudience::IssuerUrl),
     examples: &[
         Example { name: "tag-push", claims: |overrides| job(overrides, Run::Tag) },

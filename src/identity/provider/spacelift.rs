@@ -19,8 +19,8 @@ use crate::json::Object;
 /// The preset `spacelift`.
 pub static PROVIDER: Provider = Provider {
     name: "spacelift",
-    site: Site::OneOf(&["https://*.app.spacelift.io"]),
-    hosts: &[HostName::Below("app.spacelift.io")],
+    site: Site::OneOf(&["https://*.app.spacelift.io", "https://*.app.us.spacelift.io"]),
+    hosts: &[HostName::Below("app.spacelift.io"), HostName::Below("app.us.spacelift.io")],
     pins: &["spaceId", "callerId"],
     required: &["sub", "spaceId", "callerType", "callerId", "runType", "runId", "scope"],
     claims: &[

@@ -57,8 +57,9 @@ fn a_record_names_only_claims_that_it_knows() {
         let implied = provider.implied.iter().map(|implied| &implied.claim);
         let from = provider.derived.iter().flat_map(|derived| derived.from);
         let aliased = provider.aliases.iter().map(|(_, claim)| claim);
-        let named = [provider.pins, provider.required, provider.public, provider.provenance].concat();
-        for name in named.iter().chain(implied).chain(from).chain(aliased) {
+        let freed = provider.spans.iter().flat_map(|span| span.frees);
+        let named = [provider.pins, provider.narrows, provider.required, provider.public, provider.provenance].concat();
+        for name in named.iter().chain(implied).chain(from).chain(aliased).chain(freed) {
             assert!(knows(provider, name), "{}: {name}", provider.name);
         }
         for implied in provider.implied {
@@ -66,6 +67,47 @@ fn a_record_names_only_claims_that_it_knows() {
                 assert!(knows(provider, other), "{}: {other}", provider.name);
             }
         }
+    }
+}
+
+#[test]
+fn a_wider_scope_frees_pins_and_leaves_the_owners() {
+    for provider in ALL {
+        for span in provider.spans {
+            let place = format!("{}: {}", provider.name, span.name);
+            assert!(std::ptr::eq(provider.span(span.name).unwrap(), span), "{place} is there twice");
+            assert!(!span.frees.is_empty(), "{place} frees nothing");
+            for freed in span.frees {
+                assert!(provider.pins.contains(freed), "{place}: {freed} is no pin");
+            }
+            // The owner comes first, and what is left of it has to be an identifier, which no name is.
+            let left: Vec<_> = provider.pins.iter().filter(|pin| !span.frees.contains(pin)).collect();
+            let is_id = |pin: &str| pin.ends_with("_id") || pin.ends_with("-id") || pin.ends_with("Uuid");
+            assert!(left.first().is_some_and(|pin| *pin == &provider.pins[0] && is_id(pin)), "{place} leaves {left:?}");
+        }
+        assert!(provider.span("").is_none());
+    }
+    assert_eq!(github::PROVIDER.span("owner").unwrap().frees, ["repository_id"]);
+    assert!(github::PROVIDER.span("namespace").is_none());
+    // Where owner and project are names, or one claim, there is nothing to leave out.
+    for provider in [&google::PROVIDER, &kubernetes::PROVIDER, &spacelift::PROVIDER, &jenkins::PROVIDER] {
+        assert!(provider.spans.is_empty(), "{}", provider.name);
+    }
+}
+
+#[test]
+fn what_narrows_a_project_is_no_pin_and_some_job_has_it() {
+    for provider in ALL {
+        for name in provider.narrows {
+            assert!(!provider.pins.contains(name), "{}: {name}", provider.name);
+            let has = |example: &Example| claims(provider, example.name, &serde_json::json!({})).get(name).is_some();
+            assert!(provider.examples.iter().any(has), "{}: {name}", provider.name);
+        }
+    }
+    let narrows = |name: &str| by_name(name).unwrap().narrows;
+    assert_eq!(narrows("buildkite"), ["tag", "build_tag", "branch", "build_branch"]);
+    for name in ["forgejo", "depot"] {
+        assert_eq!(narrows(name), ["workflow_file", "workflow_ref"]);
     }
 }
 
@@ -119,6 +161,8 @@ fn a_host_that_many_share_is_known_as_such_or_has_a_preset() {
     for host in [
         "federation.namespaceapis.com",
         "login.microsoftonline.com",
+        "login.microsoftonline.us",
+        "login.partner.microsoftonline.cn",
         "oidc.vercel.com",
         "oidc.cirrus-ci.com",
         "oidc.fly.io",
@@ -139,10 +183,15 @@ fn a_host_that_many_share_is_known_as_such_or_has_a_preset() {
         ("oidc.codefresh.io", "codefresh"),
         ("acme.semaphoreci.com", "semaphore"),
         ("app.terraform.io", "hcp-terraform"),
+        ("app.eu.terraform.io", "hcp-terraform"),
         ("acme.app.spacelift.io", "spacelift"),
+        ("acme.app.us.spacelift.io", "spacelift"),
         ("identity.depot.dev", "depot"),
         ("container.googleapis.com", "kubernetes"),
         ("westeurope.oic.prod-aks.azure.com", "kubernetes"),
+        ("oidc.eks.eu-west-1.amazonaws.com", "kubernetes"),
+        ("oidc.eks.cn-north-1.amazonaws.com.cn", "kubernetes"),
+        ("oidc-eks.eu-west-1.api.aws", "kubernetes"),
         ("3f1e.tokens.sts.global.api.aws", "aws"),
     ] {
         assert_eq!(owner(host).map(|owner| owner.name), Some(preset), "{host}");
@@ -157,6 +206,59 @@ fn a_domain_covers_what_is_below_it() {
         assert!(!below.covers(host), "{host}");
     }
     assert!(HostName::Is("gitlab.com").covers("gitlab.com") && !HostName::Is("gitlab.com").covers("x.gitlab.com"));
+}
+
+#[test]
+fn a_region_is_one_label_between_two_parts() {
+    let region = HostName::Between("oidc.eks.", ".amazonaws.com");
+    assert!(region.covers("oidc.eks.eu-west-1.amazonaws.com") && region.covers("oidc.eks.x.amazonaws.com"));
+    for host in [
+        "oidc.eks.amazonaws.com",
+        "oidc.eks..amazonaws.com",
+        "oidc.eks.a.b.amazonaws.com",
+        "oidc.eks.eu-west-1.amazonaws.com.evil.example",
+        "x.oidc.eks.eu-west-1.amazonaws.com",
+        "oidc.eks.eu-west-1.evilamazonaws.com",
+    ] {
+        assert!(!region.covers(host), "{host}");
+    }
+}
+
+#[test]
+fn a_name_that_every_cluster_has_is_local() {
+    for host in ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"] {
+        assert!(is_local(host), "{host}");
+    }
+    for host in ["kubernetes.acme.example", "mykubernetes", "kubernetes.default.acme.example", "svc.acme.example"] {
+        assert!(!is_local(host), "{host}");
+    }
+}
+
+#[test]
+fn only_a_service_accounts_address_is_one() {
+    for text in [
+        "releaser@acme-prod.iam.gserviceaccount.com",
+        "739419398126-compute@developer.gserviceaccount.com",
+        "acme-prod@appspot.gserviceaccount.com",
+    ] {
+        assert!(Form::ServiceAccount.fits(text), "{text}");
+    }
+    for text in [
+        "",
+        "sam@example.com",
+        "releaser@gserviceaccount.com",
+        "@acme.iam.gserviceaccount.com",
+        "releaser@acme.iam.gserviceaccount.com.evil.example",
+        "a@b@acme.iam.gserviceaccount.com",
+        "acme.iam.gserviceaccount.com",
+        "releaser@evilgserviceaccount.com",
+    ] {
+        assert!(!Form::ServiceAccount.fits(text), "{text}");
+    }
+    for form in [Form::Decimal, Form::Uuid, Form::BracedUuid, Form::ServiceAccount] {
+        assert!(form.fits(form.example()), "{form:?}");
+    }
+    assert!(google::PROVIDER.claim("email").is_some_and(|claim| claim.form == Form::ServiceAccount));
 }
 
 #[test]
@@ -239,7 +341,7 @@ fn identifiers_never_ignore_case() {
 #[test]
 fn limits_are_set() {
     for provider in ALL {
-        assert!((300..=3 * 3600).contains(&provider.max_lifetime.as_secs()), "{}", provider.name);
+        assert!((300..=24 * 3600).contains(&provider.max_lifetime.as_secs()), "{}", provider.name);
         assert!(provider.jwks_hosts.iter().all(|host| !host.contains(['/', ':'])));
     }
 }

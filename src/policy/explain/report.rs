@@ -86,6 +86,11 @@ fn misses_of(rule: &Rule<'_>, branch: &Branch<'_>, scene: &Scene<'_>) -> Misses 
 }
 
 impl RuleReport {
+    /// The rule and its conditions as a table for a terminal, after an empty line.
+    pub fn to_table(&self) -> String {
+        super::table::of_rules(std::slice::from_ref(self))
+    }
+
     pub(super) fn new(rule: &Rule<'_>, scene: &Scene<'_>) -> Self {
         let ranked = rule.branches().iter().map(|branch| (misses_of(rule, branch, scene), branch)).enumerate();
         let nearest = ranked.min_by_key(|(number, (misses, _))| (*misses, *number));

@@ -104,6 +104,8 @@ fn not_granted(explanation: &Explanation) -> String {
 fn difference(cause: Cause, report: &RuleReport) -> String {
     let mut failed: Vec<&ConditionReport> = report.conditions.iter().filter(|condition| !condition.holds).collect();
     failed.sort_by_key(|condition| !names(cause, condition));
+    // A preset may demand two things of one claim: the first says enough.
+    failed.dedup_by_key(|condition| condition.claim.as_str());
     let Some((first, others)) = failed.split_first() else { return "matches".to_owned() };
     let has = match &first.has {
         Some(has) => format!("`{}: {has}`", first.claim),

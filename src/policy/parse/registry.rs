@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
+use crate::package::Ecosystem;
 use crate::policy::caller;
 use crate::policy::lint;
 use crate::policy::registry::Dialect;
@@ -17,8 +18,19 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-pub(in crate::policy) const KEYS: &[&str] =
-    &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay", "retry_window"];
+pub(in crate::policy) const KEYS: &[&str] = &[
+    "dialect",
+    "ecosystem",
+    "urls",
+    "audiences",
+    "token",
+    "callers",
+    "key_id",
+    "epoch",
+    "enabled",
+    "replay",
+    "retry_window",
+];
 pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
@@ -35,6 +47,7 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     let dialects = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
     let dialect = fields.require("dialect", "add `dialect: pypi` or `dialect: generic`", faults);
     let dialect = dialect.and_then(|field| super::choice(&field, &dialects, faults));
+    let ecosystem = ecosystem(&fields, dialect, faults);
     let urls = fields.require("urls", "add the public upload URLs: `urls: [https://…]`", faults);
     let urls = urls.and_then(|field| urls_of(&field, faults));
     let audiences = fields.require("audiences", "add the audiences that CI jobs ask for: `audiences: [acme]`", faults);
@@ -50,6 +63,7 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
+        ecosystem: ecosystem?,
         urls: urls?,
         audiences: audiences?,
         token: token?,
@@ -60,6 +74,19 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
         replay: replay?,
         retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
     })
+}
+
+/// How package names are spelled. A dialect is that of one ecosystem; only the generic one serves them all.
+fn ecosystem(fields: &Fields<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<Ecosystem> {
+    let Some(field) = fields.get("ecosystem") else {
+        return Some(dialect.map_or(Ecosystem::Generic, Dialect::ecosystem));
+    };
+    if let Some(dialect) = dialect.filter(|dialect| *dialect != Dialect::Generic) {
+        let message = format!("packages of dialect `{}` have the names of its own ecosystem", dialect.name());
+        field.fault(faults, message, "remove the line: only `dialect: generic` has a choice");
+        return None;
+    }
+    super::choice(&field, &Ecosystem::ALL.map(|ecosystem| (ecosystem.name(), ecosystem)), faults)
 }
 
 fn replay(fields: &Fields<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<Replay> {

@@ -80,11 +80,11 @@ fn a_test_fails_when_they_do_anything_else() {
     for (test, outcome) in [
         (
             "expect: {deny: ref-mismatch}",
-            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
+            "expected deny ref-mismatch, got allow create:widgets,upload:widgets,upload:widgets-* by the rule `widgets`",
         ),
         (
             "expect: {allow: {upload: widgets}}",
-            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rules `widgets`",
+            "expected allow upload:widgets by the rule `widgets`, got allow create:widgets,upload:widgets,upload:widgets-* by the rule `widgets`",
         ),
         (
             "request: {upload: gadgets}, expect: allow",
@@ -139,7 +139,7 @@ fn what_another_rule_grants_is_not_the_named_rules_doing() {
     );
     let policy = Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None).unwrap();
     let Verdict::Failed(failure) = &run(&policy)[0].verdict else { panic!() };
-    assert!(failure.got.ends_with("by the rules `widgets`"), "{}", failure.got);
+    assert!(failure.got.ends_with("by the rule `widgets`"), "{}", failure.got);
 }
 
 /// The policy with one text in place of another, and these tests.
@@ -200,7 +200,7 @@ fn versions_that_a_rule_grants_can_be_demanded() {
     assert!(
         wrong.contains(
             "it expects allow upload:widgets in version 1.4.1 by the rule `widgets`, and the answer is allow \
-             upload:widgets in version 1.4.0 by the rules `widgets`"
+             upload:widgets in version 1.4.0 by the rule `widgets`"
         ),
         "{wrong}"
     );
@@ -237,6 +237,19 @@ fn claims_are_known_by_every_name_that_rules_may_use() {
             "rule: circle, token: circleci/tag-push, claims: {organization: c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2";
         assert_eq!(verdict(&format!("{test}, {claims}}}, expect: {{deny: owner-mismatch}}")), "passed", "{claims}");
     }
+}
+
+#[test]
+fn a_called_workflow_is_named_by_its_parts() {
+    let test =
+        "rule: widgets, token: github/reusable-workflow, claims: {repository: acme/widgets, environment: release";
+    assert_eq!(verdict(&format!("{test}}}, expect: {{deny: reusable-workflow}}")), "passed");
+    let policy = policy(&format!(
+        "  - {{name: it, {test}, job_workflow_repository: a/b, job_workflow_file: c.yml, job_workflow_git_ref: refs/tags/v1}}, expect: allow}}\n"
+    ));
+    let claims = &policy.tests()[0].claims;
+    assert_eq!(claims.get("job_workflow_ref").unwrap().as_str(), Some("a/b/.github/workflows/c.yml@refs/tags/v1"));
+    assert!(claims.get("job_workflow_file").is_none(), "a token has no such claim");
 }
 
 #[test]

@@ -82,6 +82,8 @@ impl Faults {
             Some(value) if self.faults.is_empty() => Ok(value),
             Some(_) | None => {
                 self.faults.sort_by(|a, b| a.place.cmp(&b.place));
+                // What a rule opens, its preset may close by two conditions: one fault.
+                self.faults.dedup();
                 Err(self)
             }
         }
