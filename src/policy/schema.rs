@@ -4,6 +4,8 @@
 //! whether a rule is safe is for lint, and which claims a rule may name depends on its issuer, which a schema of one file
 //! cannot see, so it offers those of every provider. JSON Schema draft 7, which YAML language servers read best.
 
+use std::collections::BTreeSet;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -206,7 +208,11 @@ fn rule(key: &str) -> (Value, &'static str) {
         "versions" => {
             (reference("texts"), "The only versions that its tokens may upload; `{version}` is a claim's or a group's")
         }
-        "span" => (choice(["owner"]), "`owner`: it is for all projects of the owner, and pins no project"),
+        "span" => {
+            let spans = provider::ALL.iter().flat_map(|provider| provider.spans).map(|span| span.name);
+            let spans: BTreeSet<&str> = spans.collect();
+            (choice(spans), "It is for all projects of the owner (or other scope that its provider has), and pins none")
+        }
         "mode" => (choice(Mode::ALL.map(Mode::name)), "`shadow`: evaluated and reported, never granted"),
         "enabled" => (flag(), "`false` is the same as `mode: off`"),
         _ => unknown(),
