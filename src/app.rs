@@ -16,6 +16,7 @@ use crate::audit::AuditDecision;
 use crate::audit::AuditEvent;
 use crate::audit::AuditKind;
 use crate::audit::AuditLog;
+use crate::audit::AuditSubject;
 use crate::code::Class;
 use crate::code::Code;
 use crate::exchange;
@@ -195,7 +196,7 @@ impl App {
         let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
         let keyring = self.keyring.load_full();
         let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state: &self.state };
-        let requested = requested(&request);
+        let asked = Asked::of(&request);
         let stopwatch = Stopwatch::start();
         let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
 
@@ -211,11 +212,18 @@ impl App {
             let mut event = event(AuditKind::Exchange, code, caller, now);
             event.registry = Some(registry.id.clone());
             event.issuer = outcome.issuer;
-            event.requested = requested;
+            event.subject =
+                Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
+            event.package = asked.package;
+            event.requested = asked.pairs;
+            event.single_use = asked.single_use;
             event.granted = outcome.result.as_ref().map_or_else(|_| Vec::new(), granted);
             event.rules = proven.rules;
+            proven.shadow.iter().for_each(|rule| self.metrics.shadow_disagreement(rule));
+            event.shadow = proven.shadow;
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(proven.claims);
+            event.absent = proven.absent;
             event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
             event.replay = outcome.result.as_ref().ok().and_then(IssuedToken::replay);
             event.explanation = explanation;
@@ -318,10 +326,22 @@ fn seal_keys(keyring: &Keyring) -> SealKeys {
     SealKeys::new(keyring.iter().map(key).collect())
 }
 
-/// What the client asked for; nothing when it asked for whatever its rules grant.
-fn requested(request: &exchange::Request<'_>) -> Vec<String> {
-    let package = request.requested.package.iter().map(ToString::to_string);
-    package.chain(request.requested.narrow.iter().flat_map(Permissions::iter).map(ToString::to_string)).collect()
+/// What a client asked for, as the audit log spells it; nothing when it asked for whatever its rules grant.
+struct Asked {
+    package: Option<String>,
+    pairs: Vec<String>,
+    single_use: bool,
+}
+
+impl Asked {
+    fn of(request: &exchange::Request<'_>) -> Self {
+        let requested = &request.requested;
+        Self {
+            package: requested.package.as_ref().map(ToString::to_string),
+            pairs: requested.narrow.iter().flat_map(Permissions::iter).map(ToString::to_string).collect(),
+            single_use: request.single_use,
+        }
+    }
 }
 
 fn granted(issued: &IssuedToken) -> Vec<String> {

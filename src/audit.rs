@@ -69,15 +69,27 @@ pub struct AuditEvent {
     /// The issuer's id in the policy: a configured one, never a token's text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// What the ID token says of itself, once its signature was proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<AuditSubject>,
+    /// The one package that the exchange's dialect names, if it names one: the grant reaches no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// What was asked, as `action:package`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,
+    /// Whether the client asked for a token that is good for one upload.
+    #[serde(skip_serializing_if = "is_false")]
+    pub single_use: bool,
     /// What was granted, as `action:pattern`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,
     /// The rules that granted it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// The rules in shadow mode that would have granted something that was not granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<String>,
     /// The policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_revision: Option<String>,
@@ -94,9 +106,23 @@ pub struct AuditEvent {
     /// The job's public claims that the policy reads; names are distinct.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
     pub claims: Vec<(Cow<'static, str>, Json)>,
+    /// Those of the public claims that the ID token does not have. A claim in neither list is not known to this record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<&'static str>,
     /// Why, in full: the explanation of a denial, the cause of a fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Value>,
+}
+
+/// The standard claims of an ID token that decide beside a job's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditSubject {
+    /// Its issuer's URL: of a family the member's.
+    pub iss: String,
+    /// Its audience.
+    pub aud: String,
+    /// `exp − iat`, in seconds.
+    pub lifetime: u64,
 }
 
 /// What was asked for.
@@ -144,17 +170,27 @@ impl AuditEvent {
             class: None,
             registry: None,
             issuer: None,
+            subject: None,
+            package: None,
             requested: Vec::new(),
+            single_use: false,
             granted: Vec::new(),
             rules: Vec::new(),
+            shadow: Vec::new(),
             policy_revision: None,
             token_id: None,
             replay: None,
             client: None,
             claims: Vec::new(),
+            absent: Vec::new(),
             explanation: None,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

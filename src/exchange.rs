@@ -31,6 +31,7 @@ use crate::package::Pattern;
 use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::evaluate::Decision;
+use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
@@ -137,12 +138,38 @@ pub struct Outcome {
 /// What a proven token said, and which rules granted.
 #[derive(Debug)]
 pub struct Proven {
+    /// The issuer's URL in the token.
+    pub iss: String,
+    /// The audience that the token was made for.
+    pub audience: String,
+    /// Its `exp − iat`.
+    pub lifetime: Duration,
     /// The claims that the preset lets be seen.
     pub claims: BTreeMap<String, Json>,
+    /// Those of them that the token does not have.
+    pub absent: Vec<&'static str>,
     /// The granting rules; empty when there was no grant.
     pub rules: Vec<String>,
+    /// The rules in shadow mode that would have granted something that the decision does not.
+    pub shadow: Vec<String>,
     /// The upload token's id, once one was prepared.
     pub token_id: Option<TokenId>,
+}
+
+impl Proven {
+    fn of(token: &VerifiedToken) -> Self {
+        let public = token.issuer().provider().public;
+        Self {
+            iss: token.issuer().url().to_string(),
+            audience: token.audience().to_owned(),
+            lifetime: token.expires_at().since(token.issued_at()),
+            claims: chosen_claims(token, public),
+            absent: public.iter().copied().filter(|name| token.claims().get(name).is_none()).collect(),
+            rules: Vec::new(),
+            shadow: Vec::new(),
+            token_id: None,
+        }
+    }
 }
 
 /// Exchanges a subject token for an upload token. `id` is the identity of the token that may be minted.
@@ -173,13 +200,14 @@ async fn steps(
 
     let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
-    let known = proven.insert(Proven {
-        claims: chosen_claims(&token, token.issuer().provider().public),
-        rules: Vec::new(),
-        token_id: None,
-    });
+    let known = proven.insert(Proven::of(&token));
 
-    let grant = decide(parts.policy, &request, &token)?;
+    let Evaluation { decision, shadow } = decide(parts.policy, &request, &token);
+    known.shadow = shadow;
+    let grant = match decision {
+        Decision::Allow(grant) => grant,
+        Decision::Deny(explanation) => return Err(Failure::Denied(explanation)),
+    };
     known.rules = grant.rules().to_vec();
 
     let location = registry.location();
@@ -232,12 +260,9 @@ fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
 }
 
 /// Step 3: what the rules say.
-fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Result<Grant, Failure> {
+fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Evaluation {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    match evaluate(policy, request.registry, &subject, &request.requested).decision {
-        Decision::Allow(grant) => Ok(grant),
-        Decision::Deny(explanation) => Err(Failure::Denied(explanation)),
-    }
+    evaluate(policy, request.registry, &subject, &request.requested)
 }
 
 /// What the upload token shall say, under this name: what preparing it takes.

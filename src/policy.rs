@@ -21,6 +21,7 @@ pub mod registry;
 pub mod rule;
 pub mod rule_test;
 pub mod schema;
+pub mod scope;
 pub mod set;
 pub mod watch;
 pub mod yaml;

@@ -17,6 +17,7 @@ use crate::code::Class;
 use crate::code::Code;
 use crate::escape::escape;
 use crate::exchange::Failure;
+use crate::policy::scope::ScopeError;
 
 /// The page that documents every code.
 const DOCUMENTATION: &str = "docs/errors.md";
@@ -208,6 +209,12 @@ impl From<Failure> for Refusal {
             policy: None,
             retry_after: failure.retry_after(),
         }
+    }
+}
+
+impl From<ScopeError> for Refusal {
+    fn from(error: ScopeError) -> Self {
+        Self::new(Code::InvalidScope, error.to_string())
     }
 }
 

@@ -12,25 +12,20 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
-use crate::http::body::printable;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
 use crate::json::Json;
-use crate::package::Pattern;
-use crate::package::Permission;
-use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
+use crate::policy::scope;
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// CI systems' tokens are labelled one or the other.
 const SUBJECT_TOKEN_TYPES: [&str; 2] =
     ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
-/// Most pairs that `scope` may name.
-const MAX_SCOPE: usize = 64;
 
 /// The parameters of RFC 8693 section 2.1 that this service reads; unknown ones are ignored (RFC 6749 section 3.2).
 #[derive(Debug, Default)]
@@ -63,7 +58,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     };
     check_types(&parameters)?;
     let registry = target(request, public, policy, &parameters)?;
-    let narrow = parameters.scope.as_deref().map(|scope| narrowed(registry, scope)).transpose()?;
+    let narrow = parameters.scope.as_deref().map(|scope| scope::parse(registry.ecosystem(), scope)).transpose()?;
     let asked = exchange::Request {
         registry,
         subject_token: parameters.subject_token.as_deref().unwrap_or_default(),
@@ -176,22 +171,4 @@ fn target<'p>(
             Err(Refusal::new(Code::InvalidTarget, detail))
         }
     }
-}
-
-/// The literal pairs of `scope`: `upload:widgets create:gadgets`. A pair without a package, or with a pattern, is
-/// refused: narrowing is to names.
-fn narrowed(registry: &Registry, scope: &str) -> Result<Permissions, Refusal> {
-    let invalid = |detail: String| Refusal::new(Code::InvalidScope, detail);
-    let pairs: Vec<&str> = scope.split(' ').filter(|pair| !pair.is_empty()).collect();
-    if pairs.is_empty() || pairs.len() > MAX_SCOPE {
-        return Err(invalid(format!("`scope` must name 1 to {MAX_SCOPE} pairs")));
-    }
-    let parse = |text: &&str| match Permission::parse(registry.ecosystem(), text) {
-        Some(Permission { pattern: Pattern::Prefix(_), .. }) => {
-            Err(invalid(format!("`{}` is a pattern: `scope` narrows to names", printable(text))))
-        }
-        Some(pair) => Ok(pair),
-        None => Err(invalid(format!("`{}` is not `action:package`", printable(text)))),
-    };
-    pairs.iter().map(parse).collect()
 }

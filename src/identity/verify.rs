@@ -69,7 +69,31 @@ pub fn verify(
         let (expected, got) = (issuer.url().to_string(), excerpt(token.issuer()));
         return Err(TokenError::IssuerMismatch { expected, got });
     }
-    let claims = token.into_claims();
+    let Read { claims, audience, issued_at, expires_at, jti } = read(token.into_claims(), issuer, audiences, now)?;
+    let issuer = Arc::clone(issuer);
+    Ok(VerifiedToken { issuer, claims, audience, issued_at, expires_at, jti, signing_input_digest })
+}
+
+/// What [`verify`] would find wrong with a token of this issuer beside its signature. For dry runs: it proves nothing.
+pub fn check(claims: &Object, issuer: &Issuer, audiences: &[String], now: Timestamp) -> Result<(), TokenError> {
+    read(claims.clone(), issuer, audiences, now).map(|_| ())
+}
+
+/// The same of the audience alone, for claims of which no token was made.
+pub fn check_audience(claims: &Object, issuer: &Issuer, audiences: &[String]) -> Result<(), TokenError> {
+    audience(claims, &issuer.audiences(audiences)).map(|_| ())
+}
+
+/// A token's claims, read and found fit.
+struct Read {
+    claims: Claims,
+    audience: String,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    jti: Option<String>,
+}
+
+fn read(claims: Object, issuer: &Issuer, audiences: &[String], now: Timestamp) -> Result<Read, TokenError> {
     let audience = audience(&claims, &issuer.audiences(audiences))?;
     let (issued_at, expires_at) = times(&claims, issuer.max_lifetime, now)?;
     let jti = jti(&claims)?;
@@ -77,9 +101,7 @@ pub fn verify(
     let derived = issuer.derive(&claims);
     let claims = Claims::new(claims, derived);
     require(&claims, issuer.provider())?;
-
-    let issuer = Arc::clone(issuer);
-    Ok(VerifiedToken { issuer, claims, audience, issued_at, expires_at, jti, signing_input_digest })
+    Ok(Read { claims, audience, issued_at, expires_at, jti })
 }
 
 /// SHA-256 of `header.payload`.

@@ -12,8 +12,11 @@ use crate::code::Code;
 use crate::identity::claims::Claims;
 use crate::identity::provider::Provider;
 use crate::package::Ecosystem;
+use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
+use crate::policy::evaluate::Subject;
 use crate::policy::lint;
+use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
 
 mod cause;
@@ -189,6 +192,24 @@ impl Explanation {
     pub fn to_table(&self) -> String {
         table::of(self)
     }
+}
+
+/// These rules, by name, condition by condition: those that granted, and those in shadow mode that would have.
+pub fn reports(
+    policy: &Policy,
+    registry: &Registry,
+    subject: &Subject<'_>,
+    requested: &Requested,
+    rules: &[String],
+) -> Vec<RuleReport> {
+    let (provider, ecosystem) = (subject.issuer.provider(), registry.ecosystem());
+    let scene = Scene { provider, claims: subject.claims, requested, ecosystem };
+    rules.iter().filter_map(|id| policy.rule_by_id(id)).map(|rule| RuleReport::new(&rule, &scene)).collect()
+}
+
+/// The rules' conditions as a table for a terminal, each rule after an empty line.
+pub fn to_table(rules: &[RuleReport]) -> String {
+    table::of_rules(rules)
 }
 
 impl Serialize for Explanation {

@@ -188,12 +188,11 @@ fn texts(files: Vec<(String, Vec<u8>)>) -> Result<Vec<Source>, Faults> {
     let mut faults = Faults::new();
     let mut sources = Vec::with_capacity(files.len());
     for (name, bytes) in files {
-        match String::from_utf8(bytes) {
-            Ok(text) => sources.push(Source { name, text }),
-            Err(_) => {
-                let place = Place::whole(Arc::from(name));
-                faults.push(place, String::new(), "the file is not UTF-8", "save it as UTF-8");
-            }
+        if let Ok(text) = String::from_utf8(bytes) {
+            sources.push(Source { name, text });
+        } else {
+            let place = Place::whole(Arc::from(name));
+            faults.push(place, String::new(), "the file is not UTF-8", "save it as UTF-8");
         }
     }
     faults.into_result(Some(sources))

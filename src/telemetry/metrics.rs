@@ -43,6 +43,7 @@ pub struct Metrics {
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
     policy_reloads: Counter<u64>,
+    shadow_disagreements: Counter<u64>,
     policy_refused: Arc<AtomicBool>,
     policy_revision: Arc<Mutex<Option<String>>>,
     meter: Meter,
@@ -109,6 +110,10 @@ impl Metrics {
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
+            shadow_disagreements: counter(
+                "shadow_disagreements",
+                "Exchanges to which a rule in shadow mode would have granted something that was not granted.",
+            ),
             policy_revision,
             meter,
             registry,
@@ -155,6 +160,11 @@ impl Metrics {
     /// Says whether what the policy directory holds is refused, so that an earlier policy goes on deciding.
     pub fn policy_refused(&self, refused: bool) {
         self.policy_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Counts an exchange to which this rule, in shadow mode, would have granted something that was not granted.
+    pub fn shadow_disagreement(&self, rule: &str) {
+        self.shadow_disagreements.add(1, &[label("rule", rule)]);
     }
 
     /// Says which policy decides from now on.

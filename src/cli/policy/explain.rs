@@ -3,20 +3,25 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::read_input;
 use crate::cli::say;
 use crate::cli::say_json;
-use crate::explain::explain;
-use crate::identity::token::UnverifiedToken;
+use crate::explain;
+use crate::explain::Answer;
+use crate::explain::NoIssuer;
+use crate::explain::Question;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
-use crate::policy::evaluate::Decision;
+use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
+use crate::policy::registry::Registry;
+use crate::policy::scope;
+use crate::time::Clock;
+use crate::time::SystemClock;
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
@@ -27,7 +32,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "ID")]
     registry: Option<String>,
     /// The issuer that the claims come from [default: the one that `iss` names]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "token")]
     issuer: Option<String>,
     /// A file with the job's claims as JSON; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "token", required_unless_present = "token")]
@@ -35,10 +40,13 @@ pub(crate) struct Explain {
     /// A file with the job's ID token; `-` is standard input. Its signature is not checked
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
-    /// The package to publish
+    /// The package to publish, as a client that names one would
     #[arg(long, value_name = "NAME")]
     package: Option<String>,
-    /// Print the explanation as JSON
+    /// The pairs to which the request narrows, such as "upload:widgets create:gadgets"
+    #[arg(long, value_name = "PAIRS")]
+    scope: Option<String>,
+    /// Print the explanation as JSON, as `POST /v1/explain` answers
     #[arg(long)]
     json: bool,
 }
@@ -46,58 +54,50 @@ pub(crate) struct Explain {
 impl Explain {
     pub(super) fn run(self) -> Ended {
         let policy = crate::policy::watch::load(&self.policy).map_err(|faults| Failed::new(faults.to_string()))?;
-        let claims = self.read_claims()?;
-        let known = |ids: Vec<&str>| ids.join(", ");
-
-        let registries = policy.registries();
-        let ids = || known(registries.iter().map(|registry| registry.id.as_str()).collect());
-        let registry = match &self.registry {
-            Some(id) => registries.by_id(id),
-            None => registries.iter().next().filter(|_| registries.len() == 1),
-        };
-        let registry = registry.ok_or_else(|| Failed::new(format!("--registry must be one of {}", ids())))?;
-
-        let issuers = policy.issuers();
-        let issuer = match &self.issuer {
-            Some(id) => issuers.by_id(id),
-            None => claims.get("iss").and_then(Json::as_str).and_then(|iss| issuers.by_url(iss)),
-        };
-        let ids = || known(issuers.ids().collect());
-        let issuer = issuer
-            .ok_or_else(|| Failed::new(format!("`iss` is no configured issuer; --issuer can be one of {}", ids())))?;
-
+        let registry = self.registry(&policy)?;
         let package = self.package.as_deref().map(|name| {
             PackageName::parse(registry.ecosystem(), name).map_err(|error| Failed::new(format!("`{name}` {error}")))
         });
-        let package = package.transpose()?;
-        let requested = Requested { package, narrow: None };
-        match explain(&policy, registry, issuer, claims, &requested) {
-            Decision::Allow(grant) => {
-                if self.json {
-                    say_json(
-                        &json!({"decision": "allow", "rules": grant.rules(), "permissions": grant.permissions().to_string()}),
-                    )?;
-                } else {
-                    say(&format!("allowed by {}: {}", grant.rules().join(", "), grant.permissions()));
-                }
-                Ok(true)
-            }
-            Decision::Deny(explanation) => {
-                if self.json {
-                    say_json(&json!({"decision": "deny", "explanation": explanation}))?;
-                } else {
-                    say(&explanation.to_table());
-                }
-                Ok(false)
+        let narrow = self.scope.as_deref().map(|pairs| scope::parse(registry.ecosystem(), pairs));
+        let requested = Requested { package: package.transpose()?, narrow: narrow.transpose()? };
+        let answer = self.answer(Question { policy: &policy, registry, requested: &requested })?;
+        if self.json {
+            say_json(&answer)?;
+        } else {
+            say(answer.to_table().trim_end());
+        }
+        Ok(answer.allowed())
+    }
+
+    fn answer(&self, question: Question<'_>) -> Result<Answer, Failed> {
+        if let Some(path) = &self.token {
+            let text = read_input(Some(path))?;
+            return Ok(explain::unproven_token(question, text.trim(), SystemClock.now()));
+        }
+        let claims = self.read_claims()?;
+        match explain::issuer_of(question.policy, self.issuer.as_deref(), &claims) {
+            Ok(issuer) => Ok(explain::claims(question, issuer, claims)),
+            Err(NoIssuer::Unknown(issuer)) => Ok(explain::unknown(question.policy, &issuer)),
+            Err(error) => {
+                let known: Vec<&str> = question.policy.issuers().ids().collect();
+                Err(Failed::new(format!("{error}; the policy's issuers are {}", known.join(", "))))
             }
         }
     }
 
+    fn registry<'p>(&self, policy: &'p Policy) -> Result<&'p Registry, Failed> {
+        let registries = policy.registries();
+        let found = match &self.registry {
+            Some(id) => registries.by_id(id),
+            None => registries.iter().next().filter(|_| registries.len() == 1),
+        };
+        found.map(AsRef::as_ref).ok_or_else(|| {
+            let ids: Vec<&str> = registries.iter().map(|registry| registry.id.as_str()).collect();
+            Failed::new(format!("--registry must be one of {}", ids.join(", ")))
+        })
+    }
+
     fn read_claims(&self) -> Result<Object, Failed> {
-        if let Some(path) = &self.token {
-            let text = read_input(Some(path))?;
-            return Ok(UnverifiedToken::parse(text.trim())?.unproven_claims().clone());
-        }
         let text = read_input(self.claims.as_ref())?;
         match Json::parse(text.as_bytes()) {
             Ok(Json::Object(claims)) => Ok(claims),

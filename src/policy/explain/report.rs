@@ -88,7 +88,7 @@ fn misses_of(rule: &Rule<'_>, branch: &Branch<'_>, scene: &Scene<'_>) -> Misses 
 impl RuleReport {
     /// The rule and its conditions as a table for a terminal, after an empty line.
     pub fn to_table(&self) -> String {
-        super::table::of_rule(self)
+        super::table::of_rules(std::slice::from_ref(self))
     }
 
     pub(super) fn new(rule: &Rule<'_>, scene: &Scene<'_>) -> Self {

@@ -20,10 +20,12 @@ pub(super) fn of(explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
-/// One rule alone.
-pub(super) fn of_rule(report: &RuleReport) -> String {
+/// The rules' conditions, each rule after an empty line.
+pub(super) fn of_rules(rules: &[RuleReport]) -> String {
     let mut lines = Vec::new();
-    rule(&mut lines, report);
+    for report in rules {
+        rule(&mut lines, report);
+    }
     lines.join("\n")
 }
 

@@ -20,7 +20,7 @@ use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
 pub(in crate::policy) const KEYS: &[&str] =
-    &["registry", "issuer", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
+    &["registry", "issuer", "span", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
 
 pub(super) fn rule(
     entry: &Field<'_>,
@@ -43,6 +43,10 @@ pub(super) fn rule(
     let entry_of_registry: Option<&Registry> = registry.and_then(|number| world.registry(number)).map(|r| &**r);
     let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
     let duties = issuer_name.and_then(|name| world.duties.get(name)).copied();
+    let duties = match (fields.get("span"), duties) {
+        (Some(field), Some(duties)) => span(&field, duties, faults).map(|freed| Duties { freed, ..duties }),
+        (Some(_) | None, duties) => duties,
+    };
     let dialect = entry_of_registry.map(|registry| registry.dialect);
     let ttl = fields.get("ttl").map_or(Some(None), |field| super::registry::ttl(&field, dialect, faults).map(Some));
     let branches = match (when, duties) {
@@ -70,6 +74,24 @@ pub(super) fn rule(
         ttl: ttl?,
         max_size: max_size?,
     })
+}
+
+/// The pins that a rule need not fix because it says that it is for all projects of an owner.
+///
+/// SECURITY: the one way to leave a project's id out, and so that it is one, it is said in words and still pins the owner.
+fn span(field: &Field<'_>, duties: Duties, faults: &mut Faults) -> Option<&'static [&'static str]> {
+    let name = field.text(faults)?;
+    let found = duties.provider.span(name);
+    if found.is_none() {
+        let known = duties.provider.spans.iter().map(|span| format!("`{}`", span.name)).collect::<Vec<_>>();
+        let remedy = if known.is_empty() {
+            format!("remove the line: a rule for `{}` is for one project", duties.provider.name)
+        } else {
+            format!("known for `{}`: {}", duties.provider.name, known.join(", "))
+        };
+        field.fault(faults, format!("there is no span `{}`", shown(name)), remedy);
+    }
+    found.map(|span| span.frees)
 }
 
 /// The registry that a rule is for. A bundle's rules are for the registry that serves it.
