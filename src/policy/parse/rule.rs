@@ -20,7 +20,7 @@ use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
 pub(in crate::policy) const KEYS: &[&str] =
-    &["registry", "issuer", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
+    &["registry", "issuer", "span", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
 
 pub(super) fn rule(
     entry: &Field<'_>,
