@@ -9,6 +9,7 @@
 //! identifiers of its project or does not load. One [`evaluate`](evaluate::evaluate) serves exchanges, dry runs and the
 //! command line. Only [`watch`] touches files.
 
+pub mod bundle;
 pub mod caller;
 pub mod evaluate;
 pub mod explain;

@@ -27,6 +27,7 @@ use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
+mod bundle_source;
 mod condition;
 mod issuer;
 mod registry;
@@ -83,7 +84,7 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         world.issuers.insert(entry.name(), number);
     }
     for entry in named(&registries, "registry", &mut faults) {
-        let parsed = registry::registry(&entry, &mut faults);
+        let parsed = registry::registry(&entry, &world.issuers, &read, &mut faults);
         let number = parsed.is_some().then(|| count(&world.registry_list));
         world.registry_list.extend(parsed);
         world.registries.insert(entry.name(), number);
