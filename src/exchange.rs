@@ -234,7 +234,7 @@ fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
 /// Step 3: what the rules say.
 fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Result<Grant, Failure> {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    match evaluate(policy, request.registry, &subject, &request.requested) {
+    match evaluate(policy, request.registry, &subject, &request.requested).decision {
         Decision::Allow(grant) => Ok(grant),
         Decision::Deny(explanation) => Err(Failure::Denied(explanation)),
     }
@@ -264,7 +264,7 @@ fn wanted<'a>(
         prefix: &registry.token.prefix,
         permissions: grant.permissions(),
         ttl: grant.ttl(),
-        versions: None,
+        versions: grant.versions(),
         uses,
         max_size: grant.max_size(),
         provenance,

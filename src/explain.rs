@@ -22,5 +22,5 @@ pub fn explain(
 ) -> Decision {
     let derived = issuer.derive(&claims);
     let claims = Claims::new(claims, derived);
-    evaluate(policy, registry, &Subject { issuer, claims: &claims }, requested)
+    evaluate(policy, registry, &Subject { issuer, claims: &claims }, requested).decision
 }

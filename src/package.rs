@@ -34,6 +34,9 @@ pub enum NameError {
     /// Starts or ends with a separator.
     #[error("must start and end with a letter or a digit")]
     Edge,
+    /// Put together from claims, and not in its canonical spelling.
+    #[error("is another spelling of its canonical form")]
+    Spelling,
     /// A `*` that is not the last character, or not after a separator.
     #[error("may have one `*`, as its last character, after a separator (`-`, `_`, `.` or `/`)")]
     Star,
@@ -70,6 +73,15 @@ impl PackageName {
                 Ok(Self(text.to_owned()))
             }
         }
+    }
+
+    /// Reads a name that was put together from a job's claims: one whose canonical form is its lower-case form.
+    ///
+    /// SECURITY: canonical names are fewer than spellings. If `a.b` and `a-b` could both be read here, two repositories
+    /// of those names would meet in one package.
+    pub fn parse_interpolated(ecosystem: Ecosystem, text: &str) -> Result<Self, NameError> {
+        let name = Self::parse(ecosystem, text)?;
+        if name.0 == text.to_ascii_lowercase() { Ok(name) } else { Err(NameError::Spelling) }
     }
 
     /// The canonical text.
@@ -139,6 +151,17 @@ impl Pattern {
         match self {
             Self::Literal(literal) => literal == name,
             Self::Prefix(prefix) => name.0.len() > prefix.len() && name.0.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether it reaches everything that another pattern reaches.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (pattern, Self::Literal(name)) => pattern.matches(name),
+            (Self::Literal(_), Self::Prefix(_)) => false,
+            (Self::Prefix(wide), Self::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
         }
     }
 }

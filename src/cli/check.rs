@@ -33,7 +33,7 @@ impl Check {
                     "revision": policy.revision(),
                     "issuers": policy.issuers().ids().collect::<Vec<_>>(),
                     "registries": policy.registries().iter().map(|registry| &registry.id).collect::<Vec<_>>(),
-                    "rules": policy.rules().len(),
+                    "rules": policy.rule_count(),
                 },
                 "keys": {
                     "known": loaded.keyring.iter().map(MasterKey::kid).collect::<Vec<_>>(),
@@ -48,7 +48,7 @@ impl Check {
                 policy.revision(),
                 policy.issuers().len(),
                 policy.registries().len(),
-                policy.rules().len()
+                policy.rule_count()
             ));
             match minting {
                 Some(kid) => say(&format!("keys: `{kid}` mints")),

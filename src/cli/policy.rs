@@ -5,17 +5,25 @@ use clap::Subcommand;
 use crate::cli::Ended;
 
 mod explain;
+mod schema;
+mod test;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
     /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
     Explain(explain::Explain),
+    /// Print the JSON Schema of policy files, for editors
+    Schema,
+    /// Run the policy's tests: what its rules say to made-up jobs
+    Test(test::Test),
 }
 
 impl Policy {
     pub(crate) fn run(self) -> Ended {
         match self {
             Self::Explain(explain) => explain.run(),
+            Self::Schema => schema::run(),
+            Self::Test(test) => test.run(),
         }
     }
 }

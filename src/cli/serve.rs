@@ -167,7 +167,7 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
         policy.revision = app.policy().revision(),
         issuers = app.policy().issuers().len(),
         registries = app.policy().registries().len(),
-        rules = app.policy().rules().len(),
+        rules = app.policy().rule_count(),
         "serving at {scheme}://{}, operations at http://{}",
         addresses.0,
         addresses.1,

@@ -283,6 +283,11 @@ impl Issuer {
         })
     }
 
+    /// What tells it from the other members of its family, if it is of one.
+    pub fn segment(&self) -> Option<&str> {
+        self.member.as_ref().map(|member| member.segment.as_str())
+    }
+
     /// Computes every derived claim of a token's raw members: the preset's, and of a family's member its segment.
     pub fn derive(&self, raw: &Object) -> Vec<(&'static str, Option<Json>)> {
         let mut derived = self.provider.derive(raw);

@@ -8,7 +8,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::shown;
 use crate::secret::constant_time_eq;
 
-const KEYS: &[&str] = &["key_sha256"];
+pub(super) const KEYS: &[&str] = &["key_sha256"];
 
 /// Someone who may ask, known by the digest of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,11 @@ use crate::policy::Policy;
 use crate::policy::explain::Cause;
 use crate::policy::explain::Explanation;
 use crate::policy::explain::Scene;
+use crate::policy::pair::Template;
+use crate::policy::pair::is_version;
 use crate::policy::registry::Registry;
+use crate::policy::rule::Branch;
+use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
 
 /// Most rules that a refusal looks at for the nearest one when no pinned rule was found.
@@ -41,6 +45,15 @@ pub struct Requested {
     pub narrow: Option<Permissions>,
 }
 
+/// What the rules say to one job.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The answer.
+    pub decision: Decision,
+    /// The names of the rules in shadow mode that would have granted something which the decision does not.
+    pub shadow: Vec<String>,
+}
+
 /// The answer.
 #[derive(Debug, Clone)]
 pub enum Decision {
@@ -55,6 +68,7 @@ pub enum Decision {
 pub struct Grant {
     rules: Vec<String>,
     permissions: Permissions,
+    versions: Option<Vec<String>>,
     ttl: Duration,
     uses: Option<u32>,
     max_size: Option<u64>,
@@ -69,6 +83,11 @@ impl Grant {
     /// The pairs; never empty.
     pub const fn permissions(&self) -> &Permissions {
         &self.permissions
+    }
+
+    /// The only versions that may be uploaded, sorted and never empty; `None` for all.
+    pub fn versions(&self) -> Option<&[String]> {
+        self.versions.as_deref()
     }
 
     /// How long the token lives: the shortest that a contributing rule says.
@@ -88,49 +107,113 @@ impl Grant {
 }
 
 /// Decides. Deny by default; several matching rules give the union of their pairs.
-pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, requested: &Requested) -> Decision {
-    let refuse = |cause| Decision::Deny(Box::new(Explanation::without_rules(cause)));
-    let registry_number = policy.registries.position(&registry.id);
-    let issuer_number = policy.issuers.position(subject.issuer.url().as_str());
+pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, requested: &Requested) -> Evaluation {
+    evaluate_with(policy, registry, subject, requested, &|rule| rule.mode)
+}
+
+/// Decides as if this rule were in force: for trying it before it is.
+pub fn evaluate_enforcing(
+    policy: &Policy,
+    registry: &Registry,
+    subject: &Subject<'_>,
+    requested: &Requested,
+    id: &str,
+) -> Evaluation {
+    let mode = |rule: &Rule<'_>| if rule.id() == id { Mode::Enforce } else { rule.mode };
+    evaluate_with(policy, registry, subject, requested, &mode)
+}
+
+fn evaluate_with(
+    policy: &Policy,
+    registry: &Registry,
+    subject: &Subject<'_>,
+    requested: &Requested,
+    mode: &dyn Fn(&Rule<'_>) -> Mode,
+) -> Evaluation {
+    let refuse = |cause| Evaluation {
+        decision: Decision::Deny(Box::new(Explanation::without_rules(cause))),
+        shadow: Vec::new(),
+    };
+    let url = subject.issuer.url().as_str();
+    let (registry_number, issuer_number) = (policy.registries.position(&registry.id), policy.issuers.position(url));
     let (Some(registry_number), Some(issuer_number)) = (registry_number, issuer_number) else {
         return refuse(Cause::NoMatchingRule);
     };
     // The policy's own entries decide, should the caller's be of another revision.
-    let url = subject.issuer.url().as_str();
     let (Some(registry), Some(issuer)) = (policy.registries.nth(registry_number), policy.issuers.by_url(url)) else {
         return refuse(Cause::NoMatchingRule);
     };
-    let scene = Scene { provider: issuer.provider(), claims: subject.claims, requested };
+    let scene =
+        Scene { provider: issuer.provider(), claims: subject.claims, requested, ecosystem: registry.ecosystem() };
     if !registry.enabled {
         return refuse(Cause::RegistryDisabled);
     }
     if !issuer.enabled {
         return refuse(Cause::IssuerDisabled);
     }
-    let candidates = policy.index.candidates(registry_number, issuer_number, subject.claims);
-    let candidates: Vec<&Rule> = candidates.into_iter().filter_map(|number| policy.rule(number)).collect();
-    let matches = |rule: &&Rule| rule.enabled && rule.matches(scene.provider, subject.claims);
-    let matching: Vec<&Rule> = candidates.iter().copied().filter(matches).collect();
-    if !matching.is_empty() {
-        return grant(registry, &matching, &scene);
-    }
-    let near = policy.index.first(registry_number, issuer_number, NEAR).filter_map(|number| policy.rule(number));
-    Decision::Deny(Box::new(Explanation::of_mismatch(&scene, candidates.into_iter().chain(near))))
+    let sets = || policy.sets.iter();
+    let candidates: Vec<Rule<'_>> =
+        sets().flat_map(|set| set.candidates(registry_number, issuer_number, subject.claims)).collect();
+    let in_mode = |wanted| candidates.iter().filter(move |rule| mode(rule) == wanted);
+    let matching: Vec<Match<'_>> = in_mode(Mode::Enforce).flat_map(|rule| matches(rule, &scene)).collect();
+    let decision = if matching.is_empty() {
+        let near = sets().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR);
+        let near: Vec<Rule<'_>> = near.collect();
+        Decision::Deny(Box::new(Explanation::of_mismatch(&scene, candidates.iter().chain(&near))))
+    } else {
+        grant(registry, &matching, &scene)
+    };
+    let shadow =
+        in_mode(Mode::Shadow).filter(|rule| matches(rule, &scene).any(|found| adds(&found, &decision, &scene)));
+    let shadow = shadow.map(|rule| rule.id().to_owned()).collect();
+    Evaluation { decision, shadow }
+}
+
+/// A way into a rule that this job has, and what it gives.
+#[derive(Debug)]
+struct Match<'r> {
+    rule: &'r Rule<'r>,
+    permissions: Vec<Permission>,
+    /// Sorted and distinct; none for all.
+    versions: Vec<String>,
+}
+
+/// The ways into a rule that a job has. One whose names the job's claims do not make legal is none.
+fn matches<'r>(rule: &'r Rule<'r>, scene: &Scene<'_>) -> impl Iterator<Item = Match<'r>> {
+    let holding = rule.branches.iter().filter(|branch| branch.holds(scene.provider, scene.claims));
+    holding.filter_map(|branch| given(rule, branch, scene).ok())
+}
+
+/// What a job's claims make of a name or version of a branch, if that is none.
+pub(super) fn no_name(rule: &Rule<'_>, branch: &Branch<'_>, scene: &Scene<'_>) -> Option<String> {
+    given(rule, branch, scene).err()
+}
+
+/// What a branch that holds gives this job; `Err` with what its claims make of a name or version that is none.
+fn given<'r>(rule: &'r Rule<'r>, branch: &Branch<'_>, scene: &Scene<'_>) -> Result<Match<'r>, String> {
+    let value = |name: &str| branch.value(scene.claims, name);
+    let pairs = rule.pairs.iter().map(|pair| pair.permission(scene.ecosystem, value));
+    let permissions = pairs.collect::<Result<_, _>>()?;
+    let version = |template: &Template<'_>| {
+        let version = template.fill(value).unwrap_or_default();
+        if is_version(&version) { Ok(version) } else { Err(version) }
+    };
+    let versions: BTreeSet<String> = rule.versions.iter().map(version).collect::<Result<_, _>>()?;
+    Ok(Match { rule, permissions, versions: versions.into_iter().collect() })
 }
 
 /// What the matching rules give together, cut to what was asked for.
-fn grant(registry: &Registry, matching: &[&Rule], scene: &Scene<'_>) -> Decision {
-    let deny = |cause, asked| Decision::Deny(Box::new(Explanation::of_request(scene, cause, matching, asked)));
+fn grant(registry: &Registry, matching: &[Match<'_>], scene: &Scene<'_>) -> Decision {
+    let rules = || matching.iter().map(|found| found.rule);
+    let deny = |cause, asked| Decision::Deny(Box::new(Explanation::of_request(scene, cause, rules(), asked)));
     let mut pairs: BTreeSet<Permission> = BTreeSet::new();
-    let mut contributing: Vec<&Rule> = Vec::new();
-    for rule in matching {
-        let before = contributing.len();
-        for pair in contribution(rule, scene.requested) {
-            if contributing.len() == before {
-                contributing.push(rule);
-            }
-            pairs.insert(pair);
+    let mut contributing: Vec<&Match<'_>> = Vec::new();
+    for found in matching {
+        let contribution = contribution(&found.permissions, scene.requested);
+        if !contribution.is_empty() {
+            contributing.push(found);
         }
+        pairs.extend(contribution);
     }
     if let Some(narrow) = &scene.requested.narrow {
         let missing: Vec<String> =
@@ -143,22 +226,37 @@ fn grant(registry: &Registry, matching: &[&Rule], scene: &Scene<'_>) -> Decision
         let asked = scene.requested.package.iter().map(ToString::to_string).collect();
         return deny(Cause::PackageNotGranted, asked);
     }
-    // SECURITY: merged with a rule for many uses, a single-use grant would be good for many.
-    let single_use = contributing.iter().filter(|rule| rule.single_use).count();
-    if single_use != 0 && single_use != contributing.len() {
-        return deny(Cause::AmbiguousGrant, contributing.iter().map(|rule| rule.id.to_string()).collect());
-    }
+    let mut names: Vec<String> = contributing.iter().map(|found| found.rule.id().to_owned()).collect();
+    names.dedup();
+    // SECURITY: merged with a rule for many uses, a single-use grant would be good for many; merged with a rule for
+    // another version, each would be good for the other's.
+    let limits = |found: &Match<'_>| (found.rule.single_use, found.versions.clone());
+    let mut distinct: Vec<_> = contributing.iter().map(|found| limits(found)).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let [(single_use, versions)] = distinct.as_slice() else { return deny(Cause::AmbiguousGrant, names) };
+    let ttls = contributing.iter().map(|found| found.rule.ttl.unwrap_or(registry.token.ttl));
     Decision::Allow(Grant {
-        rules: contributing.iter().map(|rule| rule.id.to_string()).collect(),
         permissions: pairs.into_iter().collect(),
-        ttl: contributing.iter().filter_map(|rule| rule.ttl.or(Some(registry.token.ttl))).min().unwrap_or_default(),
-        uses: (single_use != 0).then_some(1),
-        max_size: contributing.iter().filter_map(|rule| rule.max_size).min(),
+        versions: Some(versions.clone()).filter(|versions| !versions.is_empty()),
+        ttl: ttls.min().unwrap_or_default(),
+        uses: single_use.then_some(1),
+        max_size: contributing.iter().filter_map(|found| found.rule.max_size).min(),
+        rules: names,
     })
 }
 
-/// The pairs of a rule that answer the request.
-fn contribution(rule: &Rule, requested: &Requested) -> Vec<Permission> {
+/// Whether a match of a rule in shadow mode has something of what was asked for that the decision does not give.
+fn adds(found: &Match<'_>, decision: &Decision, scene: &Scene<'_>) -> bool {
+    let given = |pair: &Permission| match decision {
+        Decision::Allow(grant) => grant.permissions.iter().any(|granted| covers(granted, pair)),
+        Decision::Deny(_) => false,
+    };
+    contribution(&found.permissions, scene.requested).iter().any(|pair| !given(pair))
+}
+
+/// The pairs that answer the request.
+fn contribution(granted: &[Permission], requested: &Requested) -> Vec<Permission> {
     let only = |pattern: &Pattern| match (&requested.package, pattern) {
         (None, _) => true,
         (Some(package), Pattern::Literal(name)) => name == package,
@@ -166,26 +264,22 @@ fn contribution(rule: &Rule, requested: &Requested) -> Vec<Permission> {
     };
     match (&requested.narrow, &requested.package) {
         (Some(narrow), _) => {
-            let covered = |asked: &&Permission| rule.permissions.iter().any(|granted| covers(granted, asked));
+            let covered = |asked: &&Permission| granted.iter().any(|granted| covers(granted, asked));
             narrow.iter().filter(covered).filter(|asked| only(&asked.pattern)).cloned().collect()
         }
         (None, Some(package)) => {
             let literal = Pattern::Literal(package.clone());
-            let reached = rule.permissions.iter().filter(|granted| granted.pattern.matches(package));
+            let reached = granted.iter().filter(|granted| granted.pattern.matches(package));
             reached.map(|granted| Permission { action: granted.action.clone(), pattern: literal.clone() }).collect()
         }
-        (None, None) => rule.permissions.to_vec(),
+        (None, None) => granted.to_vec(),
     }
 }
 
 /// Whether a granted pair includes everything of an asked one. Every pair also lets its packages be read.
 fn covers(granted: &Permission, asked: &Permission) -> bool {
-    let pattern = match (&granted.pattern, &asked.pattern) {
-        (pattern, Pattern::Literal(name)) => pattern.matches(name),
-        (Pattern::Literal(_), Pattern::Prefix(_)) => false,
-        (Pattern::Prefix(wide), Pattern::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
-    };
-    pattern && (granted.action == asked.action || asked.action.as_str() == Action::READ)
+    let same = granted.action == asked.action || asked.action.as_str() == Action::READ;
+    same && granted.pattern.covers(&asked.pattern)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::code::Code;
 use crate::identity::claims::Claims;
 use crate::identity::provider::Provider;
+use crate::package::Ecosystem;
 use crate::policy::evaluate::Requested;
 use crate::policy::lint;
 use crate::policy::rule::Rule;
@@ -35,6 +36,7 @@ pub(super) struct Scene<'a> {
     pub(super) provider: &'static Provider,
     pub(super) claims: &'a Claims,
     pub(super) requested: &'a Requested,
+    pub(super) ecosystem: Ecosystem,
 }
 
 /// Why the answer is no. Serialises as an object with `code`, `sentence`, `rules`, `further` and the job's `claims`.
@@ -81,10 +83,10 @@ impl Explanation {
     }
 
     /// A refusal because no rule matched; the nearest of these rules are reported.
-    pub(super) fn of_mismatch<'r>(scene: &Scene<'_>, rules: impl Iterator<Item = &'r Rule>) -> Self {
+    pub(super) fn of_mismatch<'r>(scene: &Scene<'_>, rules: impl Iterator<Item = &'r Rule<'r>>) -> Self {
         let mut ranked: Vec<_> = rules.map(|rule| (report::misses(rule, scene), rule)).collect();
-        ranked.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.id.cmp(&y.id)));
-        ranked.dedup_by(|(_, x), (_, y)| x.id == y.id);
+        ranked.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.id().cmp(y.id())));
+        ranked.dedup_by(|(_, x), (_, y)| x.id() == y.id());
         let reports: Vec<_> = ranked.iter().take(MAX_RULES).map(|(_, rule)| RuleReport::new(rule, scene)).collect();
         let cause = reports.first().map_or(Cause::NoMatchingRule, Cause::of);
         let further = ranked.len() - reports.len();
@@ -92,7 +94,14 @@ impl Explanation {
     }
 
     /// A refusal because the rules that match do not give what was asked for.
-    pub(super) fn of_request(scene: &Scene<'_>, cause: Cause, matching: &[&Rule], asked: Vec<String>) -> Self {
+    pub(super) fn of_request<'r>(
+        scene: &Scene<'_>,
+        cause: Cause,
+        matching: impl Iterator<Item = &'r Rule<'r>>,
+        asked: Vec<String>,
+    ) -> Self {
+        let mut matching: Vec<_> = matching.collect();
+        matching.dedup_by_key(|rule| rule.id());
         let rules: Vec<_> = matching.iter().take(MAX_RULES).map(|rule| RuleReport::new(rule, scene)).collect();
         Self { cause, job: Job::new(scene), asked, further: matching.len() - rules.len(), rules }
     }
@@ -151,6 +160,7 @@ impl Explanation {
             | Cause::RefMismatch
             | Cause::MissingClaim
             | Cause::ConditionFailed
+            | Cause::NameNotValid
             | Cause::PackageNotGranted
             | Cause::ScopeNotGranted
             | Cause::AmbiguousGrant => {
@@ -173,6 +183,11 @@ impl Explanation {
             condition.note.clear();
         }
         audit
+    }
+
+    /// The nearest rule's conditions as a table, without the sentence; empty if no rule came near.
+    pub fn nearest_table(&self) -> String {
+        table::of_rules(self.rules.get(..1).unwrap_or_default())
     }
 
     /// The explanation as a table for a terminal, the sentence first.

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use crate::identity::family::Family;
 use crate::identity::issuer::Issuer;
 use crate::identity::provider::Provider;
-use crate::policy::rule::Condition;
-use crate::policy::rule::Rule;
 
 /// One entry of the policy's issuers.
 #[derive(Debug)]
@@ -35,6 +33,14 @@ impl Entry {
         }
     }
 
+    /// The claim that tells its members apart, if it is a family.
+    pub(super) fn segment(&self) -> Option<&str> {
+        match self {
+            Self::One(_) => None,
+            Self::Family(family) => Some(family.claim()),
+        }
+    }
+
     /// What is known about its kind.
     pub(super) fn provider(&self) -> &'static Provider {
         match self {
@@ -58,15 +64,15 @@ pub struct Issuers {
 }
 
 impl Issuers {
-    /// Files entries with distinct URLs. A family has the members whose segment a rule pins, and no others: nothing is
+    /// Files entries with distinct URLs; `pinned` has the segments that rules pin, each with its entry. A family has the members whose segment a rule pins, and no others: nothing is
     /// fetched or believed for a tenant that no rule is about.
-    pub(super) fn new(entries: Vec<Entry>, rules: &[Rule]) -> Self {
+    pub(super) fn new(entries: &[Entry], pinned: &[(u32, &str)]) -> Self {
         let mut issuers = Self::default();
-        for (entry, number) in entries.into_iter().zip(0..) {
+        for (entry, number) in entries.iter().zip(0..) {
             issuers.ids.push(entry.id().to_owned());
             let members = match entry {
-                Entry::One(issuer) => vec![issuer],
-                Entry::Family(family) => members(&family, rules.iter().filter(|rule| rule.issuer == number)),
+                Entry::One(issuer) => vec![issuer.clone()],
+                Entry::Family(family) => members(family, pinned.iter().filter(|(issuer, _)| *issuer == number)),
             };
             issuers.first.extend(members.first().map(|_| count(&issuers.all)));
             for issuer in members {
@@ -86,6 +92,14 @@ impl Issuers {
     /// The issuer of that name; of a family its first member.
     pub fn by_id(&self, id: &str) -> Option<&Arc<Issuer>> {
         self.heads().find(|issuer| issuer.id == id)
+    }
+
+    /// The issuer of an entry, by the entry's number; of a family the member with this segment.
+    pub(super) fn of_entry(&self, entry: u32, segment: Option<&str>) -> Option<&Arc<Issuer>> {
+        let id = self.ids.get(usize::try_from(entry).ok()?)?;
+        self.all
+            .iter()
+            .find(|issuer| issuer.id == *id && segment.is_none_or(|segment| issuer.segment() == Some(segment)))
     }
 
     /// The configured issuer that an unknown `iss` comes closest to: the same but for case and final slashes, else one
@@ -132,9 +146,8 @@ impl Issuers {
     }
 }
 
-fn members<'r>(family: &Family, rules: impl Iterator<Item = &'r Rule>) -> Vec<Issuer> {
-    let conditions = rules.flat_map(Rule::conditions).filter(|condition| condition.claim() == family.claim());
-    let mut segments: Vec<&str> = conditions.flat_map(Condition::texts).collect();
+fn members<'r>(family: &Family, pinned: impl Iterator<Item = &'r (u32, &'r str)>) -> Vec<Issuer> {
+    let mut segments: Vec<&str> = pinned.map(|(_, segment)| *segment).collect();
     segments.sort_unstable();
     segments.dedup();
     segments.into_iter().filter_map(|segment| family.member(segment)).collect()

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -12,12 +13,13 @@ use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
 use crate::identity::replay::Replay;
+use crate::policy::condition::Condition;
+use crate::policy::condition::Literal;
+use crate::policy::condition::Test;
 use crate::policy::issuers::Entry;
+use crate::policy::parse::World;
 use crate::policy::registry::Registry;
-use crate::policy::rule::Condition;
-use crate::policy::rule::Literal;
 use crate::policy::rule::Rule;
-use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Place;
@@ -78,36 +80,42 @@ pub(super) struct Duties {
     pub(super) single_tenant: bool,
     /// The claim that tells the members of a family apart, if the issuer is one.
     pub(super) segment: Option<&'static str>,
+    /// Those of the preset's pins that the rule need not fix, because it says that it spans its owner's projects.
+    pub(super) freed: &'static [&'static str],
 }
 
 impl Duties {
     /// The claims that rules must fix, each by literals.
     pub(super) fn pins(self) -> Vec<&'static str> {
-        pins(self.provider).iter().copied().chain(self.segment).collect()
+        let owed = pins(self.provider).iter().filter(|pin| !self.freed.contains(pin));
+        owed.copied().chain(self.segment).collect()
     }
 }
 
-/// Whether the conditions of a rule are safe. Claims whose conditions have been `reported` as faulty are not judged.
+/// Whether the conditions of one branch of a rule are safe: those of its `when`, with those of a block of its `any_of`.
+/// Claims whose conditions have been `reported` as faulty are not judged.
 pub(super) fn conditions(
     when: &Field<'_>,
+    block: Option<&Field<'_>>,
     duties: Duties,
-    conditions: &[Condition],
+    conditions: &[Condition<'_>],
     reported: &[&str],
     faults: &mut Faults,
-) -> bool {
+) {
     let provider = duties.provider;
-    let before = faults.len();
     if conditions.is_empty() && reported.is_empty() {
-        if !matches!(when.node.value, Value::Map(_)) {
-            return false;
+        if matches!(when.node.value, Value::Map(_)) {
+            let message = "L002: has no condition, so every job of the issuer would pass";
+            when.fault(faults, message, "add conditions on claims");
         }
-        when.fault(faults, "L002: has no condition, so every job of the issuer would pass", "add conditions on claims");
-        return false;
+        return;
     }
     if !duties.single_tenant {
-        all_pinned(when, duties, conditions, reported, faults);
+        all_pinned(block.unwrap_or(when), duties, conditions, reported, faults);
     }
-    let entries: Vec<Field<'_>> = when.entries(faults).into_iter().flatten().collect();
+    let entries = when.entries(faults).into_iter().flatten();
+    let entries: Vec<Field<'_>> =
+        entries.chain(block.and_then(|block| block.entries(faults)).into_iter().flatten()).collect();
     let place = |claim: &str| entries.iter().find(|entry| provider.resolve(entry.name()) == claim).unwrap_or(when);
     for condition in conditions {
         let entry = place(&condition.claim);
@@ -116,14 +124,13 @@ pub(super) fn conditions(
         check_event(entry, condition, faults);
     }
     for implied in provider.implied.iter().filter(|implied| !concerns(implied, reported)) {
-        check_replaced(implied, conditions, &place, when, faults);
+        check_replaced(implied, conditions, &place, block.unwrap_or(when), faults);
     }
-    faults.len() == before
 }
 
 /// SECURITY: names can be freed and registered by someone else; numbers and UUIDs cannot. A rule that leaves one open
 /// lets strangers in, so each is fixed by literals and nothing else counts.
-fn all_pinned(when: &Field<'_>, duties: Duties, conditions: &[Condition], reported: &[&str], faults: &mut Faults) {
+fn all_pinned(when: &Field<'_>, duties: Duties, conditions: &[Condition<'_>], reported: &[&str], faults: &mut Faults) {
     let provider = duties.provider;
     for pin in duties.pins().into_iter().filter(|pin| !reported.contains(pin)) {
         let name = provider.shown(pin);
@@ -154,7 +161,7 @@ fn concerns(implied: &Implied, claims: &[&str]) -> bool {
 }
 
 /// Identifiers are short printable ASCII; anything else is a slip, and never matches or matches a look-alike.
-fn check_pin(entry: &Field<'_>, condition: &Condition, segment: Option<&str>, faults: &mut Faults) {
+fn check_pin(entry: &Field<'_>, condition: &Condition<'_>, segment: Option<&str>, faults: &mut Faults) {
     let is_segment = segment == Some(&*condition.claim);
     for literal in condition.literals().iter().filter(|_| condition.pin) {
         if let Literal::Text(text) = literal
@@ -168,7 +175,7 @@ fn check_pin(entry: &Field<'_>, condition: &Condition, segment: Option<&str>, fa
     }
 }
 
-fn check_glob(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
+fn check_glob(entry: &Field<'_>, condition: &Condition<'_>, faults: &mut Faults) {
     let Test::Glob(glob) = &condition.test else { return };
     let pattern = glob.as_str();
     if &*condition.claim == "sub" {
@@ -181,7 +188,7 @@ fn check_glob(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
     }
 }
 
-fn check_event(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
+fn check_event(entry: &Field<'_>, condition: &Condition<'_>, faults: &mut Faults) {
     for literal in condition.literals().iter().filter(|_| &*condition.claim == "event_name") {
         if let Literal::Text(text) = literal
             && OUTSIDE_EVENTS.contains(&&**text)
@@ -195,7 +202,7 @@ fn check_event(entry: &Field<'_>, condition: &Condition, faults: &mut Faults) {
 /// A rule that names the claim of an implied condition replaces it, and must not be laxer without saying so.
 fn check_replaced<'a>(
     implied: &Implied,
-    conditions: &[Condition],
+    conditions: &[Condition<'_>],
     place: &impl Fn(&str) -> &'a Field<'a>,
     when: &Field<'_>,
     faults: &mut Faults,
@@ -204,7 +211,7 @@ fn check_replaced<'a>(
         && conditions.iter().any(|condition| condition.claim.starts_with(prefix))
     {
         // SECURITY: without the callee's repository, any reusable workflow with a file of that name would do.
-        let fixed = |c: &Condition| CALLEES.contains(&&*c.claim) && !c.literals().is_empty();
+        let fixed = |c: &Condition<'_>| CALLEES.contains(&&*c.claim) && !c.literals().is_empty();
         if !conditions.iter().any(fixed) {
             let remedy = "add `job_workflow_repository: OWNER/REPOSITORY`";
             when.fault_at_key(faults, "L031: the reusable workflow's repository is not fixed by a literal", remedy);
@@ -238,7 +245,7 @@ fn check_replaced<'a>(
 
 /// Whether a rule's own condition is as closed as what it replaces: literals, none of them what the preset refuses by
 /// name, and no other truth for a boolean.
-fn is_no_laxer(implied: &Implied, condition: &Condition) -> bool {
+fn is_no_laxer(implied: &Implied, condition: &Condition<'_>) -> bool {
     let literals = condition.literals();
     match implied.test {
         ImpliedTest::IsTrue => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(true)),
@@ -306,34 +313,30 @@ pub(super) fn issuers(sections: &[Field<'_>], entries: &[Entry], faults: &mut Fa
 }
 
 /// SECURITY: a token whose audience every service of the provider's accepts says nothing about the registry that it is
-/// for. At two registries, one of them could present it at the other.
-pub(super) fn fixed_audiences(
-    sections: &[Field<'_>],
-    entries: &[Entry],
-    registries: &[Registry],
-    rules: &[Rule],
+/// for. At two registries, one of them could present it at the other. `served` has the registry of each such issuer.
+pub(super) fn fixed_audience(
+    entry: &Field<'_>,
+    world: &World,
+    rule: &Rule<'_>,
+    served: &mut HashMap<u32, u32>,
     faults: &mut Faults,
 ) {
-    let mut served: HashMap<u32, u32> = HashMap::new();
-    let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    for rule in rules {
-        let entry = entries.get(index(rule.issuer)).filter(|entry| entry.provider().fixed_audience.is_some());
-        let Some(entry) = entry else { continue };
-        if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
-            let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
-            report(sections, rule.id(), message, "keep the rules of one registry", faults);
-        }
-        // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
-        let replay = |registry: &Registry| registry.replay_of(entry.common());
-        if registries.get(index(rule.registry)).is_some_and(|registry| replay(registry) == Replay::Off) {
-            let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
-            report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
-        }
+    let issuer = world.issuer(rule.issuer).filter(|issuer| issuer.provider().fixed_audience.is_some());
+    let Some(issuer) = issuer else { return };
+    if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
+        let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
+        entry.fault_at_key(faults, message, "keep the rules of one registry");
+    }
+    // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
+    let replay = world.registry(rule.registry).map(|registry| registry.replay_of(issuer.common()));
+    if replay == Some(Replay::Off) {
+        let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
+        entry.fault_at_key(faults, message, "set `replay: once` at the registry");
     }
 }
 
 /// No two registries answer to one name, derive one secret, or know one key.
-pub(super) fn registries(sections: &[Field<'_>], registries: &[Registry], faults: &mut Faults) {
+pub(super) fn registries(sections: &[Field<'_>], registries: &[Arc<Registry>], faults: &mut Faults) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for registry in registries {
         let id = registry.id.as_str();

@@ -5,55 +5,87 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::policy::Policy;
+use crate::package::Pattern;
 use crate::policy::Source;
-use crate::policy::index::Index;
 use crate::policy::issuers::Entry;
-use crate::policy::issuers::Issuers;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
-use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
-use crate::policy::rule::Rule;
-use crate::policy::yaml;
+use crate::policy::rule_test::RuleTest;
+use crate::policy::set::RuleSet;
+use crate::policy::set::RuleSetBuilder;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
-use crate::policy::yaml::Node;
+use crate::policy::yaml::File;
+use crate::policy::yaml::Path;
 use crate::policy::yaml::Place;
+use crate::policy::yaml::Section;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-mod bundle_source;
-mod condition;
+pub(super) mod bundle_source;
+pub(super) mod condition;
+pub(super) mod grant;
 mod issuer;
+pub(super) mod keys;
 mod registry;
 mod rule;
+pub(super) mod rule_test;
 
 /// Largest policy file: a million rules.
 const MAX_FILE: usize = 1 << 30;
-const SECTIONS: &[&str] = &["issuers", "registries", "rules"];
+pub(super) const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
+/// The section that can be large: its entries are read one by one, when all others are known.
+const LARGE: &[&str] = &["rules"];
 /// Longest name of an issuer, a registry or a rule: they stand in macaroons and metric labels.
 const MAX_ID: usize = 64;
 
-/// What rules may refer to.
-struct World<'a> {
+/// What rules may refer to: the issuers and registries of a policy's directory.
+#[derive(Debug, Default)]
+pub(super) struct World {
     /// By name; without a value if the entry is faulty.
-    issuers: HashMap<&'a str, Option<u32>>,
-    registries: HashMap<&'a str, Option<u32>>,
-    issuer_list: Vec<Entry>,
-    registry_list: Vec<Registry>,
+    issuers: HashMap<String, Option<u32>>,
+    registries: HashMap<String, Option<u32>>,
+    pub(super) issuer_list: Vec<Entry>,
+    pub(super) registry_list: Vec<Arc<Registry>>,
     /// What the rules of each issuer that names its preset owe it: a faulty issuer's rules are still checked.
-    duties: HashMap<&'a str, Duties>,
+    duties: HashMap<String, Duties>,
 }
 
-pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Policy, Faults> {
+impl World {
+    /// The entry of an issuer by its position.
+    pub(super) fn issuer(&self, number: u32) -> Option<&Entry> {
+        self.issuer_list.get(usize::try_from(number).ok()?)
+    }
+
+    /// A registry by its position.
+    pub(super) fn registry(&self, number: u32) -> Option<&Arc<Registry>> {
+        self.registry_list.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// What a directory's files say.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) world: World,
+    pub(super) rules: Arc<RuleSet>,
+    pub(super) tests: Vec<RuleTest>,
+    pub(super) revision: String,
+}
+
+pub(super) fn directory<'s>(
+    sources: &'s [Source],
+    file: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
+) -> Result<Directory, Faults> {
     let mut faults = Faults::new();
-    let roots: Vec<Node> = sources.iter().filter_map(|s| yaml::read(&s.name, &s.text, MAX_FILE, &mut faults)).collect();
-    let roots: Vec<Field<'_>> = roots.iter().filter(|n| !matches!(n.value, Value::Null)).map(Field::root).collect();
+    let read = |s: &'s Source| File::read(&s.name, &s.text, MAX_FILE, LARGE, &mut faults);
+    let mut files: Vec<File<'s>> = sources.iter().filter_map(read).collect();
+    let large: Vec<Section<'s>> = files.iter_mut().filter_map(|file| file.take("rules")).collect();
+    let roots: Vec<Field<'_>> =
+        files.iter().map(|file| &file.root).filter(|n| !matches!(n.value, Value::Null)).map(Field::root).collect();
     let files: Vec<_> = roots.iter().filter_map(|root| root.fields(SECTIONS, &mut faults)).collect();
     let all_read = faults.is_empty();
     let section = |name: &str| -> Vec<Field<'_>> { files.iter().filter_map(|fields| fields.get(name)).collect() };
@@ -64,39 +96,14 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         referred.borrow_mut().push((format!("{source}:{name}"), bytes.clone()));
         Some(bytes)
     };
-    let (issuers, registries, rules) = (section("issuers"), section("registries"), section("rules"));
-    let mut world = World {
-        issuers: HashMap::new(),
-        registries: HashMap::new(),
-        issuer_list: Vec::new(),
-        registry_list: Vec::new(),
-        duties: HashMap::new(),
-    };
-    for entry in named(&issuers, "issuer", &mut faults) {
-        let Some(duties) = issuer::duties(&entry, &mut faults) else {
-            world.issuers.insert(entry.name(), None);
-            continue;
-        };
-        world.duties.insert(entry.name(), duties);
-        let parsed = issuer::issuer(&entry, duties, &read, &mut faults);
-        let number = parsed.is_some().then(|| count(&world.issuer_list));
-        world.issuer_list.extend(parsed);
-        world.issuers.insert(entry.name(), number);
+    let (issuers, registries) = (section("issuers"), section("registries"));
+    let world = world(&issuers, &registries, &read, &mut faults);
+    // What is left of `rules` is no map, and is reported as such.
+    for rules in section("rules") {
+        rules.entries(&mut faults).into_iter().for_each(drop);
     }
-    for entry in named(&registries, "registry", &mut faults) {
-        let parsed = registry::registry(&entry, &world.issuers, &read, &mut faults);
-        let number = parsed.is_some().then(|| count(&world.registry_list));
-        world.registry_list.extend(parsed);
-        world.registries.insert(entry.name(), number);
-    }
-    let mut texts = Texts::default();
-    let mut parsed: Vec<Rule> = Vec::new();
-    for entry in named(&rules, "rule", &mut faults) {
-        parsed.extend(rule::rule(&entry, &world, &mut texts, &mut faults));
-    }
-    lint::issuers(&issuers, &world.issuer_list, &mut faults);
-    lint::fixed_audiences(&rules, &world.issuer_list, &world.registry_list, &parsed, &mut faults);
-    lint::registries(&registries, &world.registry_list, &mut faults);
+    let rules = rules(large, &world, None, &mut faults);
+    let tests = rule_test::tests(&section("tests"), &world, &rules, None, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
         let remedy = "add one below `registries`";
@@ -105,21 +112,80 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     let referred = referred.into_inner();
     let bytes = sources.iter().map(|source| (source.name.as_str(), source.text.as_bytes()));
     let bytes = bytes.chain(referred.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
-    let policy = faults.is_empty().then(|| Policy {
-        revision: super::revision(bytes),
-        index: Index::new(&parsed),
-        by_name: by_name(&parsed),
-        issuers: Issuers::new(world.issuer_list, &parsed),
-        registries: Registries::new(world.registry_list),
-        rules: parsed,
-    });
-    faults.into_result(policy)
+    let directory = faults.is_empty().then(|| Directory { revision: super::revision(bytes), world, rules, tests });
+    faults.into_result(directory)
 }
 
-fn by_name(rules: &[Rule]) -> Vec<u32> {
-    let mut numbered: Vec<(&str, u32)> = rules.iter().map(Rule::id).zip(0..).collect();
-    numbered.sort_unstable();
-    numbered.into_iter().map(|(_, number)| number).collect()
+fn world(
+    issuers: &[Field<'_>],
+    registries: &[Field<'_>],
+    read: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
+    faults: &mut Faults,
+) -> World {
+    let mut world = World::default();
+    for entry in named(issuers, "issuer", faults) {
+        let name = entry.name().to_owned();
+        let Some(duties) = issuer::duties(&entry, faults) else {
+            world.issuers.insert(name, None);
+            continue;
+        };
+        world.duties.insert(name.clone(), duties);
+        let parsed = issuer::issuer(&entry, duties, read, faults);
+        let number = parsed.is_some().then(|| count(&world.issuer_list));
+        world.issuer_list.extend(parsed);
+        world.issuers.insert(name, number);
+    }
+    for entry in named(registries, "registry", faults) {
+        let parsed = registry::registry(&entry, &world.issuers, read, faults);
+        let number = parsed.is_some().then(|| count(&world.registry_list));
+        world.registry_list.extend(parsed.map(Arc::new));
+        world.registries.insert(entry.name().to_owned(), number);
+    }
+    lint::issuers(issuers, &world.issuer_list, faults);
+    lint::registries(registries, &world.registry_list, faults);
+    world
+}
+
+/// What the rules of a bundle are confined to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// The name of the registry that serves them: they are for it, and their names begin with its name and `/`.
+    pub(super) registry: &'a str,
+    /// The names of the issuers that they may be about.
+    pub(super) issuers: &'a [String],
+    /// What each package that they grant must be within; `None` for any.
+    pub(super) packages: Option<&'a [Pattern]>,
+}
+
+/// Reads the rules of all sections one by one, each name legal and used once.
+pub(super) fn rules(
+    sections: Vec<Section<'_>>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
+    faults: &mut Faults,
+) -> Arc<RuleSet> {
+    let mut set = RuleSetBuilder::default();
+    let mut first: HashMap<Box<str>, Place> = HashMap::new();
+    let mut served = HashMap::new();
+    for mut section in sections {
+        let key = section.key().clone();
+        let path = Path::below(&Path::ROOT, &key);
+        while let Some((key, node)) = section.next(faults) {
+            let entry = Field::entry(&path, &key, &node);
+            if !is_new(&entry, "rule", first.get(entry.name()), faults) {
+                continue;
+            }
+            first.insert(key.text.clone(), key.at.clone());
+            let Some(rule) = rule::rule(&entry, world, scope, &mut set.regexps, faults) else { continue };
+            lint::fixed_audience(&entry, world, &rule, &mut served, faults);
+            let segment = world.issuer(rule.issuer).and_then(Entry::segment);
+            if set.push(&rule, segment).is_none() {
+                entry.fault_at_key(faults, "is one rule too many", "let the registry serve its rules as a bundle");
+                return set.finish();
+            }
+        }
+    }
+    set.finish()
 }
 
 fn count<T>(list: &[T]) -> u32 {
@@ -132,19 +198,27 @@ fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<
     let mut entries = Vec::new();
     for section in sections {
         for entry in section.entries(faults).into_iter().flatten() {
-            if !is_id(entry.name()) {
-                let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
-                entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
-            } else if let Some(place) = first.get(entry.name()) {
-                let message = format!("there is another {what} `{}` at {place}", entry.name());
-                entry.fault_at_key(faults, message, "rename or remove one");
-            } else {
+            if is_new(&entry, what, first.get(entry.name()).copied(), faults) {
                 first.insert(entry.name(), entry.key_place());
                 entries.push(entry);
             }
         }
     }
     entries
+}
+
+/// Whether an entry has a legal name that none before it has.
+fn is_new(entry: &Field<'_>, what: &str, other: Option<&Place>, faults: &mut Faults) -> bool {
+    if !is_id(entry.name()) {
+        let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
+        entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
+    } else if let Some(place) = other {
+        let message = format!("there is another {what} `{}` at {place}", entry.name());
+        entry.fault_at_key(faults, message, "rename or remove one");
+    } else {
+        return true;
+    }
+    false
 }
 
 /// Whether a text may name an issuer, a registry, a rule or a caller: it fits macaroons, labels and URLs as it is.
@@ -156,12 +230,12 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// What a reference names; an unknown name is reported.
-fn refer(field: &Field<'_>, known: &HashMap<&str, Option<u32>>, what: &str, faults: &mut Faults) -> Option<u32> {
+fn refer(field: &Field<'_>, known: &HashMap<String, Option<u32>>, what: &str, faults: &mut Faults) -> Option<u32> {
     let name = field.text(faults)?;
     if let Some(number) = known.get(name) {
         return *number;
     }
-    let mut names: Vec<&str> = known.keys().copied().collect();
+    let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
     names.sort_unstable();
     let remedy = match nearest(name, names.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
@@ -187,19 +261,4 @@ fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)], faults: &mut 
         field.fault(faults, format!("`{}` is not known here", shown(text)), remedy);
     }
     found
-}
-
-/// Texts that many rules share, kept once.
-#[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
-
-impl Texts {
-    fn keep(&mut self, text: &str) -> Arc<str> {
-        if let Some(kept) = self.0.get(text) {
-            return Arc::clone(kept);
-        }
-        let kept: Arc<str> = Arc::from(text);
-        self.0.insert(Arc::clone(&kept));
-        kept
-    }
 }

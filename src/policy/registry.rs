@@ -210,13 +210,13 @@ pub struct Registries {
 
 impl Registries {
     /// Files registries that lint has found disjoint.
-    pub(super) fn new(all: Vec<Registry>) -> Self {
+    pub(super) fn new(all: &[Arc<Registry>]) -> Self {
         let mut registries = Self::default();
-        for (registry, number) in all.into_iter().zip(0..) {
+        for (registry, number) in all.iter().zip(0..) {
             registries.by_id.insert(registry.id.clone(), number);
             registries.by_audience.extend(registry.audiences.iter().map(|audience| (audience.clone(), number)));
             registries.by_key.extend(registry.callers.iter().map(|caller| (caller.key_sha256, number)));
-            registries.all.push(Arc::new(registry));
+            registries.all.push(Arc::clone(registry));
         }
         registries
     }
@@ -306,12 +306,15 @@ mod tests {
     }
 
     fn registries() -> Registries {
-        Registries::new(vec![
-            registry("root", &["https://a.example"]),
-            registry("deep", &["https://a.example/team/x/", "https://b.example:8443/y"]),
-            registry("team", &["https://a.example/team"]),
-            registry("local", &["http://127.0.0.1:8080/legacy/"]),
-        ])
+        Registries::new(
+            &[
+                registry("root", &["https://a.example"]),
+                registry("deep", &["https://a.example/team/x/", "https://b.example:8443/y"]),
+                registry("team", &["https://a.example/team"]),
+                registry("local", &["http://127.0.0.1:8080/legacy/"]),
+            ]
+            .map(Arc::new),
+        )
     }
 
     #[test]

@@ -14,10 +14,24 @@ use crate::policy::Source;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 
-/// Reads and checks the policy of a directory. A directory or file that cannot be read is a fault like any other.
+/// Reads, checks and tests the policy of a directory. A directory or file that cannot be read is a fault like any other.
 pub fn load(directory: &Path) -> Result<Policy, Faults> {
+    with(directory, Policy::load)
+}
+
+/// The same without running the policy's tests.
+pub fn read(directory: &Path) -> Result<Policy, Faults> {
+    with(directory, Policy::read)
+}
+
+type ReadFile<'a> = &'a dyn Fn(&str, &str) -> Option<Vec<u8>>;
+
+fn with(
+    directory: &Path,
+    load: impl FnOnce(&[Source], ReadFile<'_>) -> Result<Policy, Faults>,
+) -> Result<Policy, Faults> {
     match read_directory(directory) {
-        Ok(sources) => Policy::load(&sources, &|source, name| read_beside(directory, source, name)),
+        Ok(sources) => load(&sources, &|source, name| read_beside(directory, source, name)),
         Err(error) => {
             let mut faults = Faults::new();
             let place = Place::whole(Arc::from(directory.display().to_string()));

@@ -18,6 +18,8 @@ use granit_parser::StrInput;
 
 mod fault;
 mod field;
+mod json;
+mod large;
 
 pub use fault::Fault;
 pub use fault::Faults;
@@ -27,6 +29,8 @@ pub use fault::shown;
 pub use field::Field;
 pub use field::Fields;
 pub use field::Path;
+pub use large::File;
+pub use large::Section;
 
 /// Deepest nesting accepted; the deepest policy needs 7 levels.
 const MAX_DEPTH: usize = 32;

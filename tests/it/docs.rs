@@ -5,6 +5,10 @@ use std::path::Path;
 
 use trustmint::code::Code;
 use trustmint::identity::provider;
+use trustmint::identity::provider::ImpliedTest;
+use trustmint::policy::Policy;
+use trustmint::policy::Source;
+use trustmint::policy::explain::Cause;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -38,4 +42,94 @@ fn every_preset_has_its_section_that_names_what_rules_must_pin() {
             assert!(section.contains(url), "{}: the page does not name its issuer", provider.name);
         }
     }
+}
+
+/// The blocks of YAML in a page, each with the number of the line before its first.
+fn blocks(page: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut inside = false;
+    for (line, number) in page.lines().zip(1..) {
+        if inside && line == "```" {
+            inside = false;
+        } else if inside {
+            blocks.last_mut().unwrap().1.push_str(&format!("{line}\n"));
+        } else if line == "```yaml" {
+            inside = true;
+            blocks.push((number, String::new()));
+        }
+    }
+    assert!(!inside);
+    blocks
+}
+
+/// The first block of the page has the issuers and registries that the others are about. A block whose first line is
+/// `# refused: …` does not load, for that reason.
+#[test]
+fn every_policy_in_the_page_about_the_language_loads_and_passes_its_tests() {
+    let page = page("docs/policy.md");
+    let blocks = blocks(&page);
+    let base = Source { name: "base.yaml".to_owned(), text: blocks[0].1.clone() };
+    let mut wrong = Vec::new();
+    for (line, text) in &blocks {
+        let own = Source { name: format!("docs/policy.md+{line}"), text: text.clone() };
+        let sources = if text == &base.text { vec![base.clone()] } else { vec![base.clone(), own] };
+        let loaded = Policy::load(&sources, &|_, _| None);
+        match (text.lines().next().and_then(|first| first.strip_prefix("# refused: ")), loaded) {
+            (None, Ok(policy)) => assert!(policy.tests().len() >= text.matches("expect:").count(), "line {line}"),
+            (None, Err(faults)) => wrong.push(faults.to_string()),
+            (Some(reason), Err(faults)) if faults.to_string().contains(reason) => {}
+            (Some(reason), Err(faults)) => wrong.push(format!("line {line}: not refused for {reason}, but: {faults}")),
+            (Some(_), Ok(_)) => wrong.push(format!("line {line}: it loads")),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(blocks.len() >= 25, "{}", blocks.len());
+}
+
+#[test]
+fn the_page_about_the_language_has_a_tested_rule_for_each_preset() {
+    let page = page("docs/policy.md");
+    for provider in provider::ALL {
+        let (_, section) =
+            page.split_once(&format!("\n### {}\n", provider.name)).unwrap_or_else(|| panic!("{}", provider.name));
+        let section = section.split("\n##").next().unwrap();
+        assert!(
+            section.contains(&format!("token: {}/", provider.name)) && section.contains("expect: {deny:"),
+            "{section}"
+        );
+    }
+}
+
+/// What an implied condition demands, in the words of explanations.
+fn wants(test: ImpliedTest) -> String {
+    match test {
+        ImpliedTest::In(texts) => format!("one of {}", texts.join(", ")),
+        ImpliedTest::NotIn(texts) => format!("none of {}", texts.join(", ")),
+        ImpliedTest::IsTrue => "true".to_owned(),
+        ImpliedTest::IsFalse => "false".to_owned(),
+        ImpliedTest::Absent => "absent".to_owned(),
+        ImpliedTest::AbsentOrIs("") => "absent or empty".to_owned(),
+        ImpliedTest::AbsentOrIs(text) => format!("absent, or {text}"),
+        ImpliedTest::SameAs(other) => format!("the same as `{other}`"),
+        ImpliedTest::AbsentOrSameAs(other) => format!("absent, or the same as `{other}`"),
+    }
+}
+
+#[test]
+fn the_page_about_the_language_has_what_the_code_has() {
+    let page = page("docs/policy.md");
+    let mut expected = Vec::new();
+    for provider in provider::ALL {
+        for implied in provider.implied {
+            let claim = provider.shown(implied.claim);
+            expected.push(format!("| {} | `{claim}` | {} |\n", provider.name, wants(implied.test)));
+        }
+        let examples = provider.examples.iter().map(|example| format!("`{}/{}`", provider.name, example.name));
+        expected.push(format!("| {} | {} |\n", provider.name, examples.collect::<Vec<_>>().join(", ")));
+    }
+    let codes = Cause::ALL.map(|cause| format!("`{}`", cause.code())).join(", ");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&page).contains(&words(&codes)), "docs/policy.md lacks the codes {codes}");
+    let missing: String = expected.iter().filter(|row| !page.contains(*row)).map(String::as_str).collect();
+    assert!(missing.is_empty(), "docs/policy.md lacks these rows:\n{missing}");
 }

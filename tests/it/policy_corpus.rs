@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
-use trustmint::policy::rule::Rule;
 use trustmint::policy::watch;
 
 fn data(path: &str) -> PathBuf {
@@ -75,7 +74,7 @@ fn every_message_names_the_file_and_the_line() {
 #[test]
 fn the_shipped_policy_loads() {
     let policy = watch::load(&data("config/policy")).unwrap_or_else(|faults| panic!("{faults}"));
-    let rules: Vec<&str> = policy.rules().iter().map(Rule::id).collect();
+    let rules: Vec<String> = policy.rules().map(|rule| rule.id().to_owned()).collect();
     assert_eq!(rules, ["widgets-release", "monorepo-tools", "gadgets", "nightly-data"]);
     let registry = policy.registries().by_audience("acme").unwrap();
     assert_eq!((registry.id.as_str(), registry.location().as_str()), ("acme-pypi", "pypi.acme.example"));

@@ -82,8 +82,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("openidconnect", &["identity"]),
     ("opentelemetry*", &["telemetry"]),
     ("prometheus", &["telemetry"]),
+    ("postcard", &["policy/set"]),
     ("rcgen", &["demo"]),
     ("redis", &["state/redis"]),
+    ("regex", &["policy/regexp"]),
     // The demonstration's registry and client play other programs, which ask the service over the network.
     ("reqwest", &["identity/fetch", "demo/registry", "demo/client"]),
     ("tracing_subscriber", &["telemetry"]),

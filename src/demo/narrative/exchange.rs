@@ -27,7 +27,7 @@ pub(super) fn rule(world: &World) -> Told<()> {
              password.",
         )
         .lines(RULES);
-    let got = format!("{} rule", policy.rules().len());
+    let got = format!("{} rule", policy.rule_count());
     Told::new("rule", "The rule", ["1 rule".to_owned(), got], page, ())
         .with(json!({"policy_revision": policy.revision(), "rules": RULES}))
 }

@@ -9,6 +9,7 @@ use crate::json::Object;
 use crate::package::Ecosystem;
 use crate::policy::Source;
 use crate::policy::issuers::Issuers;
+use crate::policy::pair::Pair;
 
 const HEAD: &str = r#"
 issuers:
@@ -38,6 +39,7 @@ fn ask(policy: &Policy, registry: &str, issuer: &str, claims: &str, requested: &
     let issuer = policy.issuers().by_id(issuer).unwrap();
     let claims = claims_of(issuer, claims);
     evaluate(policy, policy.registries().by_id(registry).unwrap(), &Subject { issuer, claims: &claims }, requested)
+        .decision
 }
 
 #[track_caller]
@@ -168,7 +170,10 @@ fn nothing_is_granted_without_a_rule_for_this_registry_and_issuer() {
     let issuer = widgets.issuers().by_id("github").unwrap();
     let claims = claims_of(issuer, &claims);
     let subject = Subject { issuer, claims: &claims };
-    assert_eq!(denied(evaluate(&widgets, &registry, &subject, &Requested::default())).cause(), Cause::NoMatchingRule);
+    assert_eq!(
+        denied(evaluate(&widgets, &registry, &subject, &Requested::default()).decision).cause(),
+        Cause::NoMatchingRule
+    );
 }
 
 #[test]
@@ -273,7 +278,7 @@ fn a_single_use_grant_is_not_merged_with_one_for_many_uses() {
     let job = r#"{"sub":"j"}"#;
     let refusal = denied(ask(&policy, "acme", "jenkins", job, &Requested::default()));
     assert_eq!(refusal.cause(), Cause::AmbiguousGrant);
-    let sentence = "the rules `a`, `b` match this job and differ in `single_use` — narrow the request to one of them";
+    let sentence = "the rules `a`, `b` match this job and differ in `single_use` or `versions` — narrow the request to one of them";
     assert_eq!(refusal.sentence(), sentence);
     for (name, uses) in [("a", Some(1)), ("b", None)] {
         let requested = Requested { package: package(name), narrow: None };
@@ -426,9 +431,12 @@ proptest! {
         let facts = claims_of(issuer, &claims);
         let scan: Permissions = policy
             .rules()
-            .iter()
-            .filter(|rule| rule.registry == number && rule.enabled && rule.matches(issuer.provider(), &facts))
-            .flat_map(|rule| rule.permissions().to_vec())
+            .filter(|rule| rule.registry == number && rule.mode == Mode::Enforce)
+            .filter(|rule| rule.branches().iter().any(|branch| branch.holds(issuer.provider(), &facts)))
+            .flat_map(|rule| {
+                let pair = |pair: &Pair<'_>| pair.permission(Ecosystem::Pypi, |_| None).unwrap();
+                rule.pairs().iter().map(pair).collect::<Vec<_>>()
+            })
             .collect();
         prop_assert_eq!(pairs_of(&ask(&policy, "acme", "jenkins", &claims, &Requested::default())), scan.to_string());
     }

@@ -4,6 +4,8 @@ use crate::code::Code;
 
 use super::ConditionReport;
 use super::RuleReport;
+use super::report::NAME;
+use crate::policy::rule::Mode;
 
 /// Why a job gets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +39,8 @@ pub enum Cause {
     MissingClaim,
     /// Any other condition.
     ConditionFailed,
+    /// The conditions hold, and the claims make a package's name or version that is none.
+    NameNotValid,
     /// The matching rules do not reach the package.
     PackageNotGranted,
     /// The matching rules do not grant all of the requested scope.
@@ -88,7 +92,7 @@ pub(super) fn topic(claim: &str) -> Topic {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RegistryDisabled,
         Self::IssuerDisabled,
         Self::RuleDisabled,
@@ -103,6 +107,7 @@ impl Cause {
         Self::RefMismatch,
         Self::MissingClaim,
         Self::ConditionFailed,
+        Self::NameNotValid,
         Self::PackageNotGranted,
         Self::ScopeNotGranted,
         Self::AmbiguousGrant,
@@ -125,6 +130,7 @@ impl Cause {
             Self::RefMismatch => Code::RefMismatch,
             Self::MissingClaim => Code::MissingClaim,
             Self::ConditionFailed => Code::ConditionFailed,
+            Self::NameNotValid => Code::NameNotValid,
             Self::PackageNotGranted => Code::PackageNotGranted,
             Self::ScopeNotGranted => Code::ScopeNotGranted,
             Self::AmbiguousGrant => Code::AmbiguousGrant,
@@ -135,7 +141,10 @@ impl Cause {
     pub(super) fn of(nearest: &RuleReport) -> Self {
         let failed = || nearest.conditions.iter().filter(|condition| !condition.holds);
         if failed().next().is_none() {
-            return if nearest.enabled { Self::NoMatchingRule } else { Self::RuleDisabled };
+            return match nearest.mode {
+                Mode::Enforce => Self::NoMatchingRule,
+                Mode::Shadow | Mode::Off => Self::RuleDisabled,
+            };
         }
         let pins = || nearest.conditions.iter().filter(|condition| condition.pin);
         if pins().all(|pin| pin.holds) && pins().next().is_some() {
@@ -158,6 +167,9 @@ impl Cause {
 
     /// The cause that one failed condition names.
     pub(super) fn of_condition(condition: &ConditionReport) -> Self {
+        if condition.claim == NAME {
+            return Self::NameNotValid;
+        }
         let missing = condition.has.is_none() && !condition.derived;
         match topic(&condition.claim) {
             Topic::Environment => Self::EnvironmentMismatch,
@@ -195,6 +207,7 @@ impl Cause {
             | Self::OwnerMismatch
             | Self::RepositoryRecreated
             | Self::ConditionFailed
+            | Self::NameNotValid
             | Self::PackageNotGranted
             | Self::ScopeNotGranted
             | Self::AmbiguousGrant => 7,

@@ -4,6 +4,8 @@ use super::Cause;
 use super::ConditionReport;
 use super::Explanation;
 use super::RuleReport;
+use super::report::NAME;
+use crate::policy::rule::Mode;
 
 /// Most failed conditions that one sentence names beside the first.
 const MAX_OTHERS: usize = 3;
@@ -14,13 +16,19 @@ pub(super) fn of(explanation: &Explanation) -> String {
     match (explanation.cause, nearest) {
         (Cause::RegistryDisabled, _) => "this registry is switched off for trusted publishing".to_owned(),
         (Cause::IssuerDisabled, _) => "this identity provider is switched off for trusted publishing".to_owned(),
+        (Cause::RuleDisabled, Some(RuleReport { mode: Mode::Shadow, .. })) => {
+            format!("the rule `{name}` matches this job and only watches, in shadow mode — ask the registry's operator")
+        }
         (Cause::RuleDisabled, _) => {
             format!("the rule `{name}` matches this job and is switched off — ask the registry's operator")
         }
+        (Cause::NameNotValid, Some(report)) => name_not_valid(report),
         (Cause::PackageNotGranted | Cause::ScopeNotGranted, _) => not_granted(explanation),
         (Cause::AmbiguousGrant, _) => {
             let rules = joined(explanation.rules.iter().map(|report| report.rule.as_str()));
-            format!("the rules {rules} match this job and differ in `single_use` — narrow the request to one of them")
+            format!(
+                "the rules {rules} match this job and differ in `single_use` or `versions` — narrow the request to one of them"
+            )
         }
         (Cause::NoMatchingRule, Some(report)) => {
             format!("no rule matches this job; the nearest, `{name}`, {}", difference(explanation.cause, report))
@@ -52,10 +60,23 @@ pub(super) fn of(explanation: &Explanation) -> String {
             | Cause::EventNotAllowed
             | Cause::RefMismatch
             | Cause::MissingClaim
-            | Cause::ConditionFailed,
+            | Cause::ConditionFailed
+            | Cause::NameNotValid,
             None,
         ) => "a condition does not hold".to_owned(),
     }
+}
+
+/// Every condition holds, and yet there is nothing to publish to.
+fn name_not_valid(report: &RuleReport) -> String {
+    let row = report.conditions.iter().find(|condition| condition.claim == NAME);
+    let made = row.and_then(|row| row.has.as_deref()).map_or("nothing".to_owned(), |made| format!("`{made}`"));
+    let wants = row.map_or("", |row| row.wants.as_str());
+    format!(
+        "the rule `{}` matches this job, wants {wants}, and the job's claims make {made} — use a name that the registry \
+         spells the same way, in lower case or not",
+        report.rule
+    )
 }
 
 /// The answer to strangers: it has the job's own identifiers, since those are what a rule needs.
@@ -112,7 +133,8 @@ fn names(cause: Cause, condition: &ConditionReport) -> bool {
         | Cause::EventNotAllowed
         | Cause::RefMismatch
         | Cause::MissingClaim
-        | Cause::ConditionFailed => Cause::of_condition(condition) == cause,
+        | Cause::ConditionFailed
+        | Cause::NameNotValid => Cause::of_condition(condition) == cause,
         Cause::RegistryDisabled
         | Cause::IssuerDisabled
         | Cause::RuleDisabled
@@ -157,6 +179,7 @@ fn mend(cause: Cause, report: &RuleReport) -> &'static str {
         | Cause::RuleDisabled
         | Cause::NoMatchingRule
         | Cause::ConditionFailed
+        | Cause::NameNotValid
         | Cause::PackageNotGranted
         | Cause::ScopeNotGranted
         | Cause::AmbiguousGrant => "change the job or the rule",

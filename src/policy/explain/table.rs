@@ -2,6 +2,7 @@
 
 use super::Explanation;
 use super::RuleReport;
+use crate::policy::rule::Mode;
 
 /// Widest column, in characters; what is longer pushes the rest of its line.
 const MAX_WIDTH: usize = 44;
@@ -19,10 +20,24 @@ pub(super) fn of(explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
+/// The rules' conditions, each rule after an empty line.
+pub(super) fn of_rules(rules: &[RuleReport]) -> String {
+    let mut lines = Vec::new();
+    for report in rules {
+        rule(&mut lines, report);
+    }
+    lines.join("\n")
+}
+
 fn rule(lines: &mut Vec<String>, report: &RuleReport) {
-    let state = if report.enabled { "" } else { "  (switched off)" };
+    let state = match report.mode {
+        Mode::Enforce => "",
+        Mode::Shadow => "  (in shadow mode)",
+        Mode::Off => "  (switched off)",
+    };
+    let block = report.block.map_or_else(String::new, |number| format!("  (block {number} of any_of)"));
     lines.push(String::new());
-    lines.push(format!("rule {}  grants {}{state}", report.rule, report.grants));
+    lines.push(format!("rule {}  grants {}{state}{block}", report.rule, report.grants));
     let head = ["", "claim", "the rule wants", "the token has"].map(str::to_owned);
     let rows = report.conditions.iter().map(|condition| {
         let mark = if condition.holds { "ok" } else { "NO" };

@@ -78,7 +78,7 @@ fn object(text: &str) -> Object {
 fn decide(policy: &Policy, issuer: &Issuer, raw: Object) -> Decision {
     let claims = Claims::new(raw.clone(), issuer.provider().derive(&raw));
     let subject = Subject { issuer, claims: &claims };
-    evaluate(policy, policy.registries().by_id("acme").unwrap(), &subject, &Requested::default())
+    evaluate(policy, policy.registries().by_id("acme").unwrap(), &subject, &Requested::default()).decision
 }
 
 #[track_caller]

@@ -20,7 +20,7 @@ use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] =
+pub(in crate::policy) const KEYS: &[&str] =
     &["url", "issuers", "packages", "poll", "max_bytes", "public_key", "ca_file", "allow_networks", "proxy"];
 /// How often a registry may be asked: a server must not mind it, and a withdrawn rule must go.
 const POLL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60 * 60));
@@ -32,7 +32,7 @@ const MOST_BYTES: usize = 1 << 30;
 pub(super) fn source(
     field: &Field<'_>,
     ecosystem: Ecosystem,
-    known: &HashMap<&str, Option<u32>>,
+    known: &HashMap<String, Option<u32>>,
     file: &ReadFile<'_>,
     faults: &mut Faults,
 ) -> Option<Source> {
@@ -60,7 +60,7 @@ pub(super) fn source(
     })
 }
 
-fn issuers_of(field: &Field<'_>, known: &HashMap<&str, Option<u32>>, faults: &mut Faults) -> Option<Vec<String>> {
+fn issuers_of(field: &Field<'_>, known: &HashMap<String, Option<u32>>, faults: &mut Faults) -> Option<Vec<String>> {
     let before = faults.len();
     let mut issuers: Vec<String> = Vec::new();
     for item in field.items(faults)? {

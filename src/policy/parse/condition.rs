@@ -1,17 +1,20 @@
 //! `when`: conditions on claims, typed by the issuer's preset. Nothing is coerced.
 
-use super::Texts;
 use crate::identity::provider::Case;
 use crate::identity::provider::Claim;
 use crate::identity::provider::Form;
 use crate::identity::provider::Kind;
 use crate::identity::provider::Provider;
+use crate::policy::condition::Condition;
+use crate::policy::condition::Literal;
+use crate::policy::condition::Test;
 use crate::policy::glob::Glob;
 use crate::policy::glob::GlobError;
 use crate::policy::lint::Duties;
-use crate::policy::rule::Condition;
-use crate::policy::rule::Literal;
-use crate::policy::rule::Test;
+use crate::policy::regexp::Regexp;
+use crate::policy::regexp::RegexpError;
+use crate::policy::regexp::Regexps;
+use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Value;
@@ -19,52 +22,105 @@ use crate::policy::yaml::is_invisible;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-const OPERATORS: &[&str] = &["is", "in", "glob", "present", "absent"];
+/// What a claim can be compared by.
+pub(in crate::policy) const OPERATORS: &[&str] =
+    &["is", "in", "glob", "regex", "contains", "exactly", "present", "absent", "same_as", "not"];
+/// Those that `not` can negate.
+pub(in crate::policy) const NEGATABLE: &[&str] = &["is", "in", "glob", "regex", "contains", "exactly", "same_as"];
+/// The key of `when` that is no claim.
+pub(in crate::policy) const ANY_OF: &str = "any_of";
 /// Most literals of one `in`.
 const MAX_LITERALS: usize = 256;
+/// Most blocks of one `any_of`.
+const MAX_BLOCKS: usize = 16;
 
-/// Reads conditions. The claims of those that are faulty are given apart: they have been reported, and lint does not
-/// call them missing.
-pub(super) fn conditions<'a>(
+/// The conditions of one `when`, or of one block of its `any_of`.
+#[derive(Debug, Default)]
+pub(super) struct Block<'a> {
+    pub(super) conditions: Vec<Condition<'static>>,
+    /// The claims of those that are faulty: they have been reported, and lint does not call them missing.
+    pub(super) reported: Vec<&'a str>,
+}
+
+/// What the conditions of a rule are read with.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'r> {
+    pub(super) duties: Duties,
+    pub(super) pins: &'r [&'static str],
+}
+
+/// Reads the conditions of a `when` or of a block, without its `any_of`.
+pub(super) fn block<'a>(
     when: &'a Field<'a>,
-    duties: Duties,
-    kept: &mut Texts,
+    reader: Reader<'_>,
+    regexps: &mut Regexps,
     faults: &mut Faults,
-) -> (Vec<Condition>, Vec<&'a str>) {
-    let (mut conditions, mut reported) = (Vec::new(), Vec::new());
-    let pins = duties.pins();
-    for entry in when.entries(faults).into_iter().flatten() {
+) -> Block<'a> {
+    let mut block = Block::default();
+    for entry in when.entries(faults).into_iter().flatten().filter(|entry| entry.name() != ANY_OF) {
         let before = faults.len();
-        let Known { name, kind, case, form } = match claim(&entry, duties, faults) {
+        let known = match claim(&entry, reader.duties, faults) {
             Ok(claim) => claim,
             Err(meant) => {
-                reported.push(meant);
+                block.reported.push(meant);
                 continue;
             }
         };
         let tests = match &entry.node.value {
-            Value::Map(_) => operators(&entry, name, kind, kept, faults),
+            Value::Map(_) => operators(&entry, known, OPERATORS, reader.duties, regexps, faults),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Seq(_) => {
-                literal(&entry, name, kind, kept, faults).map(Test::Is).into_iter().collect()
+                literal(&entry, known, faults).map(Test::Is).into_iter().collect()
             }
         };
+        let folded = known.case == Case::AsciiInsensitive;
         for test in tests {
-            let mut condition = Condition { claim: kept.keep(name), test, case, pin: false };
-            condition.pin = pins.contains(&name) && !condition.literals().is_empty();
-            check_form(&entry, &condition, form, faults);
-            conditions.push(condition);
+            let mut condition = Condition { claim: Text::from(known.name), test, folded, pin: false };
+            condition.pin = reader.pins.contains(&known.name) && !condition.literals().is_empty();
+            check_form(&entry, &condition, known.form, faults);
+            block.conditions.push(condition);
         }
         if faults.len() > before {
-            reported.push(name);
+            block.reported.push(known.name);
         }
     }
-    (conditions, reported)
+    block
 }
 
-/// Which implied conditions apply: those whose claim the rule does not name itself.
-pub(super) fn implied(provider: &Provider, conditions: &[Condition]) -> u16 {
+/// The blocks of a `when`'s `any_of`, if it has one.
+pub(super) fn any_of<'a>(when: &'a Field<'a>, faults: &mut Faults) -> Option<Field<'a>> {
+    let Value::Map(_) = when.node.value else { return None };
+    let any_of = when.entries(faults)?.find(|entry| entry.name() == ANY_OF)?;
+    match &any_of.node.value {
+        Value::Seq(blocks) if blocks.is_empty() => {
+            any_of.fault(faults, "is empty, so the rule would match nothing", "list at least two blocks of conditions");
+            None
+        }
+        Value::Seq(blocks) if blocks.len() > MAX_BLOCKS => {
+            any_of.fault(faults, format!("has more than {MAX_BLOCKS} blocks"), "split the rule");
+            None
+        }
+        Value::Seq(blocks) => {
+            let wrong = blocks.iter().any(|block| !matches!(&block.value, Value::Map(entries) if !entries.is_empty()));
+            if wrong {
+                any_of.fault(
+                    faults,
+                    "each block must be a map of conditions",
+                    "write `any_of: [{CLAIM: …}, {CLAIM: …}]`",
+                );
+            }
+            (!wrong).then_some(any_of)
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Map(_) => {
+            any_of.fault(faults, "must be a list of blocks", "write `any_of: [{CLAIM: …}, {CLAIM: …}]`");
+            None
+        }
+    }
+}
+
+/// Which implied conditions apply: those whose claim the branch does not name itself.
+pub(super) fn implied(provider: &Provider, conditions: &[Condition<'_>]) -> u16 {
     let replaced = |claim: &str, prefix: Option<&str>| {
-        let names = |condition: &Condition| {
+        let names = |condition: &Condition<'_>| {
             &*condition.claim == claim || prefix.is_some_and(|prefix| condition.claim.starts_with(prefix))
         };
         conditions.iter().any(names)
@@ -74,34 +130,50 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition]) -> u16 {
 }
 
 /// A claim that the tokens of an issuer can have.
-struct Known<'a> {
-    name: &'a str,
-    kind: Kind,
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: Kind,
     case: Case,
     form: Form,
 }
 
-/// The claim that a key names; else the name that was probably meant.
-fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
+/// The claim of that name or alias that tokens of the issuer can have.
+fn lookup(name: &str, duties: Duties) -> Option<Known<'_>> {
     let provider = duties.provider;
-    let name = provider.resolve(entry.name());
+    let name = provider.resolve(name);
+    if let Some(Claim { kind, case, form, .. }) = provider.claim(name) {
+        return Some(Known { name, kind, case, form });
+    }
+    let free = |kind| Known { name, kind, case: Case::Exact, form: Form::Free };
+    if duties.segment == Some(name) {
+        return Some(free(Kind::String));
+    }
+    // A JSON pointer is known if the member that it begins with is.
+    let pointer = name.strip_prefix('/');
+    let member = pointer.and_then(|pointer| pointer.split('/').next());
+    let known = provider.claims.is_empty() || member.is_some_and(|member| provider.claim(member).is_some());
     // SECURITY: by a second spelling a claim would escape what lint demands of it by name.
+    let second_spelling = pointer.is_some_and(|pointer| !pointer.contains('/'));
+    (known && !second_spelling && !name.is_empty()).then(|| free(Kind::Any))
+}
+
+/// Whether a claim has one value that can be part of a name.
+pub(super) fn is_scalar(name: &str, duties: Duties) -> bool {
+    lookup(name, duties).is_some_and(|known| matches!(known.kind, Kind::String | Kind::Integer | Kind::Any))
+}
+
+/// The claim that a key names; else the name that was probably meant.
+pub(super) fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<Known<'a>, &'a str> {
+    let provider = duties.provider;
+    if let Some(known) = lookup(entry.name(), duties) {
+        return Ok(known);
+    }
+    let name = provider.resolve(entry.name());
     if let Some(member) = name.strip_prefix('/').filter(|member| !member.contains('/')) {
         let message = format!("L035: `{}` is a JSON pointer to a top-level claim", shown(name));
         entry.fault_at_key(faults, message, format!("write `{}`", shown(member)));
         return Err(member);
-    }
-    if let Some(Claim { kind, case, form, .. }) = provider.claim(name) {
-        return Ok(Known { name, kind, case, form });
-    }
-    if duties.segment == Some(name) {
-        return Ok(Known { name, kind: Kind::String, case: Case::Exact, form: Form::Free });
-    }
-    // A JSON pointer is known if the member that it begins with is.
-    let member = name.strip_prefix('/').and_then(|pointer| pointer.split('/').next());
-    let known = provider.claims.is_empty() || member.is_some_and(|member| provider.claim(member).is_some());
-    if known && !name.is_empty() {
-        return Ok(Known { name, kind: Kind::Any, case: Case::Exact, form: Form::Free });
     }
     let claims = provider.claims.iter().map(|claim| claim.name);
     let derived = provider.derived.iter().map(|derived| derived.claim.name);
@@ -119,7 +191,7 @@ fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) -> Result<K
 }
 
 /// An identifier in another spelling than its provider's never matches: a rule that can never match is an outage.
-fn check_form(entry: &Field<'_>, condition: &Condition, form: Form, faults: &mut Faults) {
+fn check_form(entry: &Field<'_>, condition: &Condition<'_>, form: Form, faults: &mut Faults) {
     // What lint finds in a pin of any form is said once.
     let is_text = |text: &&str| !condition.pin || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()));
     for text in condition.texts().filter(is_text).filter(|text| !form.fits(text)) {
@@ -136,17 +208,39 @@ fn check_form(entry: &Field<'_>, condition: &Condition, form: Form, faults: &mut
 }
 
 /// The operators of one claim, all of which must hold.
-fn operators(entry: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: &mut Faults) -> Vec<Test> {
+fn operators(
+    entry: &Field<'_>,
+    known: Known<'_>,
+    allowed: &'static [&'static str],
+    duties: Duties,
+    regexps: &mut Regexps,
+    faults: &mut Faults,
+) -> Vec<Test<'static>> {
     let mut tests = Vec::new();
-    let Some(fields) = entry.fields(OPERATORS, faults) else { return tests };
+    let Some(fields) = entry.fields(allowed, faults) else { return tests };
     if let Some(field) = fields.get("is") {
-        tests.extend(literal(&field, name, kind, kept, faults).map(Test::Is));
+        tests.extend(literal(&field, known, faults).map(Test::Is));
     }
     if let Some(field) = fields.get("in") {
-        tests.extend(literals(&field, name, kind, kept, faults).map(Test::In));
+        tests.extend(literals(&field, known, faults).map(Test::In));
     }
     if let Some(field) = fields.get("glob") {
-        tests.extend(glob(&field, name, kind, faults).map(Test::Glob));
+        tests.extend(glob(&field, known, faults).map(Test::Glob));
+    }
+    if let Some(field) = fields.get("regex") {
+        tests.extend(regex(&field, known, regexps, faults).map(Test::Regex));
+    }
+    let list = Known { kind: Kind::String, ..known };
+    if let Some(field) = fields.get("contains").filter(|field| is_list(field, known, faults)) {
+        let wanted = if matches!(field.node.value, Value::Seq(_)) {
+            literals(&field, list, faults)
+        } else {
+            literal(&field, list, faults).map(|literal| vec![literal])
+        };
+        tests.extend(wanted.map(Test::Contains));
+    }
+    if let Some(field) = fields.get("exactly").filter(|field| is_list(field, known, faults)) {
+        tests.extend(literals(&field, list, faults).map(Test::Exactly));
     }
     for (key, other, test) in [("present", "absent", Test::Present), ("absent", "present", Test::Absent)] {
         let Some(field) = fields.get(key) else { continue };
@@ -156,26 +250,61 @@ fn operators(entry: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults
             None => {}
         }
     }
+    if let Some(field) = fields.get("same_as") {
+        tests.extend(same_as(&field, known, duties, faults).map(Test::SameAs));
+    }
+    if let Some(field) = fields.get("not") {
+        let negated = match &field.node.value {
+            Value::Map(_) => operators(&field, known, NEGATABLE, duties, regexps, faults),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Seq(_) => {
+                literal(&field, known, faults).map(Test::Is).into_iter().collect()
+            }
+        };
+        if !negated.is_empty() {
+            tests.push(Test::Not(negated));
+        }
+    }
     if fields.get("absent").is_some() && tests.len() > 1 {
         entry.fault(faults, "an absent claim can satisfy no other operator", "keep `absent: true` or the others");
     }
     if matches!(&entry.node.value, Value::Map(entries) if entries.is_empty()) {
-        entry.fault(faults, "has no operator", format!("known operators: {}", OPERATORS.join(", ")));
+        entry.fault(faults, "has no operator", format!("known operators: {}", allowed.join(", ")));
     }
     tests
 }
 
-fn literals(
-    field: &Field<'_>,
-    name: &str,
-    kind: Kind,
-    kept: &mut Texts,
-    faults: &mut Faults,
-) -> Option<Box<[Literal]>> {
+/// Whether a claim can be a list.
+fn is_list(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> bool {
+    let list = matches!(known.kind, Kind::List | Kind::Any);
+    if !list {
+        let message = format!("L036: `{}` is no list", shown(known.name));
+        field.fault(faults, message, "compare it with `is` or `in`");
+    }
+    list
+}
+
+/// Another claim, of the same type.
+fn same_as(field: &Field<'_>, known: Known<'_>, duties: Duties, faults: &mut Faults) -> Option<Text<'static>> {
+    let name = field.text(faults)?;
+    let other = lookup(name, duties);
+    let like = |a: Kind, b: Kind| a == b || a == Kind::Any || b == Kind::Any;
+    let fault = match other {
+        None => format!("L035: tokens of `{}` have no claim `{}`", duties.provider.name, shown(name)),
+        Some(other) if other.name == known.name => "compares a claim with itself".to_owned(),
+        Some(other) if !like(other.kind, known.kind) || matches!(known.kind, Kind::List) => {
+            format!("L036: `{}` and `{}` are never equal: their types differ", shown(known.name), shown(name))
+        }
+        Some(other) => return Some(Text::from(other.name)),
+    };
+    field.fault(faults, fault, "name another claim of the same type");
+    None
+}
+
+fn literals(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<Vec<Literal<'static>>> {
     let before = faults.len();
     let mut literals = Vec::new();
     for item in field.items(faults)? {
-        let Some(literal) = literal(&item, name, kind, kept, faults) else { continue };
+        let Some(literal) = literal(&item, known, faults) else { continue };
         if literals.contains(&literal) {
             item.fault(faults, format!("`{literal}` is listed twice"), "remove one");
         }
@@ -187,11 +316,12 @@ fn literals(
     if literals.len() > MAX_LITERALS {
         field.fault(faults, format!("has {} values, more than {MAX_LITERALS}", literals.len()), "split the rule");
     }
-    (faults.len() == before).then(|| literals.into_boxed_slice())
+    (faults.len() == before).then_some(literals)
 }
 
 /// A literal of the claim's type.
-fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: &mut Faults) -> Option<Literal> {
+fn literal(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<Literal<'static>> {
+    let Known { name, kind, .. } = known;
     let node = field.node;
     let wrong = |faults: &mut Faults, wanted: &str, remedy: String| {
         let message = format!("L036: `{}` is {wanted}, and this is {}", shown(name), node.value.type_name());
@@ -201,7 +331,7 @@ fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: 
     match (kind, &node.value) {
         (Kind::List, _) => {
             let message = format!("L036: `{}` is a list, which cannot be compared with one value", shown(name));
-            field.fault(faults, message, "use `{present: true}` or `{absent: true}`");
+            field.fault(faults, message, "use `contains` or `exactly`");
             None
         }
         (_, Value::Null) if node.is_refused() => None,
@@ -218,7 +348,7 @@ fn literal(field: &Field<'_>, name: &str, kind: Kind, kept: &mut Texts, faults: 
             None
         }
         (Kind::String | Kind::Any, Value::String(text)) => {
-            check_text(field, text, faults).then(|| Literal::Text(kept.keep(text)))
+            check_text(field, text, faults).then(|| Literal::Text(Text::from(text.as_str())))
         }
         (Kind::Integer | Kind::Any, Value::Int(number)) => Some(Literal::Int(*number)),
         (Kind::Bool | Kind::Any, Value::Bool(value)) => Some(Literal::Bool(*value)),
@@ -255,18 +385,41 @@ fn check_text(field: &Field<'_>, text: &str, faults: &mut Faults) -> bool {
     false
 }
 
-fn glob(field: &Field<'_>, name: &str, kind: Kind, faults: &mut Faults) -> Option<Glob> {
+fn is_text(field: &Field<'_>, known: Known<'_>, what: &str, faults: &mut Faults) -> bool {
+    let text = matches!(known.kind, Kind::String | Kind::Any);
+    if !text {
+        let message = format!("L036: `{}` is not text, which a {what} needs", shown(known.name));
+        field.fault(faults, message, "compare it with `is`");
+    }
+    text
+}
+
+fn regex(field: &Field<'_>, known: Known<'_>, regexps: &mut Regexps, faults: &mut Faults) -> Option<Regexp<'static>> {
     let text = field.text(faults)?;
-    match kind {
-        Kind::String | Kind::Any => {}
-        Kind::Integer | Kind::Bool | Kind::List => {
-            field.fault(
-                faults,
-                format!("L036: `{}` is not text, which a glob needs", shown(name)),
-                "compare it with `is`",
-            );
-            return None;
+    if !is_text(field, known, "regular expression", faults) {
+        return None;
+    }
+    match regexps.parse(text, known.case) {
+        Ok(regexp) => Some(regexp),
+        Err(error) => {
+            let remedy = match error {
+                RegexpError::TooLong | RegexpError::TooLarge => "write a shorter one",
+                RegexpError::Character => "write printable ASCII",
+                RegexpError::Syntax(_) => {
+                    "it must be complete by itself; there is no look-around and no back-reference"
+                }
+                RegexpError::TooMany => "use `glob`, or one pattern for several rules",
+            };
+            field.fault(faults, format!("L004: `{}` {error}", shown(text)), remedy);
+            None
         }
+    }
+}
+
+fn glob(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<Glob<'static>> {
+    let text = field.text(faults)?;
+    if !is_text(field, known, "glob", faults) {
+        return None;
     }
     match Glob::parse(text) {
         Ok(glob) => Some(glob),

@@ -24,7 +24,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &[
+pub(in crate::policy) const KEYS: &[&str] = &[
     "provider",
     "url",
     "ca_file",
@@ -53,7 +53,7 @@ pub(super) fn duties(entry: &Field<'_>, faults: &mut Faults) -> Option<Duties> {
     let single_tenant = tenancy(&fields, provider, faults);
     let url = fields.get("url").and_then(|field| field.text(&mut Faults::new()));
     let segment = url.and_then(|url| family::template(provider, url)).map(|(_, claim)| claim);
-    Some(Duties { provider, single_tenant, segment })
+    Some(Duties { provider, single_tenant, segment, freed: &[] })
 }
 
 /// An issuer, or a family of issuers, whose preset is known.

@@ -22,7 +22,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &[
+pub(in crate::policy) const KEYS: &[&str] = &[
     "dialect",
     "urls",
     "audiences",
@@ -35,7 +35,7 @@ const KEYS: &[&str] = &[
     "retry_window",
     "bundle",
 ];
-const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
+pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
@@ -49,7 +49,7 @@ const MAX_PREFIX: usize = 32;
 /// Reads a registry. `issuers` are those of the policy, which its bundle may name.
 pub(super) fn registry(
     entry: &Field<'_>,
-    issuers: &HashMap<&str, Option<u32>>,
+    issuers: &HashMap<String, Option<u32>>,
     file: &ReadFile<'_>,
     faults: &mut Faults,
 ) -> Option<Registry> {

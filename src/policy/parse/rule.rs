@@ -1,126 +1,153 @@
 //! `rules`: who may publish what.
 
-use super::Texts;
+use super::Scope;
 use super::World;
 use super::condition;
-use crate::package::Action;
+use super::condition::Block;
+use super::grant;
+use super::grant::Sources;
 use crate::package::Ecosystem;
-use crate::package::Pattern;
-use crate::package::Permission;
 use crate::policy::lint;
+use crate::policy::lint::Duties;
+use crate::policy::regexp::Regexps;
 use crate::policy::registry::Registry;
+use crate::policy::rule::Branch;
+use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
+use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
-use crate::policy::yaml::nearest;
+use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] = &["registry", "issuer", "when", "allow", "ttl", "max_size", "single_use", "enabled"];
-/// The actions that every registry understands; a registry may have more.
-const ACTIONS: &[&str] = &[Action::UPLOAD, Action::CREATE, "yank", "delete", "tag", "deprecate"];
-/// Most (action, pattern) pairs of a rule: all of them must fit into a token.
-const MAX_PAIRS: usize = 64;
+pub(in crate::policy) const KEYS: &[&str] =
+    &["registry", "issuer", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
 
-pub(super) fn rule(entry: &Field<'_>, world: &World<'_>, texts: &mut Texts, faults: &mut Faults) -> Option<Rule> {
+pub(super) fn rule(
+    entry: &Field<'_>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
+    regexps: &mut Regexps,
+    faults: &mut Faults,
+) -> Option<Rule<'static>> {
     let fields = entry.fields(KEYS, faults)?;
-    let registry = fields.require("registry", "add the name of the registry that it is for", faults);
-    let registry = registry.and_then(|field| super::refer(&field, &world.registries, "registry", faults));
+    let registry = registry(&fields, world, scope, faults);
     let issuer = fields.require("issuer", "add the name of the issuer whose jobs it lets in", faults);
+    let issuer = issuer.filter(|field| is_within(field, scope, faults));
     let issuer = issuer.and_then(|field| super::refer(&field, &world.issuers, "issuer", faults));
     let when = fields.require("when", "add the conditions on the token's claims", faults);
     let allow = fields.require("allow", "add what it grants: `allow: {upload: [PACKAGE]}`", faults);
     let single_use = fields.get("single_use").map_or(Some(false), |field| field.boolean(faults));
-    let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
+    let mode = mode(&fields, faults);
     let max_size = fields.get("max_size").map_or(Some(None), |field| field.bytes(faults).map(Some));
 
-    let entry_of_registry: Option<&Registry> = registry.and_then(|n| world.registry_list.get(usize::try_from(n).ok()?));
+    let entry_of_registry: Option<&Registry> = registry.and_then(|number| world.registry(number)).map(|r| &**r);
     let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
-    let duties = issuer_name.and_then(|name| world.duties.get(name));
+    let duties = issuer_name.and_then(|name| world.duties.get(name)).copied();
     let dialect = entry_of_registry.map(|registry| registry.dialect);
     let ttl = fields.get("ttl").map_or(Some(None), |field| super::registry::ttl(&field, dialect, faults).map(Some));
-    // Without the registry, names are read as the laxest ecosystem does, to report what is wrong in any of them.
-    let ecosystem = entry_of_registry.map_or(Ecosystem::Generic, Registry::ecosystem);
-    let permissions = allow.and_then(|field| permissions(&field, ecosystem, faults));
-    let conditions = match (when, duties) {
-        (Some(when), Some(duties)) => {
-            let (conditions, reported) = condition::conditions(&when, *duties, texts, faults);
-            let safe = lint::conditions(&when, *duties, &conditions, &reported, faults);
-            (safe && reported.is_empty()).then(|| (condition::implied(duties.provider, &conditions), conditions))
-        }
+    let branches = match (when, duties) {
+        (Some(when), Some(duties)) => branches(&when, duties, regexps, faults),
         (Some(_) | None, Some(_) | None) => None,
     };
-    let (implied, conditions) = conditions?;
+    // Without the registry, names are read as the laxest ecosystem does, to report what is wrong in any of them.
+    let ecosystem = entry_of_registry.map_or(Ecosystem::Generic, Registry::ecosystem);
+    let within = scope.and_then(|scope| scope.packages);
+    let sources = Sources { duties, branches: branches.as_deref(), within };
+    let pairs = allow.and_then(|field| grant::pairs(&field, ecosystem, sources, faults));
+    let versions = fields.get("versions").map_or(Some(Vec::new()), |field| grant::versions(&field, sources, faults));
     Some(Rule {
-        id: Box::from(entry.name()),
+        id: match scope {
+            Some(scope) => Text::from(format!("{}/{}", scope.registry, entry.name())),
+            None => Text::from(entry.name()),
+        },
         registry: registry?,
         issuer: issuer?,
-        conditions: conditions.into_boxed_slice(),
-        implied,
-        permissions: permissions?.into_boxed_slice(),
+        mode: mode?,
+        single_use: single_use?,
+        branches: branches?,
+        pairs: pairs?,
+        versions: versions?,
         ttl: ttl?,
         max_size: max_size?,
-        single_use: single_use?,
-        enabled: enabled?,
     })
 }
 
-fn permissions(field: &Field<'_>, ecosystem: Ecosystem, faults: &mut Faults) -> Option<Vec<Permission>> {
-    let before = faults.len();
-    let mut pairs: Vec<Permission> = Vec::new();
-    for entry in field.entries(faults)? {
-        let Some(action) = action(&entry, faults) else { continue };
-        let mut any = false;
-        for item in entry.items(faults).into_iter().flatten() {
-            any = true;
-            let Some(text) = item.text(faults) else { continue };
-            match Pattern::parse(ecosystem, text) {
-                Ok(pattern) => {
-                    let pair = Permission { action: action.clone(), pattern };
-                    if pairs.contains(&pair) {
-                        item.fault(faults, format!("`{pair}` is granted twice"), "remove one");
-                    } else {
-                        pairs.push(pair);
-                    }
-                }
-                Err(error) => {
-                    let remedy = "write a package name, or a prefix that ends in a separator and `*`: `widgets-*`";
-                    item.fault(faults, format!("the package `{}` {error}", shown(text)), remedy);
-                }
-            }
-        }
-        if !any && faults.len() == before {
-            entry.fault(faults, "names no package", "write the packages: [widgets, widgets-*]");
-        }
-    }
-    if pairs.is_empty() && faults.len() == before {
-        field.fault(faults, "grants nothing", "write `{upload: [PACKAGE]}`");
-    }
-    if pairs.len() > MAX_PAIRS {
-        let message = format!("grants {} pairs, and a token has room for {MAX_PAIRS}", pairs.len());
-        field.fault(faults, message, "use a pattern (`widgets-*`), or several rules");
-    }
-    (faults.len() == before).then_some(pairs)
-}
-
-fn action(entry: &Field<'_>, faults: &mut Faults) -> Option<Action> {
-    let name = entry.name();
-    if name == Action::READ {
-        entry.fault_at_key(faults, "every token may read its own packages", "remove the line");
+/// The registry that a rule is for. A bundle's rules are for the registry that serves it.
+pub(super) fn registry(
+    fields: &Fields<'_>,
+    world: &World,
+    scope: Option<&Scope<'_>>,
+    faults: &mut Faults,
+) -> Option<u32> {
+    let Some(scope) = scope else {
+        let field = fields.require("registry", "add the name of the registry that it is for", faults)?;
+        return super::refer(&field, &world.registries, "registry", faults);
+    };
+    if let Some(field) = fields.get("registry")
+        && field.text(faults)? != scope.registry
+    {
+        let message = format!("a bundle's rules are for the registry that serves it, `{}`", scope.registry);
+        field.fault(faults, message, "remove the line");
         return None;
     }
-    let action = Action::parse(name);
-    let meant = nearest(name, ACTIONS.iter().copied()).filter(|meant| *meant != name);
-    match (action, meant) {
-        (Some(action), None) => Some(action),
-        (_, Some(meant)) => {
-            let remedy = format!("did you mean `{meant}`?");
-            entry.fault_at_key(faults, format!("unknown action `{}`", shown(name)), remedy);
-            None
-        }
-        (None, None) => {
-            let remedy = "use lower-case letters and hyphens, such as `upload` or `create`";
-            entry.fault_at_key(faults, format!("`{}` is not an action", shown(name)), remedy);
-            None
+    world.registries.get(scope.registry).copied().flatten()
+}
+
+/// SECURITY: a registry that serves its own rules cannot choose whom the operator trusts to vouch for jobs.
+pub(super) fn is_within(issuer: &Field<'_>, scope: Option<&Scope<'_>>, faults: &mut Faults) -> bool {
+    let (Some(scope), Some(name)) = (scope, issuer.text(&mut Faults::new())) else { return true };
+    let within = scope.issuers.iter().any(|known| known == name);
+    if !within {
+        let message = format!("the issuer `{}` is not one that bundles of `{}` may name", shown(name), scope.registry);
+        issuer.fault(faults, message, format!("name one of: {}", scope.issuers.join(", ")));
+    }
+    within
+}
+
+fn mode(fields: &Fields<'_>, faults: &mut Faults) -> Option<Mode> {
+    let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
+    let Some(field) = fields.get("mode") else {
+        return enabled.map(|enabled| if enabled { Mode::Enforce } else { Mode::Off });
+    };
+    if let Some(enabled) = fields.get("enabled") {
+        enabled.fault_at_key(faults, "says the same as `mode`", "keep `mode` alone: `enforce`, `shadow` or `off`");
+    }
+    super::choice(&field, &Mode::ALL.map(|mode| (mode.name(), mode)), faults)
+}
+
+/// The ways into a rule, each checked by lint as if it were the only one: a rule is as safe as its laxest branch.
+fn branches(
+    when: &Field<'_>,
+    duties: Duties,
+    regexps: &mut Regexps,
+    faults: &mut Faults,
+) -> Option<Vec<Branch<'static>>> {
+    let before = faults.len();
+    let pins = duties.pins();
+    let reader = condition::Reader { duties, pins: &pins };
+    let common = condition::block(when, reader, regexps, faults);
+    let any_of = condition::any_of(when, faults);
+    let mut branches = Vec::new();
+    let mut checked = |block: Option<(&Field<'_>, Block<'_>)>, faults: &mut Faults| {
+        let (field, own) = block.map_or((None, Block::default()), |(field, own)| (Some(field), own));
+        let conditions: Vec<_> = common.conditions.iter().cloned().chain(own.conditions).collect();
+        let reported: Vec<&str> = common.reported.iter().chain(&own.reported).copied().collect();
+        let mut found = Faults::new();
+        lint::conditions(when, field, duties, &conditions, &reported, &mut found);
+        // What is wrong with the common conditions is wrong in each branch, and said once.
+        let new: Vec<_> = found.iter().filter(|fault| !faults.iter().any(|known| known == *fault)).cloned().collect();
+        new.into_iter().for_each(|fault| faults.add(fault));
+        branches.push(Branch { implied: condition::implied(duties.provider, &conditions), conditions });
+    };
+    match any_of {
+        None => checked(None, faults),
+        Some(any_of) => {
+            for field in any_of.items(faults).into_iter().flatten() {
+                let own = condition::block(&field, reader, regexps, faults);
+                checked(Some((&field, own)), faults);
+            }
         }
     }
+    (faults.len() == before).then_some(branches)
 }

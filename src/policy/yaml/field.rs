@@ -30,6 +30,13 @@ impl Path<'_> {
     pub const ROOT: Self = Self { parent: None, step: Step::Root };
 }
 
+impl<'a> Path<'a> {
+    /// What the key of a map leads to.
+    pub const fn below(parent: &'a Self, key: &'a Key) -> Self {
+        Self { parent: Some(parent), step: Step::Key(&key.text) }
+    }
+}
+
 /// `rules.widgets.allow.upload[0]`; a key that is not a plain word is quoted.
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +71,11 @@ impl<'a> Field<'a> {
     /// The root of a file.
     pub const fn root(node: &'a Node) -> Self {
         Self { node, path: Path::ROOT, key: None }
+    }
+
+    /// An entry of the map that `parent` leads to.
+    pub const fn entry(parent: &'a Path<'a>, key: &'a Key, node: &'a Node) -> Self {
+        Self { node, path: Path::below(parent, key), key: Some(key) }
     }
 
     /// The key of this entry; empty for the root and for items of a list.

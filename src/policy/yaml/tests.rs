@@ -186,3 +186,64 @@ proptest::proptest! {
         parse(&text);
     }
 }
+
+fn large(text: &str) -> (Vec<String>, Faults) {
+    let mut faults = Faults::new();
+    let mut seen = Vec::new();
+    if let Some(mut file) = File::read("p.json", text, 1 << 20, &["rules"], &mut faults) {
+        if let Value::Map(entries) = &file.root.value {
+            seen.extend(
+                entries.iter().map(|(key, node)| format!("{}@{} {:?}", key.text, node.at, node.value.type_name())),
+            );
+        }
+        if let Some(mut section) = file.take("rules") {
+            while let Some((key, node)) = section.next(&mut faults) {
+                seen.push(format!("rules.{}@{}:{} {}", key.text, key.at, node.at, node.value.type_name()));
+            }
+        }
+    }
+    (seen, faults)
+}
+
+#[test]
+fn json_is_read_as_the_yaml_that_it_is_but_entry_by_entry() {
+    let json =
+        "{\"a\": 1, \"rules\": {\n  \"é\": {\"x\": [\"\\u00e9\", null, true, -2, 1.5]}, \"s\": {}\n}, \"b\": \"t\"}";
+    let (seen, faults) = large(json);
+    assert!(faults.is_empty(), "{faults}");
+    let (same, faults) = large(&format!("# YAML\n{json}").replacen("# YAML\n", "--- # YAML\n", 1));
+    assert!(faults.is_empty(), "{faults}");
+    let lines =
+        |seen: &[String]| seen.iter().map(|line| line.split('@').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(lines(&seen), lines(&same));
+    assert_eq!(
+        seen,
+        [
+            "a@p.json:1:7 \"an integer\"",
+            "b@p.json:3:9 \"text\"",
+            "rules.é@p.json:2:3:p.json:2:8 a map",
+            "rules.s@p.json:2:48:p.json:2:53 a map",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_json_is_told_by_the_yaml_reader() {
+    for (text, told) in [
+        ("{\"rules\": {\"a\": {\"x\": 1, \"x\": 2}}}", "p.json:1:26: the key `x` is repeated"),
+        ("{\"a\": 1, \"a\": 2}", "the key `a` is repeated"),
+        ("{\"a\": {\"b\": 1, \"b\": 2}}", "the key `b` is repeated"),
+        ("{\"rules\": {}, \"rules\": {}}", "the key `rules` is repeated"),
+        ("{\"a\": [1, 2}", "is not YAML"),
+        ("{\"a\": \"\\q\"}", "is not YAML"),
+        ("{\"a\": 1", "is not YAML"),
+    ] {
+        let (_, faults) = large(text);
+        assert!(faults.to_string().contains(told), "{text}: {faults}");
+    }
+    // YAML, and not JSON.
+    for text in ["{\"a\": 01}", "{\"a\": yes, }", "{\"a\": .5}", "{\"rules\": {\"a\": 0o7}}", "{\"a\": 1} # end"] {
+        let (seen, faults) = large(text);
+        assert!(faults.is_empty() && !seen.is_empty(), "{text}: {faults}");
+    }
+}

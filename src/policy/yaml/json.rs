@@ -1,0 +1,298 @@
+//! JSON, for files that programs write: YAML too, but read thirty times as fast, and its large sections entry by entry.
+//!
+//! Strict RFC 8259: what is not JSON is left to the YAML reader, which says what is wrong with it. The nodes are the same.
+
+use std::sync::Arc;
+
+use super::Key;
+use super::MAX_DEPTH;
+use super::Node;
+use super::Place;
+use super::Value;
+
+/// A place in a JSON text from which values are read. Copying it is how a reader comes back to a section.
+#[derive(Debug, Clone)]
+pub(super) struct JsonReader<'t> {
+    text: &'t str,
+    file: Arc<str>,
+    at: usize,
+    line: u32,
+    /// Where the column was last counted, and what it was.
+    counted: (usize, u32),
+    depth: usize,
+    /// The first key that a map has twice.
+    repeated: Option<Key>,
+}
+
+/// Most entries of a map that is not a large section: they are compared each with each.
+const MAX_ENTRIES: usize = 1024;
+
+/// The text is not JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotJson;
+
+type Read<T> = Result<T, NotJson>;
+
+impl<'t> JsonReader<'t> {
+    pub(super) const fn new(file: Arc<str>, text: &'t str) -> Self {
+        Self { text, file, at: 0, line: 1, counted: (0, 1), depth: 0, repeated: None }
+    }
+
+    /// Whether a text looks like a JSON object: a YAML flow map rarely begins with a quoted key.
+    pub(super) fn looks_like(text: &str) -> bool {
+        let inner = text.trim_start().strip_prefix('{').map(str::trim_start);
+        inner.is_some_and(|inner| inner.starts_with(['"', '}']))
+    }
+
+    /// The map of the whole text without the entries of the maps that `large` names, each of which is checked and
+    /// remembered: (its key, a reader at its first entry).
+    pub(super) fn document(mut self, large: &[&str]) -> Read<(Node, Vec<(Key, Self)>)> {
+        let mut sections = Vec::new();
+        self.space();
+        let at = self.place();
+        let mut entries = Vec::new();
+        self.enter(b'{')?;
+        while let Some(key) = self.key()? {
+            if large.contains(&&*key.text) && self.peek() == Some(b'{') {
+                sections.push((key, self.clone()));
+                self.skip()?;
+            } else {
+                let value = self.value()?;
+                entries.push((key, value));
+            }
+        }
+        self.space();
+        let whole = self.at == self.text.len() && self.repeated.is_none();
+        if whole { Ok((node(at, Value::Map(entries)), sections)) } else { Err(NotJson) }
+    }
+
+    /// Steps into the map that the reader stands before.
+    pub(super) fn enter_map(&mut self) -> Read<()> {
+        self.enter(b'{')
+    }
+
+    /// The next entry of the map that the reader is in.
+    pub(super) fn entry(&mut self) -> Read<Option<(Key, Node)>> {
+        let Some(key) = self.key()? else { return Ok(None) };
+        Ok(Some((key, self.value()?)))
+    }
+
+    /// The first key that was found twice in one map.
+    pub(super) fn repeated(&mut self) -> Option<Key> {
+        self.repeated.take()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'\n' => {
+                    self.line = self.line.saturating_add(1);
+                    self.counted = (self.at + 1, 1);
+                }
+                b' ' | b'\t' | b'\r' => {}
+                _ => break,
+            }
+            self.at += 1;
+        }
+    }
+
+    fn place(&mut self) -> Place {
+        let (from, column) = self.counted;
+        let passed = self.text.as_bytes().get(from..self.at).unwrap_or_default();
+        // Characters begin with any byte but a continuation.
+        let characters = passed.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count();
+        let column = column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
+        self.counted = (self.at, column);
+        Place { file: Arc::clone(&self.file), line: self.line, column }
+    }
+
+    fn take(&mut self, byte: u8) -> Read<()> {
+        self.space();
+        if self.peek() != Some(byte) {
+            return Err(NotJson);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn enter(&mut self, bracket: u8) -> Read<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(NotJson);
+        }
+        self.take(bracket)
+    }
+
+    /// Whether another item follows in the map or list that `close` ends; steps over the comma, or out of it.
+    fn more(&mut self, close: u8) -> Read<bool> {
+        let first = matches!(self.text.as_bytes().get(self.at.wrapping_sub(1)), Some(b'{' | b'['));
+        self.space();
+        match self.peek() {
+            Some(byte) if byte == close => {
+                self.at += 1;
+                self.depth = self.depth.saturating_sub(1);
+                Ok(false)
+            }
+            Some(b',') if !first => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if first => Ok(true),
+            Some(_) | None => Err(NotJson),
+        }
+    }
+
+    fn key(&mut self) -> Read<Option<Key>> {
+        if !self.more(b'}')? {
+            return Ok(None);
+        }
+        self.space();
+        let at = self.place();
+        let text = self.string()?.into_boxed_str();
+        self.take(b':')?;
+        self.space();
+        Ok(Some(Key { text, at }))
+    }
+
+    fn value(&mut self) -> Read<Node> {
+        self.space();
+        let at = self.place();
+        match self.peek() {
+            Some(b'"') => self.string().map(|text| node(at, Value::String(text))),
+            Some(b'{') => {
+                self.enter(b'{')?;
+                let mut entries: Vec<(Key, Node)> = Vec::new();
+                while let Some((key, value)) = self.entry()? {
+                    if entries.len() == MAX_ENTRIES {
+                        return Err(NotJson);
+                    } else if entries.iter().any(|(other, _)| other.text == key.text) {
+                        self.repeated.get_or_insert(key);
+                    } else {
+                        entries.push((key, value));
+                    }
+                }
+                Ok(node(at, Value::Map(entries)))
+            }
+            Some(b'[') => {
+                self.enter(b'[')?;
+                let mut items = Vec::new();
+                while self.more(b']')? {
+                    items.push(self.value()?);
+                }
+                Ok(node(at, Value::Seq(items)))
+            }
+            Some(_) => self.word(at),
+            None => Err(NotJson),
+        }
+    }
+
+    /// Reads a value and forgets it.
+    fn skip(&mut self) -> Read<()> {
+        self.space();
+        match self.peek() {
+            Some(b'"') => self.check_string(),
+            Some(b'{') => {
+                let own = self.depth;
+                self.enter(b'{')?;
+                let mut count = 0;
+                while self.more(b'}')? {
+                    count += 1;
+                    if count > MAX_ENTRIES && own > 1 {
+                        return Err(NotJson);
+                    }
+                    self.space();
+                    self.check_string()?;
+                    self.take(b':')?;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'[') => {
+                self.enter(b'[')?;
+                while self.more(b']')? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(_) => literal(self.bare()).map(|_| ()).ok_or(NotJson),
+            None => Err(NotJson),
+        }
+    }
+
+    /// A number or a word.
+    fn word(&mut self, at: Place) -> Read<Node> {
+        let text = self.bare();
+        let value = literal(text).ok_or(NotJson)?;
+        Ok(Node { at, value, plain: true, written: Box::from(text) })
+    }
+
+    fn bare(&mut self) -> &'t str {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.'));
+        let text = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        self.at += text.len();
+        text
+    }
+
+    /// The text between two quotes, its escapes as they are written.
+    fn raw_string(&mut self) -> Read<(&'t str, bool)> {
+        self.take(b'"')?;
+        let rest = self.text.get(self.at..).ok_or(NotJson)?;
+        let mut escaped = false;
+        let mut bytes = rest.bytes().enumerate();
+        while let Some((end, byte)) = bytes.next() {
+            match byte {
+                b'"' => {
+                    self.at += end + 1;
+                    return Ok((rest.get(..end).ok_or(NotJson)?, escaped));
+                }
+                b'\\' => {
+                    escaped = true;
+                    bytes.next();
+                }
+                0..=0x1f => return Err(NotJson),
+                _ => {}
+            }
+        }
+        Err(NotJson)
+    }
+
+    fn check_string(&mut self) -> Read<()> {
+        let before = self.at;
+        let (_, escaped) = self.raw_string()?;
+        if escaped {
+            self.at = before;
+            self.string()?;
+        }
+        Ok(())
+    }
+
+    fn string(&mut self) -> Read<String> {
+        let (raw, escaped) = self.raw_string()?;
+        if !escaped {
+            return Ok(raw.to_owned());
+        }
+        // Escapes are the library's business: surrogates, and which letters may follow the backslash.
+        serde_json::from_str(&format!("\"{raw}\"")).map_err(|_| NotJson)
+    }
+}
+
+fn node(at: Place, value: Value) -> Node {
+    Node { at, value, plain: false, written: Box::default() }
+}
+
+/// The value of a word or number. RFC 8259: no leading zero or plus, digits on both sides of the point.
+fn literal(text: &str) -> Option<Value> {
+    match text {
+        "null" => return Some(Value::Null),
+        "true" => return Some(Value::Bool(true)),
+        "false" => return Some(Value::Bool(false)),
+        _ => {}
+    }
+    let number: serde_json::Number = serde_json::from_str(text).ok()?;
+    number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float))
+}
