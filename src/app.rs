@@ -7,8 +7,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -48,6 +46,19 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+mod in_force;
+mod reloads;
+
+use self::in_force::InForce;
+pub use self::reloads::Begun;
+pub use self::reloads::Last;
+pub use self::reloads::Outcome;
+pub use self::reloads::Reloads;
+pub use self::reloads::Serving;
+pub use self::reloads::Status;
+pub use self::reloads::Trigger;
+pub use self::reloads::begin;
+
 /// How often replicas learn of each other's revocations.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -75,15 +86,15 @@ pub struct Parts {
 /// The running service.
 #[derive(Debug)]
 pub struct App {
-    policy: ArcSwap<Policy>,
-    /// When these rules came into force, in milliseconds.
-    in_force_since: AtomicI64,
+    in_force: Arc<InForce>,
+    /// None where the policy is a value that nobody changes but by [`App::activate`].
+    reloads: Option<Arc<Reloads>>,
     keyring: ArcSwap<Keyring>,
-    keys: Keys,
     state: Arc<State>,
-    audit: AuditLog,
+    audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    runtime: Handle,
 }
 
 /// Who asks, as far as that matters for the record.
@@ -101,38 +112,50 @@ impl App {
         let counted = Arc::clone(&parts.metrics);
         let report = Box::new(move |refresh: &Refresh<'_>| counted.jwks_refresh(&refresh.issuer.id, refresh.code()));
         let state = Arc::new(State::new(parts.store, seal_keys(&parts.keyring)));
+        let runtime = parts.runtime.clone();
         let keys = Keys::new(parts.fetch, Arc::clone(&state), Arc::clone(&parts.clock), parts.runtime, report);
-        let app = Self {
-            policy: ArcSwap::from_pointee(parts.policy),
-            in_force_since: AtomicI64::new(parts.clock.now().unix_millis()),
+        let in_force = InForce::new(parts.policy, keys, Arc::clone(&parts.metrics), Arc::clone(&parts.clock));
+        Self {
+            in_force: Arc::new(in_force),
+            reloads: None,
             keyring: ArcSwap::from_pointee(parts.keyring),
-            keys,
             state,
-            audit: parts.audit,
+            audit: Arc::new(parts.audit),
             metrics: parts.metrics,
             clock: parts.clock,
+            runtime,
+        }
+    }
+
+    /// Reloads the policy whenever the directory that it is from changes, which is looked at every so often.
+    #[must_use]
+    pub fn watching(mut self, begun: Begun, every: Duration) -> Self {
+        let parts = reloads::Parts {
+            in_force: Arc::clone(&self.in_force),
+            state: Arc::clone(&self.state),
+            audit: Arc::clone(&self.audit),
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::clone(&self.clock),
+            runtime: self.runtime.clone(),
         };
-        app.activated();
-        app
+        self.reloads = Some(Arc::new(Reloads::new(parts, begun, every)));
+        self
     }
 
     /// The rules in force. Take them once per request: one revision decides it throughout.
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+        self.in_force.policy()
     }
 
-    /// Puts other rules in force, for requests that begin from now on.
+    /// Puts other rules in force, for requests that begin from now on. Where a directory is watched, it is what the
+    /// next reload replaces.
     pub fn activate(&self, policy: Policy) {
-        // The time first: rules that are on their way out then judge the tokens that they granted, and grant them still.
-        self.in_force_since.store(self.now().unix_millis(), Ordering::SeqCst);
-        self.policy.store(Arc::new(policy));
-        self.activated();
+        self.in_force.activate(Arc::new(policy));
     }
 
-    fn activated(&self) {
-        let policy = self.policy.load();
-        self.keys.install(policy.issuers().iter());
-        self.metrics.policy_activated(policy.revision());
+    /// How the policy is reloaded, where it is.
+    pub const fn reloads(&self) -> Option<&Arc<Reloads>> {
+        self.reloads.as_ref()
     }
 
     /// The present moment; read once per request.
@@ -151,8 +174,8 @@ impl App {
     }
 
     /// The identity providers' keys.
-    pub const fn keys(&self) -> &Keys {
-        &self.keys
+    pub fn keys(&self) -> &Keys {
+        self.in_force.keys()
     }
 
     /// Whether requests can be served: some key may mint. Deliberately not whether an identity provider answers.
@@ -171,7 +194,7 @@ impl App {
         let registry = request.registry;
         let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
         let keyring = self.keyring.load_full();
-        let parts = exchange::Parts { policy, keys: &self.keys, keyring: &keyring, state: &self.state };
+        let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state: &self.state };
         let requested = requested(&request);
         let stopwatch = Stopwatch::start();
         let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
@@ -211,7 +234,7 @@ impl App {
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let in_force_since = Timestamp::from_unix_millis(self.in_force_since.load(Ordering::SeqCst));
+        let in_force_since = self.in_force.since();
         let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
@@ -262,9 +285,15 @@ impl App {
     }
 
     /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
-    /// again before they grow old, and what was revoked on other replicas is learned once a second.
+    /// again before they grow old, what was revoked on other replicas is learned once a second, and a policy directory
+    /// that has changed is read.
     pub async fn attend(&self) {
-        tokio::join!(self.keys.run(), self.keep_in_step());
+        let reloads = async {
+            if let Some(reloads) = &self.reloads {
+                reloads.run().await;
+            }
+        };
+        tokio::join!(self.keys().run(), self.keep_in_step(), reloads);
     }
 
     async fn keep_in_step(&self) {

@@ -109,6 +109,8 @@ pub enum AuditKind {
     Verify,
     /// The end of an upload token.
     Revoke,
+    /// Another policy, in place of the one in force.
+    Reload,
 }
 
 /// How it ended.

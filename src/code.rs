@@ -193,6 +193,9 @@ codes! {
     /// The issuer's keys are a file of the policy, so nothing is fetched.
     StaticKeys = "static-keys", Request, "replace the issuer's `jwks_file` in the policy";
 
+    /// What the policy directory holds is faulty.
+    PolicyRefused = "policy-refused", Refused, "mend the faults that the answer lists and reload; until then the policy before goes on deciding";
+
     // Later.
     /// The identity provider's keys cannot be had.
     IssuerUnavailable = "issuer-unavailable", Unavailable, "retry with the same token; the identity provider does not answer";

@@ -95,6 +95,9 @@ pub struct Operations {
 pub struct PolicyFiles {
     /// The directory of its YAML files.
     pub directory: PathBuf,
+    /// How often that is looked at.
+    #[serde(deserialize_with = "merged::seconds")]
+    pub poll: Duration,
 }
 
 /// Where the master keys are.

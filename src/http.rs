@@ -163,6 +163,8 @@ pub fn operations_routes(operators: web::Data<Operators>) -> impl Fn(&mut Servic
             .service(web::resource("/livez").route(get().to(operations::livez)))
             .service(web::resource("/readyz").route(get().to(operations::readyz)))
             .service(web::resource("/metrics").route(get().to(operations::metrics)))
+            .service(web::resource("/policy").route(get().to(operations::policy::policy)))
+            .service(web::resource("/policy/reload").route(web::post().to(operations::policy::reload)))
             .service(web::resource("/issuers").route(get().to(operations::issuers)))
             .service(web::resource("/issuers/{id}/refresh").route(web::post().to(operations::refresh)));
     }

@@ -29,6 +29,7 @@ pub mod yaml;
 mod index;
 mod lint;
 mod parse;
+mod revision;
 mod text;
 
 use std::sync::Arc;
@@ -39,12 +40,12 @@ use crate::policy::issuers::Issuers;
 use crate::policy::parse::World;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
+use crate::policy::revision::revision;
 use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
 use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
-use crate::secret::hex;
 
 /// One policy file.
 #[derive(Debug, Clone)]
@@ -158,19 +159,4 @@ impl Policy {
             here && rule.mode == Mode::Enforce && pair()
         })
     }
-}
-
-/// The revision of a policy: the digest of the names and bytes that were read, in that order, each with its length, so
-/// that no two sets of files read alike.
-fn revision<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for (name, bytes) in files {
-        for part in [name.as_bytes(), bytes] {
-            digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            digest.update(part);
-        }
-    }
-    let mut name = hex(digest.finish().as_ref());
-    name.truncate(16);
-    name
 }

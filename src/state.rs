@@ -221,12 +221,15 @@ pub struct State {
 pub enum CopyKind {
     /// The key set of an identity provider.
     Jwks,
+    /// The files of the policy's directory.
+    Policy,
 }
 
 impl CopyKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Jwks => "jwks",
+            Self::Policy => "policy",
         }
     }
 }

@@ -23,9 +23,9 @@ pub(crate) struct Check {
 impl Check {
     pub(crate) fn run(self) -> Ended {
         let loaded = self.sources.load()?;
+        let policy = loaded.policy()?;
         let now = SystemClock.now();
         let minting = loaded.keyring.minting_key(now).map(MasterKey::kid);
-        let policy = &loaded.policy;
         if self.json {
             say_json(&json!({
                 "settings": loaded.settings.to_json(),

@@ -1,7 +1,8 @@
 //! `trustmint serve`: read everything, refuse to start on any fault, serve until told to stop.
 
+use std::fmt::Display;
+use std::io;
 use std::net::TcpListener;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use std::time::Duration;
 use actix_web::web;
 use clap::Args;
 use tokio::runtime::Handle;
-use url::Url;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 
+use crate::app;
 use crate::app::App;
 use crate::app::Parts;
+use crate::app::Trigger;
 use crate::audit::AuditLog;
 use crate::cli::Ended;
 use crate::cli::Failed;
@@ -22,12 +26,12 @@ use crate::http;
 use crate::http::Public;
 use crate::http::operations::Operators;
 use crate::identity::fetch::HttpsFetch;
-use crate::identity::issuer::KeySource;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
-use crate::policy::yaml::Faults;
-use crate::policy::yaml::Place;
+use crate::policy::watch::Directory;
+use crate::policy::watch::Reading;
 use crate::state::MemoryStore;
+use crate::state::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::logs;
 use crate::time::Clock;
@@ -54,7 +58,9 @@ pub(crate) struct Sources {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) settings: Settings,
-    pub(crate) policy: Policy,
+    directory: Directory,
+    /// What the policy directory was found to hold: alone of all, it may be faulty.
+    reading: Reading,
     pub(crate) keyring: Keyring,
     pub(crate) tls: Option<rustls::ServerConfig>,
 }
@@ -68,17 +74,17 @@ impl Sources {
         Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
     }
 
-    /// Settings, policy, keys and certificate; every fault of the latter three at once.
+    /// Settings, policy, keys and certificate; every fault of the latter three at once, unless only the policy has any.
     pub(crate) fn load(&self) -> Result<Loaded, Failed> {
         let settings = self.settings()?;
-        let policy = crate::policy::watch::load(&settings.policy.directory)
-            .and_then(|policy| https_only(policy, &settings.policy.directory));
+        let directory = Directory::new(settings.policy.directory.clone());
+        let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
-        match (policy, keyring, tls) {
-            (Ok(policy), Ok(keyring), Ok(tls)) => Ok(Loaded { settings, policy, keyring, tls }),
-            (policy, keyring, tls) => {
-                let faults = [policy.err(), keyring.err(), tls.err()];
+        match (keyring, tls) {
+            (Ok(keyring), Ok(tls)) => Ok(Loaded { settings, directory, reading, keyring, tls }),
+            (keyring, tls) => {
+                let faults = [reading.judged.err(), keyring.err(), tls.err()];
                 let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
@@ -86,28 +92,15 @@ impl Sources {
     }
 }
 
-/// SECURITY: what answers over http is whoever holds the port, and whoever holds an issuer's keys may publish as
-/// anyone. So http, even on loopback, is for the demonstration and for tests; they do not come through here.
-fn https_only(policy: Policy, directory: &Path) -> Result<Policy, Faults> {
-    let mut faults = Faults::new();
-    for issuer in policy.issuers().iter() {
-        let key_url = match &issuer.keys {
-            KeySource::Remote { jwks_uri, .. } => jwks_uri.as_ref().map(Url::as_str),
-            KeySource::Static(_) => None,
-        };
-        let urls = [("url", Some(issuer.url().as_str())), ("jwks_uri", key_url)];
-        for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
-            if url.starts_with("http:") {
-                faults.push(
-                    Place::whole(directory.display().to_string().into()),
-                    format!("issuers.{}.{key}", issuer.id),
-                    format!("`{url}` must start with https://"),
-                    "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
-                );
-            }
-        }
+impl Loaded {
+    /// The policy that the directory holds, or its faults.
+    pub(crate) fn policy(&self) -> Result<&Policy, Failed> {
+        self.reading.judged.as_ref().map(|loaded| &loaded.policy).map_err(refused)
     }
-    faults.into_result(Some(policy))
+}
+
+fn refused(faults: impl Display) -> Failed {
+    Failed::new(faults.to_string())
 }
 
 impl Serve {
@@ -125,32 +118,35 @@ fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed>
     TcpListener::bind(address).map_err(|error| Failed::new(format!("{key}: cannot listen at {address}: {error}")))
 }
 
-fn build(policy: Policy, keyring: Keyring, settings: &Settings) -> Result<App, Failed> {
+async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerConfig>), Failed> {
+    let Loaded { settings, directory, reading, keyring, tls } = loaded;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store: Arc<dyn Store> = match settings.state.store {
+        config::Store::Memory => Arc::new(MemoryStore::new(Arc::clone(&clock), settings.state.capacity)),
+    };
+    let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
     let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
         .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
     let metrics = Metrics::new()?;
     metrics.observe_audit_dropped(audit.dropped_reading());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = match settings.state.store {
-        config::Store::Memory => MemoryStore::new(Arc::clone(&clock), settings.state.capacity),
-    };
     let parts = Parts {
         policy,
         keyring,
         fetch: Arc::new(HttpsFetch::new()),
-        store: Arc::new(store),
+        store,
         audit,
         metrics: Arc::new(metrics),
         clock,
         runtime: Handle::current(),
     };
-    Ok(App::build(parts))
+    Ok((App::build(parts).watching(begun, settings.policy.poll), settings, tls))
 }
 
 async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
-    let Loaded { settings, policy, keyring, tls } = loaded;
-    let app = Arc::new(build(policy, keyring, &settings)?);
+    let (app, settings, tls) = build(loaded).await?;
+    let app = Arc::new(app);
     app.sync().await?;
+    reload_at_hangup(Arc::clone(&app))?;
     let limits = http::Limits {
         workers: settings.limits.workers,
         connections: settings.limits.connections,
@@ -191,9 +187,22 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     Ok(true)
 }
 
+/// Reloads the policy at SIGHUP, from now on.
+fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    actix_web::rt::spawn(async move {
+        while hangups.recv().await.is_some() {
+            if let Some(reloads) = app.reloads() {
+                reloads.reload(Trigger::Signal).await;
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
 pub(crate) async fn stop_signal() {
-    let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let term = signal(SignalKind::terminate());
     match term {
         Ok(mut term) => {
             tokio::select! {

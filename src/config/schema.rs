@@ -84,7 +84,7 @@ pub(super) const KEYS: &[Key] = &[
         ],
     ),
     section("operations", &[key("address", Kind::Address), key("callers", Kind::Callers)]),
-    section("policy", &[key("directory", Kind::Path)]),
+    section("policy", &[key("directory", Kind::Path), key("poll", Kind::Seconds(3600))]),
     section("keys", &[key("directory", Kind::Path)]),
     section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
     section(

@@ -47,6 +47,8 @@ struct Superset<'a> {
     own: Own<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -76,19 +78,27 @@ pub struct Refusal {
     code: Code,
     detail: String,
     explanation: Option<Value>,
+    policy: Option<Value>,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal in words of its own.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), explanation: None, retry_after: None }
+        Self { code, detail: detail.into(), explanation: None, policy: None, retry_after: None }
     }
 
     /// Adds to its words what an endpoint knows better than whoever refused.
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
         self.detail = format!("{}; {hint}", self.detail);
+        self
+    }
+
+    /// Adds what operators see of the policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Value) -> Self {
+        self.policy = Some(policy);
         self
     }
 
@@ -127,6 +137,7 @@ impl Refusal {
             body: Nested { message: &message },
             own,
             explanation: self.explanation.as_ref(),
+            policy: self.policy.as_ref(),
         };
         let content_type = match spelling {
             Spelling::Pypi => "application/problem+json",
@@ -165,6 +176,7 @@ impl Refusal {
         match (self.code, self.code.class()) {
             (Code::NotFound | Code::NoSuchIssuer, _) => StatusCode::NOT_FOUND,
             (Code::StaticKeys, _) => StatusCode::CONFLICT,
+            (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
             (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
             (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
             (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
@@ -193,6 +205,7 @@ impl From<Failure> for Refusal {
             code: failure.code(),
             detail: failure.to_string(),
             explanation: failure.explanation(),
+            policy: None,
             retry_after: failure.retry_after(),
         }
     }

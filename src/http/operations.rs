@@ -1,5 +1,5 @@
-//! The operations listener, on a port of its own that is never public: health and metrics for programs, and the
-//! identity providers' keys for operators, who present an API key.
+//! The operations listener, on a port of its own that is never public: health and metrics for programs; for operators,
+//! who present an API key, the policy and the identity providers' keys.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ use crate::policy::caller;
 use crate::policy::caller::Caller;
 use crate::telemetry::metrics::CONTENT_TYPE;
 use crate::time::Timestamp;
+
+pub mod policy;
 
 /// How long an operator waits for a refresh unless told otherwise; it goes on after that: discovery and key set may take 2 s each.
 const PATIENCE: Duration = Duration::from_millis(2500);

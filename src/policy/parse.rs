@@ -90,10 +90,14 @@ pub(super) fn directory<'s>(
     let all_read = faults.is_empty();
     let section = |name: &str| -> Vec<Field<'_>> { files.iter().filter_map(|fields| fields.get(name)).collect() };
 
-    let referred = RefCell::new(Vec::new());
+    let referred: RefCell<Vec<(String, Vec<u8>)>> = RefCell::default();
     let read = |source: &str, name: &str| {
         let bytes = file(source, name)?;
-        referred.borrow_mut().push((format!("{source}:{name}"), bytes.clone()));
+        let label = format!("{source}:{name}");
+        let mut referred = referred.borrow_mut();
+        if !referred.iter().any(|(known, _)| *known == label) {
+            referred.push((label, bytes.clone()));
+        }
         Some(bytes)
     };
     let (issuers, registries) = (section("issuers"), section("registries"));

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -41,6 +43,7 @@ pub struct Metrics {
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
     policy_reloads: Counter<u64>,
+    policy_refused: Arc<AtomicBool>,
     policy_revision: Arc<Mutex<Option<String>>>,
     meter: Meter,
     registry: Registry,
@@ -83,6 +86,13 @@ impl Metrics {
                 }
             })
             .build();
+        let policy_refused = Arc::new(AtomicBool::new(false));
+        let refused = Arc::clone(&policy_refused);
+        let _observed = meter
+            .u64_observable_gauge("policy_refused")
+            .with_description("1 while what the policy directory holds is refused, and an earlier policy decides.")
+            .with_callback(move |observer| observer.observe(u64::from(refused.load(Ordering::Relaxed)), &[]))
+            .build();
         let _observed = meter
             .u64_observable_gauge("build_info")
             .with_description("The running version.")
@@ -97,7 +107,8 @@ impl Metrics {
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
-            policy_reloads: counter("policy_reloads", "Readings of a changed policy, by result."),
+            policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
+            policy_refused,
             policy_revision,
             meter,
             registry,
@@ -136,9 +147,14 @@ impl Metrics {
         self.jwks_refreshes.add(1, &[label("issuer", issuer), KeyValue::new("result", result)]);
     }
 
-    /// Counts a reading of a changed policy; `result` is `ok` or a reason.
-    pub fn policy_reload(&self, result: &'static str) {
-        self.policy_reloads.add(1, &[KeyValue::new("result", result)]);
+    /// Counts a reading of the policy directory that has changed, or that somebody asked for, by what came of it.
+    pub fn policy_reload(&self, outcome: &'static str) {
+        self.policy_reloads.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Says whether what the policy directory holds is refused, so that an earlier policy goes on deciding.
+    pub fn policy_refused(&self, refused: bool) {
+        self.policy_refused.store(refused, Ordering::Relaxed);
     }
 
     /// Says which policy decides from now on.

@@ -39,6 +39,8 @@ mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;
+mod reload;
+mod reload_under_load;
 mod replay;
 mod replay_modes;
 mod revocation;

@@ -39,18 +39,18 @@ use crate::support::service::policy;
 use crate::support::service::policy_of;
 use crate::support::service::policy_text;
 
-struct Operations {
-    base: String,
-    client: reqwest::Client,
+pub struct Operations {
+    pub base: String,
+    pub client: reqwest::Client,
     _serving: Serving,
 }
 
 /// The API key of the operator `oncall`.
-const KEY: &str = "an-operators-key";
+pub const KEY: &str = "an-operators-key";
 
 impl Operations {
     /// With the operator `oncall`.
-    fn of(app: Arc<App>) -> Self {
+    pub fn of(app: Arc<App>) -> Self {
         let oncall = Caller { name: "oncall".into(), key_sha256: sha256(KEY.as_bytes()) };
         Self::with(Operators::new(app, vec![oncall]))
     }
@@ -129,7 +129,7 @@ async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
     assert_eq!((ready.status, ready.text.as_str()), (200, "ready\n"));
     let head = operations.client.head(format!("{}/readyz", operations.base)).send().await.unwrap();
     assert_eq!(head.status(), 200);
-    for path in ["/", "/policy", "/v1/token", "/v1/verify", "/_/oidc/audience"] {
+    for path in ["/", "/policy/none", "/v1/token", "/v1/verify", "/_/oidc/audience"] {
         assert_eq!(operations.get(path).await.status, 404, "{path}");
     }
 }

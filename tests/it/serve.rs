@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ISSUER: &str = "https://ci.acme.example";
 
 /// A folder with settings, policy and keys.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
     /// With a policy, and without keys.
@@ -56,17 +56,17 @@ impl Home {
         home
     }
 
-    fn with_key() -> Self {
+    pub fn with_key() -> Self {
         let home = Self::new();
         succeeded(&home.run(&["keys", "new", "--kid", "k1"], ""));
         home
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).unwrap();
     }
 
@@ -85,7 +85,7 @@ impl Home {
     }
 
     /// Starts the service and waits until it says where it serves.
-    fn serve(&self) -> Served {
+    pub fn serve(&self) -> Served {
         let mut child = self.command(&["serve", "--config", "trustmint.yaml"]).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let line = line_with(&mut log, "serving at ");
@@ -98,10 +98,10 @@ impl Home {
 }
 
 /// A running service; it ends with this value.
-struct Served {
-    public: String,
-    operations: String,
-    child: Child,
+pub struct Served {
+    pub public: String,
+    pub operations: String,
+    pub child: Child,
     log: BufReader<ChildStderr>,
 }
 
@@ -367,6 +367,56 @@ async fn an_operator_of_the_settings_refreshes_an_issuer_and_the_log_says_who() 
     succeeded(&checked);
     assert!(out(&checked).contains(&format!("oncall: {{key_sha256: \"{}…\"}}", &digest[..8])), "{}", out(&checked));
     assert!(!out(&checked).contains(&digest[..9]));
+}
+
+#[actix_web::test]
+async fn at_a_hangup_it_reads_its_policy_again() {
+    let home = Home::with_key();
+    let policy = fs::read_to_string(home.path().join("policy/acme.yaml")).unwrap();
+    home.write(
+        "trustmint.yaml",
+        "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\npolicy: {poll: 1h}\n",
+    );
+    let mut served = home.serve();
+    home.write("policy/acme.yaml", &policy.replace("widgets-release", "another-name"));
+    send("-HUP", served.child.id());
+    let line = line_with(&mut served.log, "another policy is in force");
+    assert!(line.contains("by=\"signal\"") && line.contains("rules=1"), "{line}");
+
+    // Over http nobody is believed, at a reload as at the start.
+    home.write("policy/acme.yaml", &policy.replace("https://ci.acme.example", "http://127.0.0.1:8888"));
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "the changed policy is refused");
+    let line = line_with(&mut served.log, "issuers.github.url");
+    assert!(line.contains("`http://127.0.0.1:8888` must start with https://"), "{line}");
+    home.write("policy/acme.yaml", "rules: [");
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "policy/acme.yaml:1");
+    home.write("policy/acme.yaml", &policy);
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "another policy is in force");
+    served.terminate();
+    let (code, audit) = served.ended().await;
+    let events: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let decisions: Vec<_> = events.iter().map(|event| (&event["event"], &event["decision"])).collect();
+    let reload = json!("reload");
+    let (allow, deny) = (json!("allow"), json!("deny"));
+    assert_eq!(decisions, [(&reload, &allow), (&reload, &deny), (&reload, &deny), (&reload, &allow)]);
+    assert_eq!(code, Some(0));
+}
+
+#[actix_web::test]
+async fn a_changed_policy_is_in_force_by_itself() {
+    let home = Home::with_key();
+    home.write(
+        "trustmint.yaml",
+        "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\npolicy: {poll: 1s}\n",
+    );
+    let mut served = home.serve();
+    let policy = fs::read_to_string(home.path().join("policy/acme.yaml")).unwrap();
+    home.write("policy/acme.yaml", &policy.replace("widgets-release", "another-name"));
+    let line = line_with(&mut served.log, "another policy is in force");
+    assert!(line.contains("by=\"poll\""), "{line}");
 }
 
 #[test]

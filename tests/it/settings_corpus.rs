@@ -68,6 +68,7 @@ fn the_defaults_are_safe_and_complete() {
     assert_eq!(settings.listen.tls, None);
     assert_eq!(settings.listen.trusted_proxies, []);
     assert_eq!(settings.policy.directory, Path::new("policy"));
+    assert_eq!(settings.policy.poll, Duration::from_secs(5));
     assert_eq!(settings.keys.directory, Path::new("keys"));
     assert_eq!(settings.state.store, Store::Memory);
     assert_eq!(settings.audit.file, None);

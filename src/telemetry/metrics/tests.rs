@@ -62,7 +62,7 @@ fn exercised() -> Metrics {
     metrics.revocation("ok");
     metrics.jwks_refresh("github", "ok");
     metrics.response("/v1/token", 200);
-    metrics.policy_reload("ok");
+    metrics.policy_reload("activated");
     metrics.policy_activated("9f86d081");
     metrics.observe_audit_dropped(|| 7);
     metrics
@@ -79,6 +79,7 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_http_responses_total", "counter"),
         ("trustmint_jwks_refreshes_total", "counter"),
         ("trustmint_policy_info", "gauge"),
+        ("trustmint_policy_refused", "gauge"),
         ("trustmint_policy_reloads_total", "counter"),
         ("trustmint_revocations_total", "counter"),
         ("trustmint_verification_duration_seconds", "histogram"),
@@ -95,8 +96,9 @@ fn every_family_has_its_name_type_and_labels() {
         (r#"trustmint_verifications_total{code="ok",registry="acme-pypi"}"#, 1.0),
         (r#"trustmint_revocations_total{code="ok"}"#, 1.0),
         (r#"trustmint_jwks_refreshes_total{issuer="github",result="ok"}"#, 1.0),
-        (r#"trustmint_policy_reloads_total{result="ok"}"#, 1.0),
+        (r#"trustmint_policy_reloads_total{outcome="activated"}"#, 1.0),
         (r#"trustmint_policy_info{revision="9f86d081"}"#, 1.0),
+        ("trustmint_policy_refused", 0.0),
         ("trustmint_audit_dropped_total", 7.0),
     ] {
         assert_eq!(series.get(id), Some(&value), "{id} in {series:#?}");
@@ -119,6 +121,16 @@ fn a_new_policy_replaces_the_old_ones_series() {
     let revisions: Vec<&str> =
         series.keys().filter(|id| id.starts_with("trustmint_policy_info")).map(String::as_str).collect();
     assert_eq!(revisions, [r#"trustmint_policy_info{revision="2c26b46b"}"#]);
+}
+
+#[test]
+fn a_refused_policy_shows_until_it_is_mended() {
+    let metrics = exercised();
+    for refused in [true, false] {
+        metrics.policy_refused(refused);
+        let (_, series) = read(&metrics.render().unwrap());
+        assert_eq!(series["trustmint_policy_refused"], f64::from(u8::from(refused)));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
+use trustmint::app;
 use trustmint::app::App;
 use trustmint::app::Parts;
 use trustmint::audit::AuditLog;
@@ -29,6 +31,7 @@ use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::policy::watch::Directory;
 use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
@@ -75,6 +78,15 @@ pub const WIDGETS: &str = r#"
       create: ["widgets-*"]
 "#;
 
+/// How often a directory is looked at.
+pub const POLL: Duration = Duration::from_secs(5);
+
+/// Where a policy is from.
+enum Origin {
+    Value(Policy),
+    Directory(PathBuf),
+}
+
 impl Service {
     /// A service with the rule [`WIDGETS`].
     pub async fn start() -> Self {
@@ -105,24 +117,50 @@ impl Service {
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
         fetch: Arc<dyn Fetch>,
     ) -> Self {
+        Self::assembled(|base, issuer| Origin::Value(policy(base, issuer)), behind, fetch).await
+    }
+
+    /// A service whose policy is the directory that is made of its own address and its loopback provider's issuer.
+    pub async fn watching(directory: impl FnOnce(&str, &str) -> PathBuf) -> Self {
+        let origin = |base: &str, issuer: &str| Origin::Directory(directory(base, issuer));
+        Self::assembled(origin, |store| store, Arc::new(HttpsFetch::new())).await
+    }
+
+    async fn assembled(
+        origin: impl FnOnce(&str, &str) -> Origin,
+        behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+        fetch: Arc<dyn Fetch>,
+    ) -> Self {
         // Whole seconds, as times in tokens are: a token issued now is not older than the store.
         let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
         let clock = Arc::new(SetClock::starting_at(now));
         let provider = LoopbackProvider::start(clock.clone()).unwrap();
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
-        let policy = policy(&base, provider.issuer());
+        let (store, keyring) = (behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))), keyring(now));
+        let (policy, begun) = match origin(&base, provider.issuer()) {
+            Origin::Value(policy) => (policy, None),
+            Origin::Directory(path) => {
+                let directory = Directory::new(path).with_http();
+                let begun = app::begin(directory.clone(), directory.read(), &store, &keyring, now).await;
+                begun.map(|(policy, begun)| (policy, Some(begun))).unwrap_or_else(|faults| panic!("{faults}"))
+            }
+        };
         let audit = Lines::default();
         let app = App::build(Parts {
             policy,
-            keyring: keyring(now),
+            keyring,
             fetch,
-            store: behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))),
+            store,
             audit: AuditLog::start(AuditSink::Writer(Box::new(audit.clone())), 1024).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: clock.clone(),
             runtime: Handle::current(),
         });
+        let app = match begun {
+            Some(begun) => app.watching(begun, POLL),
+            None => app,
+        };
         let app = Arc::new(app);
         app.sync().await.unwrap();
         let certificate = LoopbackCertificate::generate(now).unwrap();

@@ -1,0 +1,88 @@
+//! The policy in force and what goes with it: since when it is, and the keys of its issuers.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+
+use crate::identity::keys::Keys;
+use crate::policy::Policy;
+use crate::telemetry::Metrics;
+use crate::time::Clock;
+use crate::time::Timestamp;
+
+/// Most policies that are kept for requests which still use them. Requests last seconds, so one that comes out of use
+/// only after so many others was held by something that hangs, and is let go.
+const MAX_RETIRED: usize = 16;
+
+/// The policy in force. Requests take it once, without a lock; whoever puts another in its place waits for others who
+/// do.
+#[derive(Debug)]
+pub(super) struct InForce {
+    policy: ArcSwap<Policy>,
+    /// When it came into force, in milliseconds.
+    since: AtomicI64,
+    keys: Keys,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    /// Policies that are no longer in force and may still be in use. To free a million rules takes long, and the last
+    /// who uses a policy frees it: this one, so that no request does.
+    retired: Mutex<Vec<Arc<Policy>>>,
+}
+
+impl InForce {
+    /// Puts the first policy in force.
+    pub(super) fn new(policy: Policy, keys: Keys, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        let since = AtomicI64::new(clock.now().unix_millis());
+        let policy = ArcSwap::from_pointee(policy);
+        let in_force = Self { policy, since, keys, metrics, clock, retired: Mutex::default() };
+        let policy = in_force.policy();
+        in_force.keys.install(policy.issuers().iter());
+        in_force.metrics.policy_activated(policy.revision());
+        in_force
+    }
+
+    /// The policy.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Since when it is in force.
+    pub(super) fn since(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.since.load(Ordering::SeqCst))
+    }
+
+    /// The keys of its issuers.
+    pub(super) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Puts another policy in force, for requests that begin from now on. Takes as long as the issuers' key files take
+    /// to be read, so it is not called where requests are served.
+    pub(super) fn activate(&self, policy: Arc<Policy>) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        // The keys first: a request under the new policy then never meets an issuer without keys, nor keys that were
+        // fetched in the old policy's way. One under the old policy may find its issuer gone: so it is.
+        self.keys.install(policy.issuers().iter());
+        // Then the time: rules that are on their way out judge the tokens that they granted, and grant them still.
+        self.since.store(self.clock.now().unix_millis(), Ordering::SeqCst);
+        self.metrics.policy_activated(policy.revision());
+        retired.push(self.policy.swap(policy));
+        let_go(&mut retired);
+    }
+
+    /// Frees what is no longer used. Takes long for a large policy, as [`InForce::activate`] does.
+    pub(super) fn let_go(&self) {
+        let_go(&mut self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn let_go(retired: &mut Vec<Arc<Policy>>) {
+    // Nobody can get hold of a retired policy any more, so a count of one stays one.
+    retired.retain(|policy| Arc::strong_count(policy) > 1);
+    let surplus = retired.len().saturating_sub(MAX_RETIRED);
+    retired.drain(..surplus);
+}
