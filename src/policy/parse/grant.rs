@@ -233,7 +233,10 @@ pub(super) fn action(entry: &Field<'_>, faults: &mut Faults) -> Option<Action> {
         return None;
     }
     let action = Action::parse(name);
-    let meant = nearest(name, ACTIONS.iter().copied()).filter(|meant| *meant != name);
+    if let Some(action) = action.as_ref().filter(|_| ACTIONS.contains(&name)) {
+        return Some(action.clone());
+    }
+    let meant = nearest(name, ACTIONS.iter().copied());
     match (action, meant) {
         (Some(action), None) => Some(action),
         (_, Some(meant)) => {

@@ -3,7 +3,6 @@
 use super::Scope;
 use super::World;
 use super::condition;
-use super::condition::Block;
 use super::grant;
 use super::grant::Sources;
 use crate::package::Ecosystem;
@@ -127,27 +126,22 @@ fn branches(
     let pins = duties.pins();
     let reader = condition::Reader { duties, pins: &pins };
     let common = condition::block(when, reader, regexps, faults);
-    let any_of = condition::any_of(when, faults);
+    let branch = |conditions: Vec<_>| Branch { implied: condition::implied(duties.provider, &conditions), conditions };
+    let Some(any_of) = condition::any_of(when, faults) else {
+        lint::conditions(when, None, duties, &common.conditions, &common.reported, faults);
+        return (faults.len() == before).then(|| vec![branch(common.conditions)]);
+    };
     let mut branches = Vec::new();
-    let mut checked = |block: Option<(&Field<'_>, Block<'_>)>, faults: &mut Faults| {
-        let (field, own) = block.map_or((None, Block::default()), |(field, own)| (Some(field), own));
+    for block in any_of.items(faults).into_iter().flatten() {
+        let own = condition::block(&block, reader, regexps, faults);
         let conditions: Vec<_> = common.conditions.iter().cloned().chain(own.conditions).collect();
         let reported: Vec<&str> = common.reported.iter().chain(&own.reported).copied().collect();
         let mut found = Faults::new();
-        lint::conditions(when, field, duties, &conditions, &reported, &mut found);
+        lint::conditions(when, Some(&block), duties, &conditions, &reported, &mut found);
         // What is wrong with the common conditions is wrong in each branch, and said once.
         let new: Vec<_> = found.iter().filter(|fault| !faults.iter().any(|known| known == *fault)).cloned().collect();
         new.into_iter().for_each(|fault| faults.add(fault));
-        branches.push(Branch { implied: condition::implied(duties.provider, &conditions), conditions });
-    };
-    match any_of {
-        None => checked(None, faults),
-        Some(any_of) => {
-            for field in any_of.items(faults).into_iter().flatten() {
-                let own = condition::block(&field, reader, regexps, faults);
-                checked(Some((&field, own)), faults);
-            }
-        }
+        branches.push(branch(conditions));
     }
     (faults.len() == before).then_some(branches)
 }

@@ -242,23 +242,18 @@ impl<'t> JsonReader<'t> {
     fn raw_string(&mut self) -> Read<(&'t str, bool)> {
         self.take(b'"')?;
         let rest = self.text.get(self.at..).ok_or(NotJson)?;
-        let mut escaped = false;
-        let mut bytes = rest.bytes().enumerate();
-        while let Some((end, byte)) = bytes.next() {
-            match byte {
-                b'"' => {
-                    self.at += end + 1;
-                    return Ok((rest.get(..end).ok_or(NotJson)?, escaped));
-                }
-                b'\\' => {
-                    escaped = true;
-                    bytes.next();
-                }
-                0..=0x1f => return Err(NotJson),
-                _ => {}
+        let (mut end, mut escaped) = (0, false);
+        loop {
+            let bytes = rest.as_bytes().get(end..).ok_or(NotJson)?;
+            end += bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).ok_or(NotJson)?;
+            match rest.as_bytes().get(end) {
+                Some(b'"') => break,
+                Some(b'\\') => (end, escaped) = (end + 2, true),
+                Some(_) | None => return Err(NotJson),
             }
         }
-        Err(NotJson)
+        self.at += end + 1;
+        Ok((rest.get(..end).ok_or(NotJson)?, escaped))
     }
 
     fn check_string(&mut self) -> Read<()> {
