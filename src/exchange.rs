@@ -30,11 +30,13 @@ use crate::package::PackageName;
 use crate::package::Pattern;
 use crate::package::Permissions;
 use crate::policy::Policy;
+use crate::policy::bundle::Lapse;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
 use crate::policy::evaluate::evaluate;
+use crate::policy::evaluate::evaluate_directory;
 use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::state::FirstUse;
@@ -166,7 +168,7 @@ async fn steps(
     }
 
     let unverified = UnverifiedToken::parse(request.subject_token)?;
-    let issuer = known_issuer(parts.policy, &unverified)?;
+    let issuer = known_issuer(parts.policy, registry, &unverified)?;
     *named = Some(issuer.id.clone());
     let replay = registry.replay_of(&issuer);
     let package = one_package(replay, &request.requested)?;
@@ -179,7 +181,7 @@ async fn steps(
         token_id: None,
     });
 
-    let grant = decide(parts.policy, &request, &token)?;
+    let grant = decide(parts.policy, &request, &token, now)?;
     known.rules = grant.rules().to_vec();
 
     let location = registry.location();
@@ -216,8 +218,11 @@ fn one_package(replay: Replay, requested: &Requested) -> Result<Option<&PackageN
 }
 
 /// Step 1: the issuer, byte for byte, before anything costs a network request.
-fn known_issuer(policy: &Policy, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
+fn known_issuer(policy: &Policy, registry: &Registry, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
     let Some(issuer) = policy.issuers().by_url(token.issuer()) else {
+        if policy.may_be_bundled(registry, token.issuer()) {
+            return Err(Failure::RulesUnknown(Lapse::Missing));
+        }
         let nearest = nearly(policy, token.issuer()).map(|issuer| issuer.url().to_string());
         return Err(Failure::UnknownIssuer { issuer: error::echo(token.issuer()), nearest });
     };
@@ -232,11 +237,17 @@ fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
 }
 
 /// Step 3: what the rules say.
-fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Result<Grant, Failure> {
+fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken, now: Timestamp) -> Result<Grant, Failure> {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    match evaluate(policy, request.registry, &subject, &request.requested).decision {
-        Decision::Allow(grant) => Ok(grant),
-        Decision::Deny(explanation) => Err(Failure::Denied(explanation)),
+    // Rules that cannot be about the issuer need not be known.
+    let own = request.registry.bundle.as_ref().filter(|own| own.issuers.contains(&token.issuer().id));
+    let lapse = own.and_then(|_| policy.lapse(request.registry, now));
+    let decide = if lapse.is_some() { evaluate_directory } else { evaluate };
+    match (decide(policy, request.registry, &subject, &request.requested).decision, lapse) {
+        (Decision::Allow(grant), _) => Ok(grant),
+        (Decision::Deny(explanation), None) => Err(Failure::Denied(explanation)),
+        // SECURITY: not a refusal, which a registry's or a job's owner would try to mend.
+        (Decision::Deny(_), Some(lapse)) => Err(Failure::RulesUnknown(lapse)),
     }
 }
 

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::code::Code;
 use crate::identity::issuer::Reach;
 use crate::package::Pattern;
+use crate::time::Timestamp;
 
+mod accept;
 mod document;
 mod fault;
 mod schedule;
@@ -25,6 +28,10 @@ mod signed;
 #[cfg(test)]
 mod testing;
 
+pub use accept::Bundle;
+pub use accept::Last;
+pub use accept::accept;
+pub use accept::reread;
 pub use fault::BundleFault;
 pub use schedule::Failing;
 pub use schedule::Schedule;
@@ -64,6 +71,35 @@ impl Source {
     /// for the same reason.
     pub fn is_same_place(&self, other: &Self) -> bool {
         (&self.url, &self.reach, &self.public_key) == (&other.url, &other.reach, &other.public_key)
+    }
+}
+
+/// Why the rules that a registry serves are not known. What they would have granted is then not refused, but cannot be
+/// said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapse {
+    /// None of its bundles was ever read, or none that the present directory lets it have.
+    Missing,
+    /// The last one was good until then.
+    Expired(Timestamp),
+}
+
+impl Lapse {
+    /// Its row of the failure table.
+    pub const fn code(self) -> Code {
+        match self {
+            Self::Missing => Code::BundleMissing,
+            Self::Expired(_) => Code::BundleExpired,
+        }
+    }
+}
+
+impl fmt::Display for Lapse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the registry's own rules could not be had yet"),
+            Self::Expired(since) => write!(f, "the registry vouched for its own rules until {since}, and not since"),
+        }
     }
 }
 

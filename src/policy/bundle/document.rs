@@ -8,21 +8,27 @@
 //! tests: […]     # as in a policy file
 //! ```
 
-use crate::policy::yaml;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
+use crate::policy::yaml::File;
 use crate::policy::yaml::Node;
 use crate::policy::yaml::Place;
+use crate::policy::yaml::Section;
 use crate::policy::yaml::shown;
 use crate::time::Timestamp;
 
 /// All that a bundle may hold. SECURITY: no issuers, registries or waivers of lint: those are the operator's.
-const KEYS: &[&str] = &["registry", "serial", "not_after", "rules", "tests"];
+pub(super) const KEYS: &[&str] = &["registry", "serial", "not_after", "rules", "tests"];
+/// The section that can be large.
+const LARGE: &[&str] = &["rules"];
 
 /// A bundle that was read, but for its rules and tests.
 #[derive(Debug)]
-pub(in crate::policy) struct Document {
-    root: Node,
+pub(super) struct Document<'t> {
+    /// The whole, without the rules.
+    pub(super) root: Node,
+    /// The rules, which are read one by one.
+    pub(super) rules: Option<Section<'t>>,
     /// Whose it says it is.
     pub(super) registry: String,
     /// Which one it is, in the registry's own counting.
@@ -31,28 +37,24 @@ pub(in crate::policy) struct Document {
     pub(super) not_after: Timestamp,
 }
 
-impl Document {
+impl<'t> Document<'t> {
     /// Reads the document. `name` is what messages call it.
-    pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Self, Faults> {
+    pub(super) fn read(name: &str, bytes: &'t [u8]) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let Ok(text) = std::str::from_utf8(bytes) else {
-            faults.push(Place::whole(name.into()), String::new(), "is not UTF-8", "");
+            faults.push(Place::whole(name.into()), String::new(), "is not UTF-8", "save it as UTF-8");
             return Err(faults);
         };
-        let root = yaml::read(name, text, usize::MAX, &mut faults);
-        let head = root.as_ref().and_then(|root| head(root, &mut faults));
-        let document = root.zip(head);
-        let document = document.map(|(root, (registry, serial, not_after))| Self { root, registry, serial, not_after });
+        let document = File::read(name, text, usize::MAX, LARGE, &mut faults).and_then(|mut file| {
+            let rules = file.take("rules");
+            let (registry, serial, not_after) = head(&file.root, rules.is_some(), &mut faults)?;
+            Some(Self { root: file.root, rules, registry, serial, not_after })
+        });
         faults.into_result(document)
-    }
-
-    /// The whole, of which `rules` and `tests` are still to be read.
-    pub(in crate::policy) const fn root(&self) -> Field<'_> {
-        Field::root(&self.root)
     }
 }
 
-fn head(root: &Node, faults: &mut Faults) -> Option<(String, i64, Timestamp)> {
+fn head(root: &Node, has_rules: bool, faults: &mut Faults) -> Option<(String, i64, Timestamp)> {
     let root = Field::root(root);
     let fields = root.fields(KEYS, faults)?;
     let registry = fields.require("registry", "add the registry's name in the policy", faults);
@@ -61,7 +63,10 @@ fn head(root: &Node, faults: &mut Faults) -> Option<(String, i64, Timestamp)> {
     let serial = serial.and_then(|field| field.integer(0, i64::MAX, faults));
     let remedy = "add until when it is good, at most 24 h ahead: `not_after: 2026-11-27T06:00:00Z`";
     let not_after = fields.require("not_after", remedy, faults).and_then(|field| moment(&field, faults));
-    fields.require("rules", "add the registry's rules, or `rules: {}` for none", faults);
+    // What is left of the rules is no map, and is reported as such.
+    if !has_rules && let Some(rules) = fields.require("rules", "add the rules, or `rules: {}` for none", faults) {
+        rules.entries(faults).into_iter().for_each(drop);
+    }
     Some((registry?.to_owned(), serial?, not_after?))
 }
 
@@ -132,6 +137,6 @@ mod tests {
             assert!(!refused(text).is_empty(), "{text}");
         }
         let latin = Document::read("bundle", b"registry: \xe9").map(|_| ()).unwrap_err();
-        assert_eq!(latin.to_string(), "bundle: is not UTF-8");
+        assert_eq!(latin.to_string(), "bundle: is not UTF-8 — save it as UTF-8");
     }
 }

@@ -7,6 +7,9 @@ use crate::time::Timestamp;
 /// Why a bundle is refused. The one in force stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleFault {
+    /// The policy in force has no such registry, or lets it serve no bundle from there: it has changed meanwhile.
+    #[error("the policy in force has no bundle of this registry from there")]
+    NotConfigured,
     /// It has more bytes than the policy lets it have.
     #[error("the bundle has {bytes} bytes, and `max_bytes` is {most}")]
     TooLarge {
@@ -58,6 +61,7 @@ impl BundleFault {
     /// A stable name, as a metric's label.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::NotConfigured => "not-configured",
             Self::TooLarge { .. } => "too-large",
             Self::Unsigned | Self::NoSignature { .. } => "unsigned",
             Self::WrongSignature => "wrong-signature",
