@@ -79,7 +79,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
 
 /// The registry whose API key the caller presents. SECURITY: only digests are kept, and they are compared in constant
 /// time.
-fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p Registry, Refusal> {
+pub(super) fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p Registry, Refusal> {
     let digest = arrival::key_digest(request)?;
     policy
         .registries()

@@ -8,7 +8,7 @@
 //! packages. A bundle is accepted whole or not at all, and what is refused changes nothing: the last good one serves on
 //! until its own `not_after`, after which the registry's rules are not known and it is answered *unavailable*.
 //!
-//! All of this is a function of values; only its driver asks servers and the store.
+//! All of this is a function of values; only [`poll`] asks servers and the store.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::code::Code;
 use crate::identity::issuer::Reach;
 use crate::package::Pattern;
 use crate::time::Timestamp;
+
+pub mod poll;
 
 mod accept;
 mod document;

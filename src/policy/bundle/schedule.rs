@@ -16,11 +16,11 @@ use crate::time::Timestamp;
 use crate::time::spread;
 
 /// Polls that notices may cause at once.
-pub const BURST: u32 = 3;
+const BURST: u32 = 3;
 /// How long it takes until they may cause one more.
-pub const REFILL: Duration = Duration::from_secs(10);
+const REFILL: Duration = Duration::from_secs(10);
 /// Longest pause after failures, unless the registry is polled less often.
-pub const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// First pause after a failure, unless the registry is polled more often.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 
