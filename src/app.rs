@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::audit::AuditDecision;
 use crate::audit::AuditEvent;
@@ -32,6 +33,9 @@ use crate::macaroon::TokenId;
 use crate::macaroon::seal_secret;
 use crate::package::Permissions;
 use crate::policy::Policy;
+use crate::policy::bundle::poll::Brought;
+use crate::policy::bundle::poll::Bundles;
+use crate::policy::bundle::poll::PollError;
 use crate::policy::registry::Registry;
 use crate::revoke;
 use crate::secret::random_bytes;
@@ -47,6 +51,7 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+mod composition;
 mod in_force;
 mod reloads;
 
@@ -62,6 +67,8 @@ pub use self::reloads::begin;
 
 /// How often replicas learn of each other's revocations.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for registries whose bundle is due.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -88,6 +95,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct App {
     in_force: Arc<InForce>,
+    bundles: Bundles,
     /// None where the policy is a value that nobody changes but by [`App::activate`].
     reloads: Option<Arc<Reloads>>,
     keyring: ArcSwap<Keyring>,
@@ -114,10 +122,22 @@ impl App {
         let report = Box::new(move |refresh: &Refresh<'_>| counted.jwks_refresh(&refresh.issuer.id, refresh.code()));
         let state = Arc::new(State::new(parts.store, seal_keys(&parts.keyring)));
         let runtime = parts.runtime.clone();
-        let keys = Keys::new(parts.fetch, Arc::clone(&state), Arc::clone(&parts.clock), parts.runtime, report);
+        let fetch = Arc::clone(&parts.fetch);
+        let keys = Keys::new(fetch, Arc::clone(&state), Arc::clone(&parts.clock), parts.runtime, report);
         let in_force = InForce::new(parts.policy, keys, Arc::clone(&parts.metrics), Arc::clone(&parts.clock));
+        let in_force = Arc::new(in_force);
+        let (accepting, counted) = (Arc::clone(&in_force), Arc::clone(&parts.metrics));
+        let bundles = Bundles::new(
+            parts.fetch,
+            Arc::clone(&state),
+            Arc::clone(&parts.clock),
+            runtime.clone(),
+            Box::new(move |registry, source, signed, last| accepting.accept(registry, source, signed, last)),
+            Box::new(move |registry, outcome| counted.bundle_refresh(registry, poll_label(outcome))),
+        );
         Self {
-            in_force: Arc::new(in_force),
+            in_force,
+            bundles,
             reloads: None,
             keyring: ArcSwap::from_pointee(parts.keyring),
             state,
@@ -152,6 +172,16 @@ impl App {
     /// next reload replaces.
     pub fn activate(&self, policy: Policy) {
         self.in_force.activate(Arc::new(policy));
+    }
+
+    /// The rules that registries serve themselves.
+    pub const fn bundles(&self) -> &Bundles {
+        &self.bundles
+    }
+
+    /// Begins the polls for bundles that are due; they go on also if nobody waits for their ends.
+    pub fn poll_bundles(&self) -> Vec<JoinHandle<()>> {
+        self.bundles.poll_due(&self.policy())
     }
 
     /// How the policy is reloaded, where it is.
@@ -293,15 +323,23 @@ impl App {
     }
 
     /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
-    /// again before they grow old, what was revoked on other replicas is learned once a second, and a policy directory
-    /// that has changed is read.
+    /// again before they grow old, what was revoked on other replicas is learned once a second, registries are asked for
+    /// their own rules, and a policy directory that has changed is read.
     pub async fn attend(&self) {
         let reloads = async {
             if let Some(reloads) = &self.reloads {
                 reloads.run().await;
             }
         };
-        tokio::join!(self.keys().run(), self.keep_in_step(), reloads);
+        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), reloads);
+    }
+
+    async fn keep_bundles(&self) {
+        let mut ticks = tokio::time::interval(POLL_EVERY);
+        loop {
+            ticks.tick().await;
+            drop(self.poll_bundles());
+        }
     }
 
     async fn keep_in_step(&self) {
@@ -346,6 +384,14 @@ impl Asked {
 
 fn granted(issued: &IssuedToken) -> Vec<String> {
     issued.minted().permissions.iter().map(ToString::to_string).collect()
+}
+
+fn poll_label(outcome: &Result<Brought, PollError>) -> &'static str {
+    match outcome {
+        Ok(Brought::New { .. }) => "new",
+        Ok(Brought::Same) => "same",
+        Err(error) => error.code(),
+    }
 }
 
 fn code_label(code: Option<Code>) -> &'static str {

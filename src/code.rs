@@ -203,6 +203,10 @@ codes! {
     StoreUnavailable = "store-unavailable", Unavailable, "retry with the same token";
     /// The store may have forgotten whether the token was used.
     StateLost = "state-lost", Unavailable, "request a fresh ID token: this one was issued before the service's memory begins";
+    /// The rules that the registry serves itself were never had, or none that the operator's policy allows.
+    BundleMissing = "bundle-missing", Unavailable, "retry with the same token; the registry's server does not answer, or what it serves is refused";
+    /// The rules that the registry serves itself are past the time until which it vouched for them.
+    BundleExpired = "bundle-expired", Unavailable, "retry with a fresh ID token; the registry's server must serve its rules anew";
     /// More requests than this replica takes at once.
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
 

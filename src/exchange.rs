@@ -30,12 +30,14 @@ use crate::package::PackageName;
 use crate::package::Pattern;
 use crate::package::Permissions;
 use crate::policy::Policy;
+use crate::policy::bundle::Lapse;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
 use crate::policy::evaluate::evaluate;
+use crate::policy::evaluate::evaluate_directory;
 use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::state::FirstUse;
@@ -193,7 +195,7 @@ async fn steps(
     }
 
     let unverified = UnverifiedToken::parse(request.subject_token)?;
-    let issuer = known_issuer(parts.policy, &unverified)?;
+    let issuer = known_issuer(parts.policy, registry, &unverified)?;
     *named = Some(issuer.id.clone());
     let replay = registry.replay_of(&issuer);
     let package = one_package(replay, &request.requested)?;
@@ -202,7 +204,7 @@ async fn steps(
     let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
     let known = proven.insert(Proven::of(&token));
 
-    let Evaluation { decision, shadow } = decide(parts.policy, &request, &token);
+    let Evaluation { decision, shadow } = decide(parts.policy, &request, &token, now)?;
     known.shadow = shadow;
     let grant = match decision {
         Decision::Allow(grant) => grant,
@@ -244,8 +246,11 @@ fn one_package(replay: Replay, requested: &Requested) -> Result<Option<&PackageN
 }
 
 /// Step 1: the issuer, byte for byte, before anything costs a network request.
-fn known_issuer(policy: &Policy, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
+fn known_issuer(policy: &Policy, registry: &Registry, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
     let Some(issuer) = policy.issuers().by_url(token.issuer()) else {
+        if policy.may_be_bundled(registry, token.issuer()) {
+            return Err(Failure::RulesUnknown(Lapse::Missing));
+        }
         let nearest = nearly(policy, token.issuer()).map(|issuer| issuer.url().to_string());
         return Err(Failure::UnknownIssuer { issuer: error::echo(token.issuer()), nearest });
     };
@@ -260,9 +265,23 @@ fn nearly<'p>(policy: &'p Policy, iss: &str) -> Option<&'p Arc<Issuer>> {
 }
 
 /// Step 3: what the rules say.
-fn decide(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> Evaluation {
+fn decide(
+    policy: &Policy,
+    request: &Request<'_>,
+    token: &VerifiedToken,
+    now: Timestamp,
+) -> Result<Evaluation, Failure> {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    evaluate(policy, request.registry, &subject, &request.requested)
+    // Rules that cannot be about the issuer need not be known.
+    let own = request.registry.bundle.as_ref().filter(|own| own.issuers.contains(&token.issuer().id));
+    let lapse = own.and_then(|_| policy.lapse(request.registry, now));
+    let decide = if lapse.is_some() { evaluate_directory } else { evaluate };
+    let evaluation = decide(policy, request.registry, &subject, &request.requested);
+    match (&evaluation.decision, lapse) {
+        // SECURITY: not a refusal, which a registry's or a job's owner would try to mend.
+        (Decision::Deny(_), Some(lapse)) => Err(Failure::RulesUnknown(lapse)),
+        (Decision::Allow(_) | Decision::Deny(_), _) => Ok(evaluation),
+    }
 }
 
 /// What the upload token shall say, under this name: what preparing it takes.

@@ -41,6 +41,7 @@ pub mod dialect;
 pub mod error;
 pub mod explain;
 pub mod metadata;
+pub mod notify;
 pub mod operations;
 pub mod origin;
 pub mod revoke;
@@ -125,6 +126,7 @@ pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) +
             .service(endpoint("/v1/token", web::post().to(token::exchange), POST, Spelling::OAuth))
             .service(endpoint("/v1/verify", web::post().to(verify::verify), POST, Spelling::Native))
             .service(endpoint("/v1/explain", web::post().to(explain::explain), POST, Spelling::Native))
+            .service(endpoint("/v1/policy/notify", web::post().to(notify::notify), POST, Spelling::Native))
             .service(endpoint("/v1/revoke", web::post().to(revoke::revoke), POST, Spelling::OAuth))
             .service(endpoint(metadata::PATH, get().to(metadata::metadata), GET, Spelling::OAuth))
             .service(endpoint("/.well-known/pytp", get().to(dialect::pypi::discover), GET, Spelling::Pypi))

@@ -9,6 +9,7 @@
 //! identifiers of its project or does not load. One [`evaluate`](evaluate::evaluate) serves exchanges, dry runs and the
 //! command line. Only [`watch`] touches files.
 
+pub mod bundle;
 pub mod caller;
 pub mod condition;
 pub mod diff;
@@ -33,10 +34,13 @@ mod parse;
 mod revision;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::package::Action;
 use crate::package::PackageName;
+use crate::policy::bundle::Bundle;
+use crate::policy::bundle::Lapse;
 use crate::policy::issuers::Issuers;
 use crate::policy::parse::World;
 use crate::policy::registry::Registries;
@@ -47,6 +51,7 @@ use crate::policy::rule::Rule;
 use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
+use crate::time::Timestamp;
 
 /// One policy file.
 #[derive(Debug, Clone)]
@@ -66,8 +71,10 @@ pub struct Policy {
     world: Arc<World>,
     issuers: Issuers,
     registries: Registries,
-    /// The directory's rules, then those of each bundle.
-    sets: Vec<Arc<RuleSet>>,
+    /// The directory's rules.
+    rules: Arc<RuleSet>,
+    /// The registries' own rules, by the registry's position.
+    bundles: BTreeMap<u32, Arc<Bundle>>,
     /// The directory's tests.
     tests: Arc<[RuleTest]>,
 }
@@ -84,28 +91,79 @@ impl Policy {
     /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
     pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
         let parse::Directory { world, rules, tests, revision } = parse::directory(sources, file)?;
-        Ok(Self::compose(&Arc::new(world), vec![rules], Arc::from(tests), revision))
+        Ok(Self::compose(&Arc::new(world), &rules, BTreeMap::new(), Arc::from(tests), revision))
     }
 
-    /// The same directory with these bundles in place of those that it has; `digests` tells the sets apart, in their
-    /// order. Each set must have been read for the issuers and registries of this very directory.
+    /// The same directory with these bundles in place of those that it has, at most one of a registry. One that was not
+    /// read for the issuers and registries of this very directory is left out.
     #[must_use]
-    pub fn with_bundles(&self, bundles: &[Arc<RuleSet>], digests: &[[u8; 32]]) -> Self {
-        let sets = self.sets.iter().take(1).chain(bundles).map(Arc::clone).collect();
-        let mut composed = Self::compose(&self.world, sets, Arc::clone(&self.tests), self.directory.clone());
-        if !bundles.is_empty() {
-            let parts = std::iter::once(("directory", self.directory.as_bytes()));
-            composed.revision = revision(parts.chain(digests.iter().map(|digest| ("bundle", digest.as_slice()))));
-        }
-        composed
+    pub fn with_bundles(&self, bundles: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
+        let own = bundles.into_iter().filter(|bundle| Arc::ptr_eq(&bundle.world, &self.world));
+        let bundles = own.map(|bundle| (bundle.registry, bundle)).collect();
+        Self::compose(&self.world, &self.rules, bundles, Arc::clone(&self.tests), self.directory.clone())
     }
 
     /// The issuers and registries of a directory with these rules.
-    fn compose(world: &Arc<World>, sets: Vec<Arc<RuleSet>>, tests: Arc<[RuleTest]>, revision: String) -> Self {
-        let pinned: Vec<(u32, &str)> = sets.iter().flat_map(|set| set.segments()).collect();
+    fn compose(
+        world: &Arc<World>,
+        rules: &Arc<RuleSet>,
+        bundles: BTreeMap<u32, Arc<Bundle>>,
+        tests: Arc<[RuleTest]>,
+        directory: String,
+    ) -> Self {
+        let sets = std::iter::once(rules).chain(bundles.values().map(|bundle| &bundle.rules));
+        let pinned: Vec<(u32, &str)> = sets.flat_map(|set| set.segments()).collect();
         let issuers = Issuers::new(&world.issuer_list, &pinned);
         let registries = Registries::new(&world.registry_list);
-        Self { directory: revision.clone(), revision, world: Arc::clone(world), issuers, registries, sets, tests }
+        let revision = if bundles.is_empty() {
+            directory.clone()
+        } else {
+            let own = std::iter::once(("directory", directory.as_bytes()));
+            let entry = |number: &u32| world.registry(*number).map_or("", |registry| registry.id.as_str());
+            let others = bundles.iter().map(|(number, bundle)| (entry(number), bundle.digest().as_slice()));
+            revision(own.chain(others))
+        };
+        let (world, rules) = (Arc::clone(world), Arc::clone(rules));
+        Self { revision, directory, world, issuers, registries, rules, bundles, tests }
+    }
+
+    /// The revision of the directory alone.
+    pub fn directory_revision(&self) -> &str {
+        &self.directory
+    }
+
+    /// The bundle of a registry, if it has one.
+    pub fn bundle(&self, registry: &str) -> Option<&Arc<Bundle>> {
+        self.bundles.get(&self.registries.position(registry)?)
+    }
+
+    /// Why the registry's own rules are not known at this moment, if it serves any.
+    pub fn lapse(&self, registry: &Registry, now: Timestamp) -> Option<Lapse> {
+        // The policy's own entry decides, should the caller's be of another revision.
+        self.registries.by_id(&registry.id)?.bundle.as_ref()?;
+        match self.bundle(&registry.id) {
+            None => Some(Lapse::Missing),
+            Some(bundle) => Some(Lapse::Expired(bundle.not_after())).filter(|_| bundle.not_after() <= now),
+        }
+    }
+
+    /// Whether a text that is no issuer's URL may be that of one which only the registry's own rules pin, and those were
+    /// never read: a member of a family that they may name.
+    pub fn may_be_bundled(&self, registry: &Registry, iss: &str) -> bool {
+        let source = self.registries.by_id(&registry.id).and_then(|entry| entry.bundle.as_ref());
+        let Some(source) = source.filter(|_| self.bundle(&registry.id).is_none()) else { return false };
+        let named = self.world.issuer_list.iter().filter(|entry| source.issuers.iter().any(|name| name == entry.id()));
+        named.into_iter().any(|entry| entry.covers(iss))
+    }
+
+    /// All rules that a registry may have: the directory's, and its own.
+    fn sets_of(&self, registry: u32) -> impl Iterator<Item = &RuleSet> {
+        let own = self.bundles.get(&registry).map(|bundle| &*bundle.rules);
+        std::iter::once(&*self.rules).chain(own)
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &RuleSet> {
+        std::iter::once(&*self.rules).chain(self.bundles.values().map(|bundle| &*bundle.rules))
     }
 
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
@@ -123,19 +181,19 @@ impl Policy {
         &self.registries
     }
 
-    /// The rules, in the order of the files.
+    /// The rules, in the order of the files; then those of each bundle.
     pub fn rules(&self) -> impl Iterator<Item = Rule<'_>> {
-        self.sets.iter().flat_map(|set| set.iter())
+        self.sets().flat_map(RuleSet::iter)
     }
 
     /// How many rules there are.
     pub fn rule_count(&self) -> usize {
-        self.sets.iter().map(|set| set.len()).sum()
+        self.sets().map(RuleSet::len).sum()
     }
 
     /// How many bytes the rules take, with their index.
     pub fn rule_bytes(&self) -> usize {
-        self.sets.iter().map(|set| set.bytes()).sum()
+        self.sets().map(RuleSet::bytes).sum()
     }
 
     /// The directory's tests, in the order of the files.
@@ -145,7 +203,11 @@ impl Policy {
 
     /// The rule of that name.
     pub fn rule_by_id(&self, id: &str) -> Option<Rule<'_>> {
-        self.sets.iter().find_map(|set| set.by_id(id))
+        // The names of a registry's own rules begin with its name and `/`, which no other name has.
+        match id.split_once('/') {
+            None => self.rules.by_id(id),
+            Some((registry, _)) => self.bundle(registry)?.rules.by_id(id),
+        }
     }
 
     /// The registry that a rule of this policy is for.

@@ -223,6 +223,8 @@ pub enum CopyKind {
     Jwks,
     /// The files of the policy's directory.
     Policy,
+    /// The rules that a registry serves itself.
+    Bundle,
 }
 
 impl CopyKind {
@@ -230,6 +232,7 @@ impl CopyKind {
         match self {
             Self::Jwks => "jwks",
             Self::Policy => "policy",
+            Self::Bundle => "bundle",
         }
     }
 }

@@ -7,6 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
+mod allowance;
+
+pub use allowance::Allowance;
+
 /// A moment in Unix time, in milliseconds: the resolution of a `UUIDv7`. Arithmetic saturates.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -76,6 +80,11 @@ impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}+{}ms", self.0.rem_euclid(1000))
     }
+}
+
+/// The part of `whole` that `jitter` stands for: none of it at 0, all of it at the top.
+pub fn spread(whole: Duration, jitter: u16) -> Duration {
+    whole.saturating_mul(u32::from(jitter)) / u32::from(u16::MAX)
 }
 
 /// Where the rim reads the time. The core never sees it.

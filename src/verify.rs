@@ -18,6 +18,7 @@ use crate::macaroon::VerifyError;
 use crate::package::Action;
 use crate::package::PackageName;
 use crate::policy::Policy;
+use crate::policy::bundle::Lapse;
 use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::state::RETENTION_MARGIN;
@@ -77,6 +78,9 @@ pub enum Refused {
     Revoked,
     /// No rule that granted the token grants this any more.
     RuleWithdrawn,
+    /// Whether a rule that granted the token still does cannot be said: it is one of those that the registry serves
+    /// itself, and they are not known.
+    RulesUnknown(Lapse),
     /// Caveats that do not hold: at least one.
     Caveats(Vec<Failed>),
     /// The token is limited in uses and the registry named no upload to spend one on.
@@ -100,6 +104,7 @@ impl Refused {
             Self::Token(error) => error.code(),
             Self::Revoked => Code::UploadTokenRevoked,
             Self::RuleWithdrawn => Code::RuleWithdrawn,
+            Self::RulesUnknown(lapse) => lapse.code(),
             Self::Caveats(failed) => failed.first().map_or(Code::Internal, Failed::code),
             Self::ConsumeRequired => Code::ConsumeRequired,
             Self::ConsumeConflict => Code::ConsumeConflict,
@@ -116,6 +121,7 @@ impl Refused {
             Self::IssuerDisabled => "the identity provider that this token came from is switched off".to_owned(),
             Self::Token(error) => error.to_string(),
             Self::Revoked => "the upload token has been revoked".to_owned(),
+            Self::RulesUnknown(lapse) => lapse.to_string(),
             Self::RuleWithdrawn => "no rule that granted the upload token grants this any more".to_owned(),
             Self::ConsumeRequired => "the upload token is limited in uses and `consume` names no upload".to_owned(),
             Self::ConsumeConflict => "this upload was verified before, with other facts".to_owned(),
@@ -180,7 +186,7 @@ async fn judge(
     };
     let cleared = authentic.clear(&facts, registry.ecosystem()).map_err(Refused::Caveats)?;
     if is_withdrawn(parts, registry, id, question) {
-        return Err(Refused::RuleWithdrawn);
+        return Err(withdrawn(parts.policy, registry, id, now));
     }
     match cleared.uses() {
         None => Ok(()),
@@ -198,6 +204,14 @@ fn is_withdrawn(parts: Parts<'_>, registry: &Registry, id: &Identifier, question
         granted.policy_revision != parts.policy.revision() && id.id.issued_at() < parts.in_force_since;
     may_have_changed
         && !parts.policy.still_grants(&granted.rules, registry, &granted.issuer, &question.action, &question.package)
+}
+
+/// What to say of a token whose rules are not there. Those that a registry serves itself may only not have been had yet:
+/// a replica that has just started asks for them.
+fn withdrawn(policy: &Policy, registry: &Registry, id: &Identifier, now: Timestamp) -> Refused {
+    let own = |rule: &String| rule.strip_prefix(registry.id.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    let lapse = policy.lapse(registry, now).filter(|_| id.provenance.rules.iter().any(own));
+    lapse.map_or(Refused::RuleWithdrawn, Refused::RulesUnknown)
 }
 
 /// Verification believes only a list of revocations that was complete [`REVOCATIONS_MAX_AGE`] ago or later.

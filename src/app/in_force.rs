@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 
+use crate::app::composition::Composition;
 use crate::identity::keys::Keys;
 use crate::policy::Policy;
+use crate::policy::bundle;
+use crate::policy::bundle::Bundle;
+use crate::policy::bundle::BundleFault;
+use crate::policy::bundle::Last;
+use crate::policy::bundle::Signed;
 use crate::telemetry::Metrics;
 use crate::time::Clock;
 use crate::time::Timestamp;
@@ -25,6 +32,9 @@ pub(super) struct InForce {
     policy: ArcSwap<Policy>,
     /// When it came into force, in milliseconds.
     since: AtomicI64,
+    /// What it is made of. Changed under this lock and put in force before it is let go, so of two changes that come
+    /// together neither is lost.
+    composition: Mutex<Composition>,
     keys: Keys,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -34,11 +44,13 @@ pub(super) struct InForce {
 }
 
 impl InForce {
-    /// Puts the first policy in force.
+    /// Puts the first policy in force, that of a directory.
     pub(super) fn new(policy: Policy, keys: Keys, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
         let since = AtomicI64::new(clock.now().unix_millis());
-        let policy = ArcSwap::from_pointee(policy);
-        let in_force = Self { policy, since, keys, metrics, clock, retired: Mutex::default() };
+        let directory = Arc::new(policy);
+        let policy = ArcSwap::new(Arc::clone(&directory));
+        let composition = Mutex::new(Composition::new(directory));
+        let in_force = Self { policy, since, composition, keys, metrics, clock, retired: Mutex::default() };
         let policy = in_force.policy();
         in_force.keys.install(policy.issuers().iter());
         in_force.metrics.policy_activated(policy.revision());
@@ -60,23 +72,58 @@ impl InForce {
         &self.keys
     }
 
-    /// Puts another policy in force, for requests that begin from now on. Takes as long as the issuers' key files take
-    /// to be read, so it is not called where requests are served.
-    pub(super) fn activate(&self, policy: Arc<Policy>) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Puts the policy of another directory in force, with the bundles that are, for requests that begin from now on.
+    /// Takes as long as the issuers' key files and the bundles take to be read, so it is not called where requests are
+    /// served.
+    pub(super) fn activate(&self, directory: Arc<Policy>) {
+        let mut composition = locked(&self.composition);
+        composition.replace_directory(directory);
+        self.put(&composition);
+    }
+
+    /// Puts a registry's bundle in force beside the rest, if it is good for the directory that is. Takes long for a large
+    /// one, and others go on meanwhile.
+    pub(super) fn accept(
+        &self,
+        registry: &str,
+        source: &bundle::Source,
+        signed: &Signed<'_>,
+        last: Option<Last>,
+    ) -> Result<Arc<Bundle>, BundleFault> {
+        loop {
+            let directory = locked(&self.composition).directory();
+            // SECURITY: what was asked for under an earlier policy may come from where this one does not look.
+            let here = directory.registries().by_id(registry).and_then(|entry| entry.bundle.as_deref());
+            if !here.is_some_and(|here| here.is_same_place(source)) {
+                return Err(BundleFault::NotConfigured);
+            }
+            let bundle = Arc::new(bundle::accept(&directory, registry, signed, last, self.clock.now())?);
+            let mut composition = locked(&self.composition);
+            if composition.add(&directory, registry, source, Arc::clone(&bundle), signed.bytes()) {
+                self.put(&composition);
+                return Ok(bundle);
+            }
+            // The directory has changed meanwhile: once more, for the new one.
+        }
+    }
+
+    fn put(&self, composition: &Composition) {
+        let policy = composition.compose();
+        let mut retired = locked(&self.retired);
         // The keys first: a request under the new policy then never meets an issuer without keys, nor keys that were
         // fetched in the old policy's way. One under the old policy may find its issuer gone: so it is.
         self.keys.install(policy.issuers().iter());
         // Then the time: rules that are on their way out judge the tokens that they granted, and grant them still.
         self.since.store(self.clock.now().unix_millis(), Ordering::SeqCst);
         self.metrics.policy_activated(policy.revision());
+        self.metrics.bundles_in_force(composition.readings());
         retired.push(self.policy.swap(policy));
         let_go(&mut retired);
     }
 
     /// Frees what is no longer used. Takes long for a large policy, as [`InForce::activate`] does.
     pub(super) fn let_go(&self) {
-        let_go(&mut self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        let_go(&mut locked(&self.retired));
     }
 }
 
@@ -85,4 +132,8 @@ fn let_go(retired: &mut Vec<Arc<Policy>>) {
     retired.retain(|policy| Arc::strong_count(policy) > 1);
     let surplus = retired.len().saturating_sub(MAX_RETIRED);
     retired.drain(..surplus);
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::app::in_force::InForce;
 use crate::audit::AuditLog;
+use crate::policy::Policy;
 use crate::policy::watch::Directory;
 use crate::policy::watch::Loaded;
 use crate::policy::watch::MAX_DOCUMENT;
@@ -38,13 +39,11 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 
 mod begin;
-mod composition;
 mod record;
 mod status;
 
 pub use self::begin::Begun;
 pub use self::begin::begin;
-use self::composition::Composition;
 pub use self::record::Trigger;
 pub use self::status::Last;
 pub use self::status::Outcome;
@@ -86,7 +85,8 @@ pub(super) struct Parts {
 /// What one reload leaves to the next.
 #[derive(Debug)]
 struct Held {
-    composition: Composition,
+    /// The policy of the directory alone.
+    directory: Arc<Policy>,
     stability: Stability,
     references: Vec<Reference>,
     /// The directory's files that are in force, for the store. In memory, since the directory may hold something else
@@ -103,7 +103,7 @@ struct Brought {
 }
 
 struct Good {
-    composition: Composition,
+    directory: Arc<Policy>,
     changed: bool,
     sources: Vec<String>,
     document: Option<Vec<u8>>,
@@ -123,14 +123,21 @@ impl Reloads {
         parts.metrics.policy_refused(serving != Serving::Directory);
         record::begun(&status);
         let document = document.map(Arc::from);
-        let composition = Composition { directory: policy };
-        let held = Mutex::new(Held { composition, stability, references, document, keep_at: now });
+        let held = Mutex::new(Held { directory: policy, stability, references, document, keep_at: now });
         Self { directory, every, parts, held, status: ArcSwap::from_pointee(status) }
     }
 
     /// What is in force and what came of the latest reading.
     pub fn status(&self) -> Arc<Status> {
-        self.status.load_full()
+        let status = self.status.load_full();
+        let policy = self.parts.in_force.policy();
+        if Arc::ptr_eq(&status.policy, &policy) {
+            return status;
+        }
+        // A bundle came into force since. What is kept here must not keep the policy before it in memory.
+        let status = Arc::new(Status { policy, since: self.parts.in_force.since(), ..Status::clone(&status) });
+        self.status.store(Arc::clone(&status));
+        status
     }
 
     /// Polls the directory for as long as it is polled itself.
@@ -146,6 +153,7 @@ impl Reloads {
     /// Looks at the directory, and reads it if it has changed and come to rest. Keeps the store's copy young.
     pub async fn poll(self: &Arc<Self>) {
         let mut held = self.held.lock().await;
+        drop(self.status());
         let seen = self.look(&held).await;
         if held.stability.observe(&seen, self.parts.clock.now()) == Next::Judge {
             self.judge(&mut held, seen, &Trigger::Poll).await;
@@ -194,9 +202,9 @@ impl Reloads {
 
     /// Reads and judges; for a poll exactly what it has `seen`.
     async fn judge(self: &Arc<Self>, held: &mut Held, seen: Seen, trigger: &Trigger) {
-        let (reloads, composition) = (Arc::clone(self), held.composition.clone());
+        let (reloads, directory) = (Arc::clone(self), Arc::clone(&held.directory));
         let expected = Some(seen.clone()).filter(|_| *trigger == Trigger::Poll);
-        let brought = tokio::task::spawn_blocking(move || reloads.bring(composition, expected.as_ref())).await;
+        let brought = tokio::task::spawn_blocking(move || reloads.bring(directory, expected.as_ref())).await;
         let brought = brought.unwrap_or_else(|_| {
             // A defect must not be met again every few seconds.
             let faults = self.fault("reading the policy failed", "report this as a defect");
@@ -222,7 +230,7 @@ impl Reloads {
         let status = match judged {
             Ok(good) => {
                 let outcome = if good.changed { Outcome::Activated } else { Outcome::Unchanged };
-                held.composition = good.composition;
+                held.directory = good.directory;
                 held.document = good.document.map(Arc::from);
                 held.keep_at = at;
                 if held.document.is_none() {
@@ -242,7 +250,7 @@ impl Reloads {
     }
 
     /// Reads the directory at rest, and puts what it holds in force if that is good and new. Blocks.
-    fn bring(&self, mut composition: Composition, expected: Option<&Seen>) -> Brought {
+    fn bring(&self, mut directory: Arc<Policy>, expected: Option<&Seen>) -> Brought {
         let (reading, at_rest) = match expected {
             Some(seen) => {
                 let reading = self.directory.read();
@@ -254,12 +262,12 @@ impl Reloads {
         let Reading { seen, references, judged } = reading;
         let judged = at_rest.then(|| {
             judged.map(|Loaded { policy, sources, document }| {
-                let changed = policy.revision() != composition.directory.revision();
+                let changed = policy.revision() != directory.revision();
                 if changed {
-                    composition.directory = Arc::new(policy);
-                    self.parts.in_force.activate(composition.compose());
+                    directory = Arc::new(policy);
+                    self.parts.in_force.activate(Arc::clone(&directory));
                 }
-                Good { composition, changed, sources, document }
+                Good { directory, changed, sources, document }
             })
         });
         Brought { references, judged: judged.map(|judged| (seen, judged)) }
@@ -292,7 +300,7 @@ impl Reloads {
     async fn keep(&self, held: &mut Held) {
         let now = self.parts.clock.now();
         let Some(document) = held.document.as_ref().filter(|_| held.keep_at <= now) else { return };
-        let (revision, until) = (held.composition.directory.revision(), now.plus(MAX_COPY_AGE));
+        let (revision, until) = (held.directory.revision(), now.plus(MAX_COPY_AGE));
         let put = self.parts.state.put_copy(CopyKind::Policy, OWNER, now, revision, document, until);
         let kept = tokio::time::timeout(STORE_PATIENCE, put).await;
         held.keep_at = now.plus(if matches!(kept, Ok(Ok(()))) { RENEW_EVERY } else { RETRY_AFTER });

@@ -24,6 +24,7 @@ use crate::identity::fetch::Answer;
 use crate::identity::fetch::Fetch as _;
 use crate::identity::fetch::FetchError;
 use crate::identity::fetch::HttpsFetch;
+use crate::identity::fetch::Limits;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::issuer::Reach;
 use crate::identity::probe;
@@ -193,7 +194,7 @@ async fn fetch(document: Url, issuer: &IssuerUrl, provider: &Provider, reach: &R
 
 async fn get(fetch: &HttpsFetch, url: Url, reach: &Reach) -> Fetched {
     let stopwatch = Stopwatch::start();
-    let answer = match fetch.get(&url, reach, None).await {
+    let answer = match fetch.get(&url, reach, None, Limits::ISSUER).await {
         Ok(Answer::Document(document)) => Ok(Answered {
             bytes: document.bytes,
             max_age: document.max_age,

@@ -10,6 +10,7 @@ use crate::escape::escape;
 use crate::identity::keys::KeyError;
 use crate::identity::token::TokenError;
 use crate::macaroon::PrepareError;
+use crate::policy::bundle::Lapse;
 use crate::policy::explain::Explanation;
 use crate::state::PastUse;
 use crate::state::StoreError;
@@ -36,6 +37,8 @@ pub enum Failure {
     Key(KeyError),
     /// The token is good and the rules say no.
     Denied(Box<Explanation>),
+    /// The operator's rules say no, and those that the registry serves itself are not known.
+    RulesUnknown(Lapse),
     /// No upload token can be made of the grant.
     Prepare(PrepareError),
     /// The token was exchanged before; when, if that can be told.
@@ -71,6 +74,7 @@ impl Failure {
             Self::Token(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::Denied(explanation) => explanation.public().code(),
+            Self::RulesUnknown(lapse) => lapse.code(),
             Self::Prepare(error) => error.code(),
             Self::Replayed(_) => Code::TokenReplayed,
             Self::StateLost { .. } => Code::StateLost,
@@ -113,6 +117,7 @@ impl fmt::Display for Failure {
             Self::Token(error) => write!(f, "{error}"),
             Self::Key(error) => write!(f, "{error}"),
             Self::Denied(explanation) => f.write_str(&explanation.public().sentence()),
+            Self::RulesUnknown(lapse) => write!(f, "{lapse}"),
             Self::Prepare(error) => write!(f, "{error}"),
             Self::Replayed(Some(past)) => write!(f, "this ID token was already exchanged, at {}", past.record().at),
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),

@@ -26,7 +26,9 @@ use std::time::Duration;
 use crate::identity::jwks::Find;
 use crate::identity::jwks::Key;
 use crate::identity::jwks::KeySet;
+use crate::time::Allowance;
 use crate::time::Timestamp;
+use crate::time::spread;
 
 /// Shortest time between two scheduled refreshes, whatever `Cache-Control` says (`no-store`, `max-age=0`, nothing).
 pub const MIN_FRESH: Duration = Duration::from_secs(5 * 60);
@@ -51,7 +53,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// The keys of one issuer. Starts empty.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyCache {
     held: Option<Held>,
     failing: Option<Failing>,
@@ -145,6 +147,13 @@ pub struct Change {
     pub added: Vec<String>,
     /// Key ids that the issuer no longer publishes: their tokens are refused from now on.
     pub withdrawn: Vec<String>,
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        let allowance = Allowance::new(REFILL, BURST);
+        Self { held: None, failing: None, running: None, allowance, unknown: UnknownKids::default() }
+    }
 }
 
 impl KeyCache {
@@ -321,45 +330,6 @@ impl Change {
     }
 }
 
-/// A token bucket, kept as time: a fetch costs [`REFILL`], and [`BURST`] times that can be saved.
-#[derive(Debug)]
-struct Allowance {
-    saved: Duration,
-    as_of: Option<Timestamp>,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self { saved: REFILL * BURST, as_of: None }
-    }
-}
-
-impl Allowance {
-    /// What is saved up by now. A clock that was set back adds nothing.
-    fn saved(&self, now: Timestamp) -> Duration {
-        let passed = self.as_of.map_or(Duration::ZERO, |as_of| now.since(as_of));
-        self.saved.saturating_add(passed).min(REFILL * BURST)
-    }
-
-    fn spend(&mut self, now: Timestamp) -> bool {
-        let saved = self.saved(now);
-        let rest = saved.checked_sub(REFILL);
-        // Also when nothing is spent: after a clock that was set back, time counts from here.
-        self.saved = rest.unwrap_or(saved);
-        self.as_of = Some(now);
-        rest.is_some()
-    }
-
-    fn is_spent(&self, now: Timestamp) -> bool {
-        self.saved(now) < REFILL
-    }
-
-    /// How long until one fetch is allowed; at least a second, as advice to a client.
-    fn next(&self, now: Timestamp) -> Duration {
-        REFILL.saturating_sub(self.saved(now)).max(Duration::from_secs(1))
-    }
-}
-
 /// Key ids that the issuer was lately found not to have, oldest first. It can only spare a fetch: a set that has the
 /// key is looked at before.
 #[derive(Debug, Default)]
@@ -380,11 +350,6 @@ impl UnknownKids {
         }
         self.0.push_back((kid.to_owned(), now));
     }
-}
-
-/// The part of `whole` that `jitter` stands for: none of it at 0, all of it at the top.
-fn spread(whole: Duration, jitter: u16) -> Duration {
-    whole.saturating_mul(u32::from(jitter)) / u32::from(u16::MAX)
 }
 
 #[cfg(test)]

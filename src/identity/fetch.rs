@@ -7,8 +7,8 @@
 //! * Addresses beyond the public Internet only if the operator allowed their network for that issuer. The address that
 //!   is checked is the address that is connected to: the check sits between the name's look-up and the connection, so
 //!   a name cannot resolve to one address for the check and to another for the request.
-//! * No redirects, cookies, credentials, decompression. One answer of status 200, at most [`MAX_BODY`] bytes, within
-//!   [`TIMEOUT`] from first to last; or 304, if the document is known by its entity tag (RFC 9110 section 13.1.2).
+//! * No redirects, cookies, credentials, decompression. One answer of status 200, within the caller's [`Limits`] of bytes
+//!   and of time from first to last; or 304, if the document is known by its entity tag (RFC 9110 section 13.1.2).
 //! * A proxy only where the operator names one for that issuer, never one from the environment. It connects in our
 //!   place, so the operator who names it answers for where it may go; `https` stays end to end.
 //! * Certificates are checked against the system's authorities, or, for an issuer with its own bundle, against that
@@ -52,21 +52,35 @@ use crate::identity::issuer::Reach;
 
 mod address;
 
-/// Most bytes read of an answer: the largest public key set takes 5 KiB.
+/// Most bytes read of an issuer's document: the largest public key set takes 5 KiB.
 pub const MAX_BODY: usize = 100 * 1024;
-/// Time for the whole of a request: look-up, connection, handshake and body.
+/// Time for the whole of a request for one: look-up, connection, handshake and body.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest entity tag kept.
 const MAX_ETAG: usize = 256;
 /// Most clients kept, one for each distinct [`Reach`].
 const MAX_CLIENTS: usize = 64;
 
-/// Where the documents of issuers come from. Scripted in tests.
+/// How much of an answer is read, and how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of the body.
+    pub body: usize,
+    /// Time for the whole of the request.
+    pub time: Duration,
+}
+
+impl Limits {
+    /// Those of an issuer's documents, for which somebody may be waiting.
+    pub const ISSUER: Self = Self { body: MAX_BODY, time: TIMEOUT };
+}
+
+/// Where documents come from: those of issuers, and registries' bundles of rules. Scripted in tests.
 #[async_trait]
 pub trait Fetch: Send + Sync + fmt::Debug {
-    /// The document at `url`, within the limits of this module. `known` is the entity tag of the document that the
-    /// caller has already: only with one may the answer be [`Answer::NotModified`].
-    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<Answer, FetchError>;
+    /// The document at `url`, within the limits and those of this module. `known` is the entity tag of the document that
+    /// the caller has already: only with one may the answer be [`Answer::NotModified`].
+    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>, limits: Limits) -> Result<Answer, FetchError>;
 }
 
 /// What a server answers with.
@@ -98,8 +112,8 @@ pub enum FetchError {
     /// Neither `https` nor `http`, or with a user name.
     #[error("only plain https URLs are fetched")]
     Url,
-    /// Every address of the host is outside the public Internet and the issuer's `allow_networks`.
-    #[error("`{host}` resolves to {address}, which is not public and not in the issuer's `allow_networks`")]
+    /// Every address of the host is outside the public Internet and the `allow_networks` of what is fetched.
+    #[error("`{host}` resolves to {address}, which is not public and not in `allow_networks`")]
     Forbidden {
         /// The host.
         host: String,
@@ -115,18 +129,18 @@ pub enum FetchError {
     /// No connection, or one whose certificate is not trusted.
     #[error("no connection: {0}")]
     Connect(String),
-    /// Not done within [`TIMEOUT`].
-    #[error("no complete answer within 2 s")]
-    TimedOut,
+    /// Not done within this time.
+    #[error("no complete answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// Another status than 200. Redirects are not followed.
     #[error("the answer's status is {0}, not 200")]
     Status(u16),
     /// The body is compressed, though that was not asked for.
     #[error("the answer has a content encoding")]
     Encoded,
-    /// The body exceeds [`MAX_BODY`].
-    #[error("the answer is larger than 100 KiB")]
-    TooLarge,
+    /// The body has more than so many bytes.
+    #[error("the answer is larger than {} KiB", .0 / 1024)]
+    TooLarge(usize),
     /// The connection broke off.
     #[error("the answer broke off: {0}")]
     Broken(String),
@@ -135,7 +149,6 @@ pub enum FetchError {
 /// Fetches over HTTPS.
 pub struct HttpsFetch {
     lookup: Lookup,
-    timeout: Duration,
     clients: Mutex<HashMap<(Reach, Scope), Client>>,
 }
 
@@ -183,7 +196,7 @@ impl fmt::Debug for HttpsFetch {
 impl HttpsFetch {
     /// Opens nothing and reads nothing yet.
     pub fn new() -> Self {
-        Self { lookup: system_lookup, timeout: TIMEOUT, clients: Mutex::default() }
+        Self { lookup: system_lookup, clients: Mutex::default() }
     }
 
     /// The client for a reach, built when first needed and off the runtime: it reads the system's authorities. They are
@@ -209,6 +222,7 @@ impl HttpsFetch {
         url: &Url,
         reach: &Reach,
         known: Option<&str>,
+        most: usize,
         scope: Scope,
     ) -> Result<Answer, FetchError> {
         let client = self.client(reach, scope).await?;
@@ -230,14 +244,14 @@ impl HttpsFetch {
             return Err(FetchError::Encoded);
         }
         let etag = etag(response.headers());
-        let bytes = read(&mut response).await?;
+        let bytes = read(&mut response, most).await?;
         Ok(Answer::Document(Fetched { bytes, max_age, etag }))
     }
 }
 
 #[async_trait]
 impl Fetch for HttpsFetch {
-    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<Answer, FetchError> {
+    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>, limits: Limits) -> Result<Answer, FetchError> {
         let scope = Scope::of(url).ok_or(FetchError::Url)?;
         // SECURITY: the client would send these to the server as an `Authorization` header.
         if !url.username().is_empty() || url.password().is_some() {
@@ -253,8 +267,8 @@ impl Fetch for HttpsFetch {
         if let Some(address) = literal.filter(|address| !scope.permits(*address, reach)) {
             return Err(FetchError::Forbidden { host: url.host_str().unwrap_or_default().to_owned(), address });
         }
-        let answer = tokio::time::timeout(self.timeout, self.get_unlimited(url, reach, known, scope)).await;
-        answer.unwrap_or(Err(FetchError::TimedOut))
+        let answer = self.get_unlimited(url, reach, known, limits.body, scope);
+        tokio::time::timeout(limits.time, answer).await.unwrap_or(Err(FetchError::TimedOut(limits.time)))
     }
 }
 
@@ -291,11 +305,11 @@ fn build(gate: Gate) -> Result<Client, FetchError> {
 }
 
 /// Reads the body and stops at the limit, whatever `Content-Length` promised.
-async fn read(response: &mut Response) -> Result<Vec<u8>, FetchError> {
+async fn read(response: &mut Response, most: usize) -> Result<Vec<u8>, FetchError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::Broken(innermost(&error)))? {
-        if bytes.len() + chunk.len() > MAX_BODY {
-            return Err(FetchError::TooLarge);
+        if bytes.len() + chunk.len() > most {
+            return Err(FetchError::TooLarge(most));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -369,7 +383,6 @@ impl From<&reqwest::Error> for FetchError {
         let ours = causes(error).find_map(|cause| cause.downcast_ref::<Self>());
         match ours {
             Some(ours) => ours.clone(),
-            None if error.is_timeout() => Self::TimedOut,
             None if error.is_connect() => Self::Connect(innermost(error)),
             None => Self::Broken(innermost(error)),
         }

@@ -19,7 +19,7 @@ use crate::identity::token::Algorithm;
 
 mod member;
 mod roca;
-mod small_order;
+pub mod small_order;
 
 use member::Fields;
 use member::Member;

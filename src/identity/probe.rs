@@ -206,7 +206,7 @@ fn unreachable(what: &str, error: &FetchError) -> Finding {
         FetchError::Connect(_) => {
             "check that the port can be reached from here; a private authority's certificate is given with `--ca-file`"
         }
-        FetchError::TimedOut => "check for a firewall on the way; keys can also come from a file (`jwks_file`)",
+        FetchError::TimedOut(_) => "check for a firewall on the way; keys can also come from a file (`jwks_file`)",
         FetchError::Status(300..=399) => "redirects are not followed: the provider must answer at this very URL",
         FetchError::Status(401 | 403) => {
             "the provider must answer without credentials, or bring its keys as `jwks_file`"
@@ -217,7 +217,7 @@ fn unreachable(what: &str, error: &FetchError) -> Finding {
         }
         FetchError::Status(_) | FetchError::Broken(_) => "try again; if it stays so, ask the provider",
         FetchError::Encoded => "the provider must not compress what was not asked for",
-        FetchError::TooLarge => "ask the provider for a shorter document, or bring the keys as `jwks_file`",
+        FetchError::TooLarge(_) => "ask the provider for a shorter document, or bring the keys as `jwks_file`",
     };
     Finding::refused("unreachable", format!("{what}: {error}"), remedy)
 }

@@ -108,7 +108,18 @@ impl Grant {
 
 /// Decides. Deny by default; several matching rules give the union of their pairs.
 pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, requested: &Requested) -> Evaluation {
-    evaluate_with(policy, registry, subject, requested, &|rule| rule.mode)
+    evaluate_with(policy, registry, subject, requested, Asked { whose: Whose::All, mode: &|rule| rule.mode })
+}
+
+/// Decides by the rules of the operator's directory alone: for a registry whose own rules are not known at the moment
+/// ([`Policy::lapse`]).
+pub fn evaluate_directory(
+    policy: &Policy,
+    registry: &Registry,
+    subject: &Subject<'_>,
+    requested: &Requested,
+) -> Evaluation {
+    evaluate_with(policy, registry, subject, requested, Asked { whose: Whose::Directory, mode: &|rule| rule.mode })
 }
 
 /// Decides as if this rule were in force: for trying it before it is.
@@ -120,7 +131,20 @@ pub fn evaluate_enforcing(
     id: &str,
 ) -> Evaluation {
     let mode = |rule: &Rule<'_>| if rule.id() == id { Mode::Enforce } else { rule.mode };
-    evaluate_with(policy, registry, subject, requested, &mode)
+    evaluate_with(policy, registry, subject, requested, Asked { whose: Whose::All, mode: &mode })
+}
+
+/// Which rules are asked, and in which mode each counts.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    whose: Whose,
+    mode: &'a dyn Fn(&Rule<'_>) -> Mode,
+}
+
+#[derive(Clone, Copy)]
+enum Whose {
+    Directory,
+    All,
 }
 
 fn evaluate_with(
@@ -128,7 +152,7 @@ fn evaluate_with(
     registry: &Registry,
     subject: &Subject<'_>,
     requested: &Requested,
-    mode: &dyn Fn(&Rule<'_>) -> Mode,
+    Asked { whose, mode }: Asked<'_>,
 ) -> Evaluation {
     let refuse = |cause| Evaluation {
         decision: Decision::Deny(Box::new(Explanation::without_rules(cause))),
@@ -151,7 +175,11 @@ fn evaluate_with(
     if !issuer.enabled {
         return refuse(Cause::IssuerDisabled);
     }
-    let sets = || policy.sets.iter();
+    let most = match whose {
+        Whose::Directory => 1,
+        Whose::All => usize::MAX,
+    };
+    let sets = || policy.sets_of(registry_number).take(most);
     let candidates: Vec<Rule<'_>> =
         sets().flat_map(|set| set.candidates(registry_number, issuer_number, subject.claims)).collect();
     let near = || sets().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR).collect();

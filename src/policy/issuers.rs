@@ -41,6 +41,14 @@ impl Entry {
         }
     }
 
+    /// Whether it is a family, and this URL is one that a member may have.
+    pub(super) fn covers(&self, url: &str) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Family(family) => family.covers(url),
+        }
+    }
+
     /// What is known about its kind.
     pub(super) fn provider(&self) -> &'static Provider {
         match self {

@@ -335,6 +335,36 @@ pub(super) fn fixed_audience(
     }
 }
 
+/// The same for the rules that registries serve themselves, by what they may name: when they come, nobody is there to mend
+/// it.
+pub(super) fn fixed_audiences_of_bundles(
+    sections: &[Field<'_>],
+    world: &World,
+    served: &mut HashMap<u32, u32>,
+    faults: &mut Faults,
+) {
+    for (registry, number) in world.registry_list.iter().zip(0..) {
+        let Some(source) = &registry.bundle else { continue };
+        for (entry, issuer) in world.issuer_list.iter().zip(0..) {
+            if entry.provider().fixed_audience.is_none() || !source.issuers.iter().any(|name| name == entry.id()) {
+                continue;
+            }
+            let name = entry.id();
+            if *served.entry(issuer).or_insert(number) != number {
+                let message =
+                    format!("L003: bundles of two registries may name `{name}`, whose tokens all have one audience");
+                report(sections, &registry.id, &message, "let the bundle of one registry name it", faults);
+            }
+            if registry.replay_of(entry.common()) == Replay::Off {
+                let message = format!(
+                    "L039: it accepts replays, and its bundle may name `{name}`, whose tokens all have one audience"
+                );
+                report(sections, &registry.id, &message, "set `replay: once`", faults);
+            }
+        }
+    }
+}
+
 /// No two registries answer to one name, derive one secret, or know one key.
 pub(super) fn registries(sections: &[Field<'_>], registries: &[Arc<Registry>], faults: &mut Faults) {
     let mut seen: HashMap<String, &str> = HashMap::new();

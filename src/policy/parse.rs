@@ -26,6 +26,7 @@ use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
+pub(super) mod bundle_source;
 pub(super) mod condition;
 pub(super) mod grant;
 mod issuer;
@@ -105,7 +106,9 @@ pub(super) fn directory<'s>(
     for rules in section("rules") {
         rules.entries(&mut faults).into_iter().for_each(drop);
     }
-    let rules = rules(large, &world, None, &mut faults);
+    let mut served = HashMap::new();
+    lint::fixed_audiences_of_bundles(&registries, &world, &mut served, &mut faults);
+    let rules = rules(large, &world, None, &mut served, &mut faults);
     let tests = rule_test::tests(&section("tests"), &world, &rules, None, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
@@ -139,7 +142,7 @@ fn world(
         world.issuers.insert(name, number);
     }
     for entry in named(registries, "registry", faults) {
-        let parsed = registry::registry(&entry, faults);
+        let parsed = registry::registry(&entry, &world.issuers, read, faults);
         let number = parsed.is_some().then(|| count(&world.registry_list));
         world.registry_list.extend(parsed.map(Arc::new));
         world.registries.insert(entry.name().to_owned(), number);
@@ -160,16 +163,17 @@ pub(super) struct Scope<'a> {
     pub(super) packages: Option<&'a [Pattern]>,
 }
 
-/// Reads the rules of all sections one by one, each name legal and used once.
+/// Reads the rules of all sections one by one, each name legal and used once. `served` has the registry that each issuer
+/// of one audience is for.
 pub(super) fn rules(
     sections: Vec<Section<'_>>,
     world: &World,
     scope: Option<&Scope<'_>>,
+    served: &mut HashMap<u32, u32>,
     faults: &mut Faults,
 ) -> Arc<RuleSet> {
     let mut set = RuleSetBuilder::default();
     let mut first: HashMap<Box<str>, Place> = HashMap::new();
-    let mut served = HashMap::new();
     for mut section in sections {
         let key = section.key().clone();
         let path = Path::below(&Path::ROOT, &key);
@@ -180,7 +184,7 @@ pub(super) fn rules(
             }
             first.insert(key.text.clone(), key.at.clone());
             let Some(rule) = rule::rule(&entry, world, scope, &mut set.regexps, faults) else { continue };
-            lint::fixed_audience(&entry, world, &rule, &mut served, faults);
+            lint::fixed_audience(&entry, world, &rule, served, faults);
             let segment = world.issuer(rule.issuer).and_then(Entry::segment);
             if set.push(&rule, segment).is_none() {
                 entry.fault_at_key(faults, "is one rule too many", "let the registry serve its rules as a bundle");

@@ -12,6 +12,7 @@ use url::Url;
 use crate::identity::issuer::Issuer;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
+use crate::policy::bundle;
 use crate::policy::caller;
 use crate::policy::caller::Caller;
 
@@ -133,6 +134,8 @@ pub struct Registry {
     pub replay: Replay,
     /// For how long a second exchange of the same ID token is answered with the same upload token; `None` for never.
     pub retry_window: Option<Duration>,
+    /// Where it serves rules of its own, if it does.
+    pub bundle: Option<Arc<bundle::Source>>,
 }
 
 impl Registry {
@@ -301,6 +304,7 @@ mod tests {
             enabled: true,
             replay: Replay::Once,
             retry_window: None,
+            bundle: None,
         }
     }
 

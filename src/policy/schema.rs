@@ -177,6 +177,22 @@ fn registry(key: &str) -> (Value, &'static str) {
         "retry_window" => {
             (reference("duration"), "How long a client that lost the answer gets the same upload token again")
         }
+        "bundle" => (object(keys::BUNDLE, &["url", "issuers"], bundle), "Where it serves rules of its own"),
+        _ => unknown(),
+    }
+}
+
+fn bundle(key: &str) -> (Value, &'static str) {
+    match key {
+        "url" => (text(), "The document; `https`"),
+        "issuers" => (reference("texts"), "The issuers that its rules may name"),
+        "packages" => (reference("texts"), "What every package that its rules grant must be within"),
+        "poll" => (reference("duration"), "How often it is asked for, 10s to 1h; `1m` if not given"),
+        "max_bytes" => (reference("size"), "Most bytes of it; `8MiB` if not given"),
+        "public_key" => (text(), "The Ed25519 key, in base64, whose signature it has at its URL with `.sig` behind it"),
+        "ca_file" => (text(), "The certificate authorities to trust instead of the system's: a file beside this one"),
+        "allow_networks" => (reference("texts"), "Private networks in which the server may be"),
+        "proxy" => (text(), "The HTTP proxy to go through"),
         _ => unknown(),
     }
 }

@@ -159,6 +159,16 @@ impl Directory {
             return Ok(policy);
         }
         let mut faults = Faults::new();
+        for (registry, source) in policy.registries().iter().filter_map(|it| Some((&it.id, it.bundle.as_ref()?))) {
+            if source.url.scheme() != "https" {
+                faults.push(
+                    self.place(),
+                    format!("registries.{registry}.bundle.url"),
+                    format!("`{}` must start with https://", source.url),
+                    "serve it with TLS; `ca_file` and `allow_networks` let a private authority and private addresses in",
+                );
+            }
+        }
         for issuer in policy.issuers().iter() {
             let key_url = match &issuer.keys {
                 KeySource::Remote { jwks_uri, .. } => jwks_uri.as_ref().map(Url::as_str),

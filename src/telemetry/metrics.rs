@@ -46,10 +46,23 @@ pub struct Metrics {
     shadow_disagreements: Counter<u64>,
     policy_refused: Arc<AtomicBool>,
     policy_revision: Arc<Mutex<Option<String>>>,
+    bundle_refreshes: Counter<u64>,
+    bundles: Arc<Mutex<Vec<BundleReading>>>,
     meter: Meter,
     registry: Registry,
     // Keeps the instruments' readings alive.
     _provider: SdkMeterProvider,
+}
+
+/// A registry's bundle in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleReading {
+    /// The registry.
+    pub registry: String,
+    /// Which one it is.
+    pub serial: i64,
+    /// Until when it is good, in seconds of Unix time.
+    pub not_after: i64,
 }
 
 /// The instruments could not be set up.
@@ -94,6 +107,12 @@ impl Metrics {
             .with_description("1 while what the policy directory holds is refused, and an earlier policy decides.")
             .with_callback(move |observer| observer.observe(u64::from(refused.load(Ordering::Relaxed)), &[]))
             .build();
+        let bundles = Arc::new(Mutex::new(Vec::new()));
+        observe_bundles(&meter, "bundle_serial", "The serial of the registry's bundle in force.", &bundles, |it| {
+            it.serial
+        });
+        let expiry = "The moment, in Unix time, from which on the registry's own rules grant nothing.";
+        observe_bundles(&meter, "bundle_expiry_timestamp_seconds", expiry, &bundles, |it| it.not_after);
         let _observed = meter
             .u64_observable_gauge("build_info")
             .with_description("The running version.")
@@ -115,6 +134,8 @@ impl Metrics {
                 "Exchanges to which a rule in shadow mode would have granted something that was not granted.",
             ),
             policy_revision,
+            bundle_refreshes: counter("bundle_refreshes", "Polls for a registry's bundle, by result."),
+            bundles,
             meter,
             registry,
             _provider: provider,
@@ -167,6 +188,16 @@ impl Metrics {
         self.shadow_disagreements.add(1, &[label("rule", rule)]);
     }
 
+    /// Counts a poll for a registry's bundle; `result` is `new`, `same` or a reason.
+    pub fn bundle_refresh(&self, registry: &str, result: &'static str) {
+        self.bundle_refreshes.add(1, &[label("registry", registry), KeyValue::new("result", result)]);
+    }
+
+    /// Says which bundles are in force from now on.
+    pub fn bundles_in_force(&self, bundles: Vec<BundleReading>) {
+        *self.bundles.lock().unwrap_or_else(PoisonError::into_inner) = bundles;
+    }
+
     /// Says which policy decides from now on.
     pub fn policy_activated(&self, revision: &str) {
         *self.policy_revision.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision.to_owned());
@@ -186,6 +217,25 @@ impl Metrics {
     pub fn render(&self) -> Result<String, MetricsError> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
     }
+}
+
+fn observe_bundles(
+    meter: &Meter,
+    name: &'static str,
+    help: &'static str,
+    bundles: &Arc<Mutex<Vec<BundleReading>>>,
+    reading: fn(&BundleReading) -> i64,
+) {
+    let bundles = Arc::clone(bundles);
+    let _observed = meter
+        .i64_observable_gauge(name)
+        .with_description(help)
+        .with_callback(move |observer| {
+            for bundle in bundles.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                observer.observe(reading(bundle), &[label("registry", &bundle.registry)]);
+            }
+        })
+        .build();
 }
 
 /// SECURITY: a value that no configuration has shows as one constant, so that a caller's mistake costs one series and

@@ -30,6 +30,7 @@ use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
 use trustmint::identity::fetch::HttpsFetch;
+use trustmint::identity::fetch::Limits;
 use trustmint::identity::issuer::Issuer;
 use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::issuer::Reach;
@@ -62,7 +63,7 @@ struct Web {
 
 #[async_trait]
 impl Fetch for Web {
-    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>) -> Result<Document, FetchError> {
+    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>, _: Limits) -> Result<Document, FetchError> {
         self.asked.lock().unwrap().push(url.to_string());
         let document = self.documents.lock().unwrap().get(url.as_str()).cloned().ok_or(FetchError::Status(404))?;
         Ok(Document::Document(Fetched { bytes: document.into_bytes(), max_age: None, etag: None }))
@@ -183,7 +184,7 @@ async fn keys_are_fetched_from_no_other_host_and_no_private_address() {
             if scheme == "http" && url.host_str().is_some_and(|host| host == "127.0.0.1" || host == "[::1]") {
                 continue;
             }
-            let answer = HttpsFetch::new().get(&url, &Reach::default(), None).await;
+            let answer = HttpsFetch::new().get(&url, &Reach::default(), None, Limits::ISSUER).await;
             assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{url}: {answer:?}");
         }
     }
@@ -213,7 +214,7 @@ async fn a_discovery_document_that_speaks_for_another_issuer_is_not_believed() {
 async fn a_fetch_carries_no_credentials() {
     let canary = Canary::start();
     let url = Url::parse(&canary.url("/keys")).unwrap();
-    assert!(HttpsFetch::new().get(&url, &Reach::default(), None).await.is_ok());
+    assert!(HttpsFetch::new().get(&url, &Reach::default(), None, Limits::ISSUER).await.is_ok());
     let requests = canary.requests();
     let head = requests[0].to_ascii_lowercase();
     assert!(head.starts_with("get /keys http/1.1\r\n"), "{head}");
@@ -222,7 +223,7 @@ async fn a_fetch_carries_no_credentials() {
     }
     for credentials in ["user@", "user:secret@", ":secret@"] {
         let url = Url::parse(&canary.url("/keys").replace("http://", &format!("http://{credentials}"))).unwrap();
-        assert_eq!(HttpsFetch::new().get(&url, &Reach::default(), None).await, Err(FetchError::Url));
+        assert_eq!(HttpsFetch::new().get(&url, &Reach::default(), None, Limits::ISSUER).await, Err(FetchError::Url));
     }
     assert_eq!(canary.requests().len(), 1);
 }
@@ -355,11 +356,11 @@ async fn whoever_takes_the_host_over_without_its_certificate_gets_no_further() {
         allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
         proxy: None,
     };
-    let answer = HttpsFetch::new().get(&url, &trusting(&ours), None).await;
+    let answer = HttpsFetch::new().get(&url, &trusting(&ours), None, Limits::ISSUER).await;
     assert!(matches!(&answer, Err(FetchError::Connect(why)) if why.contains("certificate")), "{answer:?}");
     assert_eq!(taken.requests(Endpoint::Jwks), 0);
     assert!(
-        HttpsFetch::new().get(&url, &trusting(&theirs), None).await.is_ok(),
+        HttpsFetch::new().get(&url, &trusting(&theirs), None, Limits::ISSUER).await.is_ok(),
         "the certificate is all that is missing"
     );
 }

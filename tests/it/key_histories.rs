@@ -32,6 +32,7 @@ use trustmint::identity::fetch::Answer;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
+use trustmint::identity::fetch::Limits;
 use trustmint::identity::issuer::Issuer;
 use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::issuer::Reach;
@@ -79,7 +80,7 @@ impl std::fmt::Debug for Says {
 
 #[async_trait]
 impl Fetch for Script {
-    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>) -> Result<Answer, FetchError> {
+    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>, _: Limits) -> Result<Answer, FetchError> {
         let discovery = url.path().ends_with("/openid-configuration");
         self.requests.lock().unwrap().push(if discovery { 'D' } else { 'K' });
         self.gate.acquire().await.unwrap().forget();
@@ -118,7 +119,7 @@ impl Script {
 
     fn hang(&self) -> Result<Answer, FetchError> {
         self.clock.pass(Duration::from_secs(2));
-        Err(FetchError::TimedOut)
+        Err(FetchError::TimedOut(Duration::from_secs(2)))
     }
 }
 
@@ -182,7 +183,7 @@ impl World {
             ["publish", kids @ ..] => self.says(Says::Keys(owned(kids), None)),
             ["fail", status] => self.says(Says::Error(FetchError::Status(status.parse().unwrap()))),
             ["down"] => self.says(Says::Error(FetchError::Connect("refused".into()))),
-            ["too-large"] => self.says(Says::Error(FetchError::TooLarge)),
+            ["too-large"] => self.says(Says::Error(FetchError::TooLarge(100 * 1024))),
             ["hangs"] => self.says(Says::Hangs),
             ["says", words @ ..] => self.says(Says::Text(words.join(" "))),
             ["discovery", "fails"] => self.discovers(Some(Err(FetchError::Status(404)))),

@@ -23,9 +23,10 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
     ("identity", 2, &[0], &[]),
     ("identity/fetch", 2, &[0], &["state", "telemetry"]),
     ("identity/keys", 2, &[0], &["state", "telemetry"]),
-    // What they may do. Only the watch over the policy's directory reaches outside.
+    // What they may do. Only the watch over the policy's directory and the polls for bundles reach outside.
     ("policy", 3, &[0], &["identity"]),
     ("policy/watch", 3, &[0], &["identity", "state", "telemetry"]),
+    ("policy/bundle/poll", 3, &[0], &["identity", "state", "telemetry"]),
     // The use-cases, each alone.
     ("exchange", 4, &[0, 1, 2, 3], &[]),
     ("explain", 4, &[0, 1, 2, 3], &[]),
@@ -47,7 +48,7 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
 const PURE: &[&str] = &["code", "escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
 
 /// … but these, which are the rim of theirs.
-const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch"];
+const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch", "policy/bundle/poll"];
 
 /// What a pure file cannot mention: waiting, files, the environment, sockets, threads, logs. (`std::net` also holds
 /// plain values, so its sockets are named one by one.)

@@ -79,7 +79,7 @@ fn serve(stream: &mut (impl Read + Write), seen: &Mutex<Vec<String>>, answer: &i
 }
 
 async fn get(server: &Server) -> Result<Answer, FetchError> {
-    HttpsFetch::new().get(&server.url("127.0.0.1"), &Reach::default(), None).await
+    HttpsFetch::new().get(&server.url("127.0.0.1"), &Reach::default(), None, Limits::ISSUER).await
 }
 
 fn document(max_age: Option<Duration>) -> Answer {
@@ -119,7 +119,7 @@ async fn cookies_are_not_kept_between_requests() {
     let server = Server::plain(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     let fetch = HttpsFetch::new();
     for _ in 0..2 {
-        fetch.get(&server.url("127.0.0.1"), &Reach::default(), None).await.unwrap();
+        fetch.get(&server.url("127.0.0.1"), &Reach::default(), None, Limits::ISSUER).await.unwrap();
     }
     assert!(server.requests().iter().all(|request| !request.to_lowercase().contains("cookie")));
     assert_eq!(server.requests().len(), 2);
@@ -146,8 +146,14 @@ async fn no_more_than_100_kib_are_read() {
     };
     let Ok(Answer::Document(largest)) = get(&sized(MAX_BODY)).await else { panic!("it fits") };
     assert_eq!(largest.bytes.len(), MAX_BODY);
-    assert_eq!(get(&sized(MAX_BODY + 1)).await, Err(FetchError::TooLarge));
-    assert_eq!(get(&sized(10 * 1024 * 1024)).await, Err(FetchError::TooLarge));
+    assert_eq!(get(&sized(MAX_BODY + 1)).await, Err(FetchError::TooLarge(MAX_BODY)));
+    assert_eq!(get(&sized(10 * 1024 * 1024)).await, Err(FetchError::TooLarge(MAX_BODY)));
+    // The limit is the caller's.
+    for (most, length, fits) in [(1 << 20, 1 << 20, true), (1 << 20, (1 << 20) + 1, false), (1, 2, false)] {
+        let limits = Limits { body: most, ..Limits::ISSUER };
+        let answer = HttpsFetch::new().get(&sized(length).url("127.0.0.1"), &Reach::default(), None, limits).await;
+        assert_eq!(answer.is_ok(), fits, "{most} {length}");
+    }
     // Without a length, for as long as we read.
     let endless = Server::start(
         |to, _| {
@@ -159,7 +165,7 @@ async fn no_more_than_100_kib_are_read() {
         },
         None,
     );
-    assert_eq!(get(&endless).await, Err(FetchError::TooLarge));
+    assert_eq!(get(&endless).await, Err(FetchError::TooLarge(MAX_BODY)));
 }
 
 #[tokio::test]
@@ -178,9 +184,9 @@ async fn a_slow_answer_is_given_up() {
     ] {
         // The server holds the connection open and says no more.
         let server = Server::plain(begun.as_bytes());
-        let fetch = HttpsFetch { timeout: Duration::from_millis(50), ..HttpsFetch::new() };
-        let answer = fetch.get(&server.url("127.0.0.1"), &Reach::default(), None).await;
-        assert_eq!(answer, Err(FetchError::TimedOut), "{begun:?}");
+        let limits = Limits { time: Duration::from_millis(50), ..Limits::ISSUER };
+        let answer = HttpsFetch::new().get(&server.url("127.0.0.1"), &Reach::default(), None, limits).await;
+        assert_eq!(answer, Err(FetchError::TimedOut(limits.time)), "{begun:?}");
     }
 }
 
@@ -191,7 +197,7 @@ async fn a_broken_answer_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    let closed = HttpsFetch::new().get(&url, &Reach::default(), None).await;
+    let closed = HttpsFetch::new().get(&url, &Reach::default(), None, Limits::ISSUER).await;
     assert!(matches!(closed, Err(FetchError::Connect(_))), "{closed:?}");
     let cut = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/", cut.local_addr().unwrap())).unwrap();
@@ -200,23 +206,26 @@ async fn a_broken_answer_is_an_error() {
         let _ = socket.read(&mut [0; 4096]);
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
     });
-    assert!(matches!(HttpsFetch::new().get(&url, &Reach::default(), None).await, Err(FetchError::Broken(_))));
+    assert!(matches!(
+        HttpsFetch::new().get(&url, &Reach::default(), None, Limits::ISSUER).await,
+        Err(FetchError::Broken(_))
+    ));
 }
 
 #[tokio::test]
 async fn http_goes_to_this_machine_only() {
     let server = Server::plain(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     let fetch = HttpsFetch::new();
-    assert!(fetch.get(&server.url("127.0.0.1"), &Reach::default(), None).await.is_ok());
-    assert!(fetch.get(&server.url("localhost"), &Reach::default(), None).await.is_ok());
+    assert!(fetch.get(&server.url("127.0.0.1"), &Reach::default(), None, Limits::ISSUER).await.is_ok());
+    assert!(fetch.get(&server.url("localhost"), &Reach::default(), None, Limits::ISSUER).await.is_ok());
     // Not to the outside, whether public or allowed.
     let reach = Reach { allow_networks: vec!["10.0.0.0/8".parse().unwrap()], ..Reach::default() };
     for host in ["8.8.8.8", "10.0.0.1", "[2606:4700::1]", "[::ffff:127.0.0.1]", "0.0.0.0"] {
-        let answer = fetch.get(&server.url(host), &reach, None).await;
+        let answer = fetch.get(&server.url(host), &reach, None, Limits::ISSUER).await;
         assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{host}: {answer:?}");
     }
     let outside = fetch_with(|_| Ok(vec!["8.8.8.8".parse().unwrap(), "10.0.0.1".parse().unwrap()]));
-    let answer = outside.get(&server.url("issuer.test"), &reach, None).await;
+    let answer = outside.get(&server.url("issuer.test"), &reach, None, Limits::ISSUER).await;
     let expected = FetchError::Forbidden { host: "issuer.test".into(), address: "8.8.8.8".parse().unwrap() };
     assert_eq!(answer, Err(expected));
 }
@@ -236,13 +245,13 @@ async fn https_goes_to_no_private_address_by_number_or_by_name() {
         "[fd00:ec2::254]",
     ] {
         let url = Url::parse(&format!("https://{host}/keys")).unwrap();
-        let answer = fetch.get(&url, &Reach::default(), None).await;
+        let answer = fetch.get(&url, &Reach::default(), None, Limits::ISSUER).await;
         assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{host}: {answer:?}");
     }
     // Its own authorities, so that the machine's play no part.
     let (server, pem) = secure_server();
     let reach = Reach { ca_pem: Some(pem), ..Reach::default() };
-    let answer = fetch.get(&server.secure_url("localhost"), &reach, None).await;
+    let answer = fetch.get(&server.secure_url("localhost"), &reach, None, Limits::ISSUER).await;
     assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{answer:?}");
     for inside in [
         |_: &str| Ok(vec!["127.0.0.1".parse().unwrap()]),
@@ -251,11 +260,11 @@ async fn https_goes_to_no_private_address_by_number_or_by_name() {
         |_: &str| Ok(vec!["169.254.169.254".parse().unwrap()]),
     ] as [Lookup; 4]
     {
-        let answer = fetch_with(inside).get(&server.secure_url("issuer.test"), &reach, None).await;
+        let answer = fetch_with(inside).get(&server.secure_url("issuer.test"), &reach, None, Limits::ISSUER).await;
         assert!(matches!(answer, Err(FetchError::Forbidden { .. })), "{answer:?}");
     }
     assert!(server.requests().is_empty());
-    let unknown = fetch_with(|_| Ok(vec![])).get(&server.secure_url("issuer.test"), &reach, None).await;
+    let unknown = fetch_with(|_| Ok(vec![])).get(&server.secure_url("issuer.test"), &reach, None, Limits::ISSUER).await;
     assert_eq!(unknown, Err(FetchError::NoAddress("issuer.test".into())));
 }
 
@@ -271,7 +280,7 @@ async fn only_plain_https_urls_are_fetched() {
         "file:///etc/hosts".into(),
         "data:application/json,{}".into(),
     ] {
-        let answer = HttpsFetch::new().get(&Url::parse(&url).unwrap(), &loopback(), None).await;
+        let answer = HttpsFetch::new().get(&Url::parse(&url).unwrap(), &loopback(), None, Limits::ISSUER).await;
         assert_eq!(answer, Err(FetchError::Url), "{url}");
     }
     assert!(server.requests().is_empty());
@@ -308,15 +317,18 @@ async fn an_issuers_own_authorities_are_the_only_ones_for_it() {
     let url = server.secure_url("issuer.test");
     let expected = document(Some(Duration::from_secs(600)));
     // The forbidden address beside the allowed one is not tried.
-    assert_eq!(fetch.get(&url, &with(Some(pem.clone())), None).await, Ok(expected.clone()));
-    assert_eq!(fetch.get(&url, &with(Some([other.clone(), pem.clone()].concat())), None).await, Ok(expected));
-    let answer = fetch.get(&url, &with(Some(other)), None).await;
+    assert_eq!(fetch.get(&url, &with(Some(pem.clone())), None, Limits::ISSUER).await, Ok(expected.clone()));
+    assert_eq!(
+        fetch.get(&url, &with(Some([other.clone(), pem.clone()].concat())), None, Limits::ISSUER).await,
+        Ok(expected)
+    );
+    let answer = fetch.get(&url, &with(Some(other)), None, Limits::ISSUER).await;
     assert!(matches!(&answer, Err(FetchError::Connect(why)) if why.contains("certificate")), "{answer:?}");
     // Another name than the certificate's.
-    let answer = fetch.get(&server.secure_url("other.test"), &with(Some(pem)), None).await;
+    let answer = fetch.get(&server.secure_url("other.test"), &with(Some(pem)), None, Limits::ISSUER).await;
     assert!(matches!(&answer, Err(FetchError::Connect(why)) if why.contains("certificate")), "{answer:?}");
     for bundle in [&b""[..], b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        let answer = fetch.get(&url, &with(Some(bundle.to_vec())), None).await;
+        let answer = fetch.get(&url, &with(Some(bundle.to_vec())), None, Limits::ISSUER).await;
         assert!(matches!(answer, Err(FetchError::Authorities(_))), "{answer:?}");
     }
     assert_eq!(server.requests().len(), 2);
@@ -353,7 +365,7 @@ fn the_systems_authorities_count_only_for_issuers_without_their_own() {
 async fn with_the_systems_authorities(port: &str, trusted: bool) {
     let url = Url::parse(&format!("https://issuer.test:{port}/keys")).unwrap();
     let fetch = fetch_with(|_| Ok(vec!["127.0.0.1".parse().unwrap()]));
-    let answer = fetch.get(&url, &loopback(), None).await;
+    let answer = fetch.get(&url, &loopback(), None, Limits::ISSUER).await;
     if trusted {
         assert_eq!(answer, Ok(document(Some(Duration::from_secs(600)))));
     } else {
@@ -362,12 +374,12 @@ async fn with_the_systems_authorities(port: &str, trusted: bool) {
     // A bundle of its own stands alone, with or without the system's.
     let (own_server, own) = secure_server();
     let reach = Reach { ca_pem: Some(own), ..loopback() };
-    assert!(fetch.get(&own_server.secure_url("issuer.test"), &reach, None).await.is_ok());
-    let answer = fetch.get(&url, &reach, None).await;
+    assert!(fetch.get(&own_server.secure_url("issuer.test"), &reach, None, Limits::ISSUER).await.is_ok());
+    let answer = fetch.get(&url, &reach, None, Limits::ISSUER).await;
     assert!(matches!(&answer, Err(FetchError::Connect(why)) if why.contains("certificate")), "{answer:?}");
     // The demonstration needs none.
     let plain = Server::plain(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-    assert!(fetch.get(&plain.url("127.0.0.1"), &Reach::default(), None).await.is_ok());
+    assert!(fetch.get(&plain.url("127.0.0.1"), &Reach::default(), None, Limits::ISSUER).await.is_ok());
 }
 
 #[tokio::test]
@@ -377,8 +389,8 @@ async fn clients_are_kept_for_each_reach_and_bounded() {
     for round in 0..MAX_CLIENTS + 2 {
         let network = format!("10.0.{round}.0/24").parse().unwrap();
         let reach = Reach { allow_networks: vec![network], ..Reach::default() };
-        fetch.get(&server.url("127.0.0.1"), &reach, None).await.unwrap();
-        fetch.get(&server.url("127.0.0.1"), &reach, None).await.unwrap();
+        fetch.get(&server.url("127.0.0.1"), &reach, None, Limits::ISSUER).await.unwrap();
+        fetch.get(&server.url("127.0.0.1"), &reach, None, Limits::ISSUER).await.unwrap();
         assert!(fetch.clients.lock().unwrap().len() <= MAX_CLIENTS);
     }
     assert_eq!(fetch.clients.lock().unwrap().len(), 2);
@@ -425,11 +437,13 @@ async fn a_known_document_is_asked_for_by_its_tag_and_only_then_may_be_unchanged
     };
     let server = Server::start(answer, None);
     let (fetch, url) = (HttpsFetch::new(), server.url("127.0.0.1"));
-    let Ok(Answer::Document(first)) = fetch.get(&url, &Reach::default(), None).await else { panic!("a document") };
+    let Ok(Answer::Document(first)) = fetch.get(&url, &Reach::default(), None, Limits::ISSUER).await else {
+        panic!("a document")
+    };
     assert_eq!(first.etag.as_deref(), Some("\"v1\""));
-    let again = fetch.get(&url, &Reach::default(), first.etag.as_deref()).await;
+    let again = fetch.get(&url, &Reach::default(), first.etag.as_deref(), Limits::ISSUER).await;
     assert_eq!(again, Ok(Answer::NotModified { max_age: Some(Duration::from_secs(90)) }));
-    let other = fetch.get(&url, &Reach::default(), Some("\"v0\"")).await;
+    let other = fetch.get(&url, &Reach::default(), Some("\"v0\""), Limits::ISSUER).await;
     assert!(matches!(other, Ok(Answer::Document(_))), "{other:?}");
 
     let unasked = Server::plain(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n");
@@ -453,7 +467,7 @@ async fn a_proxy_is_used_for_the_issuer_that_names_one_and_for_no_other() {
     });
     let url = Url::parse("https://issuer.test/keys").unwrap();
     for host in ["proxy.test", "127.0.0.1"] {
-        let answer = fetch.get(&url, &through(host), None).await;
+        let answer = fetch.get(&url, &through(host), None, Limits::ISSUER).await;
         assert!(matches!(answer, Err(FetchError::Connect(_))), "{answer:?}");
     }
     let requests = proxy.requests();
@@ -461,8 +475,11 @@ async fn a_proxy_is_used_for_the_issuer_that_names_one_and_for_no_other() {
     assert!(requests.iter().all(|request| request.starts_with("CONNECT issuer.test:443 HTTP/1.1\r\n")), "{requests:?}");
     // An address in the URL is judged as ever, and what is on this machine is not asked for through another.
     let inside = Url::parse("https://169.254.169.254/keys").unwrap();
-    assert!(matches!(fetch.get(&inside, &through("proxy.test"), None).await, Err(FetchError::Forbidden { .. })));
+    assert!(matches!(
+        fetch.get(&inside, &through("proxy.test"), None, Limits::ISSUER).await,
+        Err(FetchError::Forbidden { .. })
+    ));
     let local = Server::plain(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-    assert!(fetch.get(&local.url("127.0.0.1"), &through("proxy.test"), None).await.is_ok());
+    assert!(fetch.get(&local.url("127.0.0.1"), &through("proxy.test"), None, Limits::ISSUER).await.is_ok());
     assert_eq!(proxy.requests().len(), 2);
 }

@@ -35,7 +35,7 @@ const fn large(first: u8) -> [u8; 32] {
 }
 
 /// Whether an encoded point has small order.
-pub(super) fn has_small_order(point: &[u8]) -> bool {
+pub fn has_small_order(point: &[u8]) -> bool {
     let same = |y: &[u8; 32]| point.len() == 32 && point.iter().zip(y).take(31).all(|(a, b)| a == b);
     let last = point.last().map_or(0, |byte| byte & 0x7f);
     SMALL_ORDER.iter().any(|y| same(y) && y.last() == Some(&last))

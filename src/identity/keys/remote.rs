@@ -18,6 +18,7 @@ use crate::identity::discovery;
 use crate::identity::fetch::Answer;
 use crate::identity::fetch::Fetch;
 use crate::identity::fetch::FetchError;
+use crate::identity::fetch::Limits;
 use crate::identity::issuer::Issuer;
 use crate::identity::issuer::Reach;
 use crate::identity::jwks::KeySet;
@@ -148,7 +149,7 @@ impl Remote {
             Some(Located { url, until, etag }) => (url, until, etag),
             None => (self.locate(fetch, issuer).await?, now.plus(MAX_FRESH), None),
         };
-        match fetch.get(&url, &self.reach, etag.as_deref()).await.map_err(RefreshError::KeysFetch)? {
+        match fetch.get(&url, &self.reach, etag.as_deref(), Limits::ISSUER).await.map_err(RefreshError::KeysFetch)? {
             Answer::NotModified { max_age } => {
                 *locked(&self.located) = Some(Located { url, until, etag });
                 Ok(Brought::Same(max_age))
@@ -172,7 +173,7 @@ impl Remote {
 
     async fn discover(&self, fetch: &dyn Fetch, issuer: &Issuer) -> Result<Url, RefreshError> {
         let url = discovery::document_url(issuer.url()).ok_or(RefreshError::DiscoveryFetch(FetchError::Url))?;
-        let answer = fetch.get(&url, &self.reach, None).await.map_err(RefreshError::DiscoveryFetch)?;
+        let answer = fetch.get(&url, &self.reach, None, Limits::ISSUER).await.map_err(RefreshError::DiscoveryFetch)?;
         let Answer::Document(document) = answer else {
             // Nothing was known that could be confirmed.
             return Err(RefreshError::DiscoveryFetch(FetchError::Status(304)));

@@ -48,7 +48,13 @@ struct Script {
 
 #[async_trait]
 impl Fetch for Script {
-    async fn get(&self, url: &Url, reach: &Reach, known: Option<&str>) -> Result<fetch::Answer, FetchError> {
+    async fn get(
+        &self,
+        url: &Url,
+        reach: &Reach,
+        known: Option<&str>,
+        _: fetch::Limits,
+    ) -> Result<fetch::Answer, FetchError> {
         self.requests.lock().unwrap().push((url.to_string(), reach.clone()));
         self.gate.acquire().await.unwrap().forget();
         let tag = *self.tag.lock().unwrap();
@@ -319,7 +325,7 @@ async fn a_clock_that_is_set_back_does_not_make_discovery_last() {
 #[tokio::test]
 async fn while_an_issuer_fails_its_keys_serve_for_a_day_and_the_pace_is_kept() {
     for (url, answer, code) in [
-        (DOCUMENT_URL, Err(FetchError::TimedOut), "discovery-not-fetched"),
+        (DOCUMENT_URL, Err(FetchError::TimedOut(Duration::from_secs(2))), "discovery-not-fetched"),
         (DOCUMENT_URL, Ok("<html>"), "discovery-refused"),
         (
             DOCUMENT_URL,
@@ -548,7 +554,7 @@ async fn an_unchanged_set_is_confirmed_by_its_tag() {
     bench.says(KEYS_URL, Ok(NEW));
     bench.refresh().await;
     assert!(bench.key(Some("new")).await.is_ok());
-    bench.says(DOCUMENT_URL, Err(FetchError::TimedOut));
+    bench.says(DOCUMENT_URL, Err(FetchError::TimedOut(Duration::from_secs(2))));
     bench.clock.forward(3600);
     bench.refresh().await;
     bench.says(DOCUMENT_URL, Ok(DOCUMENT));

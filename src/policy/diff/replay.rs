@@ -92,7 +92,7 @@ pub(super) fn replay(policy: &Policy, past: &Past) -> Replayed {
     let (granted, failed) = (assumed(true), assumed(false));
     let holds = |rule: &Rule<'_>| rule.branches().iter().any(|branch| branch.holds(provider, &record.claims));
     let near = || {
-        let first = policy.sets.iter().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR);
+        let first = policy.sets().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR);
         first.map(|rule| assume(&rule, provider, &record, true)).collect()
     };
     let mode = |rule: &Rule<'_>| rule.mode();
@@ -159,7 +159,7 @@ pub(super) fn same(a: &Grant, b: &Grant) -> bool {
 /// The rules that could match. Those that are filed under a claim that is not recorded are all looked at.
 fn candidates<'p>(policy: &'p Policy, registry: u32, issuer: u32, record: &Record<'_>) -> Vec<Rule<'p>> {
     let mut found = Vec::new();
-    for set in &policy.sets {
+    for set in policy.sets() {
         if set.filed_under(registry, issuer).all(|claim| record.knows(claim)) {
             found.extend(set.candidates(registry, issuer, &record.claims));
         } else {

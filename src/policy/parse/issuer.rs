@@ -41,7 +41,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-type ReadFile<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
+pub(super) type ReadFile<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 
 /// What the rules of an issuer owe it; reports every key that is unknown.
 pub(super) fn duties(entry: &Field<'_>, faults: &mut Faults) -> Option<Duties> {
@@ -221,7 +221,9 @@ fn tenancy(fields: &Fields<'_>, provider: &Provider, faults: &mut Faults) -> boo
 fn keys(fields: &Fields<'_>, bundle: bool, file: &ReadFile<'_>, faults: &mut Faults) -> Option<KeySource> {
     let networks = fields.get("allow_networks").map_or(Some(Vec::new()), |field| networks(&field, faults));
     let ca_pem = fields.get("ca_file").map_or(Some(None), |field| certificates(&field, file, faults).map(Some));
-    let jwks_uri = fields.get("jwks_uri").map_or(Some(None), |field| key_url(&field, faults).map(Some));
+    let jwks_uri = fields
+        .get("jwks_uri")
+        .map_or(Some(None), |field| plain_url(&field, "write the URL of its key set: `https://…`", faults).map(Some));
     let proxy = fields.get("proxy").map_or(Some(None), |field| proxy(&field, faults).map(Some));
     let Some(jwks) = fields.get("jwks_file") else {
         let reach = Reach { ca_pem: ca_pem?, allow_networks: networks?, proxy: proxy? };
@@ -250,20 +252,19 @@ fn keys(fields: &Fields<'_>, bundle: bool, file: &ReadFile<'_>, faults: &mut Fau
     }
 }
 
-/// Where the key set is, in place of what discovery says. The operator's own word, so any host will do.
-fn key_url(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
+/// Where something is that is fetched. The operator's own word, so any host will do.
+pub(super) fn plain_url(field: &Field<'_>, remedy: &str, faults: &mut Faults) -> Option<Url> {
     let text = field.text(faults)?;
     match IssuerUrl::parse(text) {
         Ok(_) => Url::parse(text).ok(),
         Err(error) => {
-            let remedy = "write the URL of its key set: `https://…`";
             field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
             None
         }
     }
 }
 
-fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
+pub(super) fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
     let text = field.text(faults)?;
     let plain = |url: &Url| {
         let bare = url.username().is_empty() && url.password().is_none();
@@ -280,7 +281,7 @@ fn proxy(field: &Field<'_>, faults: &mut Faults) -> Option<Url> {
     url
 }
 
-fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<IpNet>> {
+pub(super) fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<IpNet>> {
     let before = faults.len();
     let mut networks = Vec::new();
     for item in field.items(faults)? {
@@ -297,7 +298,7 @@ fn networks(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<IpNet>> {
     (faults.len() == before).then_some(networks)
 }
 
-fn certificates(field: &Field<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<Vec<u8>> {
+pub(super) fn certificates(field: &Field<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<Vec<u8>> {
     let bytes = bytes(field, file, faults)?;
     let pem = std::str::from_utf8(&bytes).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"));
     if !pem {

@@ -1,6 +1,7 @@
 //! The keys that the parser knows, by what they stand in: for whoever describes policies.
 
 pub(in crate::policy) use super::SECTIONS;
+pub(in crate::policy) use super::bundle_source::KEYS as BUNDLE;
 pub(in crate::policy) use super::condition::ANY_OF;
 pub(in crate::policy) use super::condition::NEGATABLE;
 pub(in crate::policy) use super::condition::OPERATORS;

@@ -1,9 +1,13 @@
 //! `registries`: the tenants.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
+use super::bundle_source;
+use super::issuer::ReadFile;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
@@ -30,6 +34,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "enabled",
     "replay",
     "retry_window",
+    "bundle",
 ];
 pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
@@ -42,7 +47,13 @@ const LONGEST_RETRY_WINDOW: Duration = Duration::from_secs(2 * 60);
 /// Longest prefix of an upload token.
 const MAX_PREFIX: usize = 32;
 
-pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registry> {
+/// Reads a registry. `issuers` are those of the policy, which its bundle may name.
+pub(super) fn registry(
+    entry: &Field<'_>,
+    issuers: &HashMap<String, Option<u32>>,
+    file: &ReadFile<'_>,
+    faults: &mut Faults,
+) -> Option<Registry> {
     let fields = entry.fields(KEYS, faults)?;
     let dialects = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
     let dialect = fields.require("dialect", "add `dialect: pypi` or `dialect: generic`", faults);
@@ -60,6 +71,8 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
     let token = token(&fields, dialect, faults);
     let replay = replay(&fields, dialect, faults);
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
+    let names = ecosystem.unwrap_or(Ecosystem::Generic);
+    let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
@@ -73,6 +86,7 @@ pub(super) fn registry(entry: &Field<'_>, faults: &mut Faults) -> Option<Registr
         enabled: enabled?,
         replay: replay?,
         retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
+        bundle: bundle.map_or(Some(None), |source| source.map(|source| Some(Arc::new(source))))?,
     })
 }
 

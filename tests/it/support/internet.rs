@@ -11,6 +11,7 @@ use trustmint::identity::fetch::Answer;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
+use trustmint::identity::fetch::Limits;
 use trustmint::identity::issuer::Reach;
 use url::Url;
 
@@ -62,7 +63,7 @@ impl Internet {
 
 #[async_trait]
 impl Fetch for Internet {
-    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>) -> Result<Answer, FetchError> {
+    async fn get(&self, url: &Url, _: &Reach, _: Option<&str>, _: Limits) -> Result<Answer, FetchError> {
         self.requests.lock().unwrap().push(url.to_string());
         self.gate.acquire().await.unwrap().forget();
         let document = self.documents.lock().unwrap().get(url.as_str()).cloned();

@@ -1,0 +1,29 @@
+//! `POST /v1/policy/notify`: a registry says that it serves another bundle of its own rules.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web;
+use serde_json::json;
+
+use crate::code::Code;
+use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
+use crate::http::error::Refusal;
+use crate::http::verify::calling_registry;
+use crate::policy::Policy;
+
+/// Brings the next poll forward: 202, with when it will be. Nothing in the body is read.
+pub async fn notify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
+    arrival::of_registry(request, payload, public, known, answer).await
+}
+
+async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registry = calling_registry(arrival.request, &arrival.policy)?;
+    let none = || Refusal::new(Code::NotFound, "the policy says nowhere that this registry serves rules of its own");
+    let at = arrival.public.app.bundles().notice(&arrival.policy, &registry.id).ok_or_else(none)?;
+    let answer = json!({"poll_at": at.to_string()});
+    Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
+}
