@@ -8,6 +8,7 @@ use crate::identity::provider::Provider;
 use crate::policy::condition::Condition;
 use crate::policy::condition::Test;
 use crate::policy::diff::record::Record;
+use crate::policy::pair::Template;
 use crate::policy::rule::Branch;
 use crate::policy::rule::Rule;
 use crate::policy::text::Text;
@@ -53,7 +54,7 @@ pub(super) fn grants_unknown(rule: &Rule<'_>, record: &Record<'_>) -> bool {
 /// The claims that the rule's placeholders take their text from: the one whose regular expression has a group of that
 /// name, else the claim of that name.
 fn sources<'r>(rule: &'r Rule<'_>) -> impl Iterator<Item = &'r str> {
-    let names = || rule.templates().flat_map(|template| template.placeholders());
+    let names = || rule.templates().flat_map(Template::placeholders);
     rule.branches.iter().flat_map(move |branch| names().map(move |name| source(branch, name)))
 }
 
