@@ -133,6 +133,11 @@ impl Policy {
         self.sets.iter().map(|set| set.len()).sum()
     }
 
+    /// How many bytes the rules take, with their index.
+    pub fn rule_bytes(&self) -> usize {
+        self.sets.iter().map(|set| set.bytes()).sum()
+    }
+
     /// The directory's tests, in the order of the files.
     pub fn tests(&self) -> &[RuleTest] {
         &self.tests

@@ -99,7 +99,9 @@ impl IndexBuilder {
         filed.sort_unstable();
         filed.dedup();
         let mut groups = self.groups;
-        groups.values_mut().for_each(|group| group.rules.shrink_to_fit());
+        for group in groups.values_mut() {
+            group.rules.shrink_to_fit();
+        }
         Index {
             hasher: self.hasher,
             groups,

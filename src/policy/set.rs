@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::identity::claims::Claims;
+use crate::policy::condition::Condition;
 use crate::policy::index::Index;
 use crate::policy::index::IndexBuilder;
 use crate::policy::regexp::Regexps;
@@ -113,7 +114,7 @@ impl RuleSetBuilder {
         if let Some(segment) = segment {
             let conditions = rule.branches.iter().flat_map(|branch| &branch.conditions);
             let literals = conditions.filter(|condition| *condition.claim == *segment);
-            self.segments.extend(literals.flat_map(|c| c.texts()).map(|text| (rule.issuer, Box::from(text))));
+            self.segments.extend(literals.flat_map(Condition::texts).map(|text| (rule.issuer, Box::from(text))));
         }
         Some(())
     }

@@ -132,6 +132,10 @@ fn the_page_about_the_language_has_what_the_code_has() {
             let claim = provider.shown(implied.claim);
             expected.push(format!("| {} | `{claim}` | {} |\n", provider.name, wants(implied.test)));
         }
+        for span in provider.spans {
+            let freed = span.frees.iter().map(|claim| format!("`{}`", provider.shown(claim))).collect::<Vec<_>>();
+            expected.push(format!("| {} | `{}` | {} |\n", provider.name, span.name, freed.join(", ")));
+        }
         let examples = provider.examples.iter().map(|example| format!("`{}/{}`", provider.name, example.name));
         expected.push(format!("| {} | {} |\n", provider.name, examples.collect::<Vec<_>>().join(", ")));
     }

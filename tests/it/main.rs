@@ -59,4 +59,5 @@ mod tidy;
 mod token_attacks;
 mod token_exchange;
 mod verify;
+mod walkthrough;
 mod wycheproof;

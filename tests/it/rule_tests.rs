@@ -43,7 +43,7 @@ fn policies() -> Vec<PathBuf> {
     let folders = fs::read_dir(repository("examples/policies")).unwrap().map(|entry| entry.unwrap().path());
     let mut policies: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
     policies.push(repository("config/policy"));
-    assert!(policies.len() >= 6, "{policies:?}");
+    assert!(policies.len() >= 7, "{policies:?}");
     policies
 }
 
