@@ -249,7 +249,9 @@ impl App {
             event.single_use = asked.single_use;
             event.granted = outcome.result.as_ref().map_or_else(|_| Vec::new(), granted);
             event.rules = proven.rules;
-            proven.shadow.iter().for_each(|rule| self.metrics.shadow_disagreement(rule));
+            for rule in &proven.shadow {
+                self.metrics.shadow_disagreement(rule);
+            }
             event.shadow = proven.shadow;
             event.policy_revision = Some(policy.revision().to_owned());
             event.claims = members(proven.claims);

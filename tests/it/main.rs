@@ -38,6 +38,7 @@ mod macaroon_vectors;
 mod operations;
 mod plug_in;
 mod policy_corpus;
+mod policy_diff;
 mod policy_properties;
 mod presets_implied;
 mod presets_traps;

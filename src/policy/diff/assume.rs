@@ -8,6 +8,7 @@ use crate::identity::provider::Provider;
 use crate::policy::condition::Condition;
 use crate::policy::condition::Test;
 use crate::policy::diff::record::Record;
+use crate::policy::pair::Template;
 use crate::policy::rule::Branch;
 use crate::policy::rule::Rule;
 use crate::policy::text::Text;
@@ -41,19 +42,23 @@ pub(super) fn unknown_claims(rule: &Rule<'_>, provider: &'static Provider, recor
         let implied = branch.implied(provider).flat_map(|implied| record.unknown_implied(implied)).map(str::to_owned);
         stated.chain(implied).collect::<Vec<_>>()
     };
-    let placeholders = rule.templates().flat_map(|template| template.placeholders());
-    let placeholders = placeholders.filter(|name| is_opaque(rule, name, record)).map(str::to_owned);
-    rule.branches.iter().flat_map(of_branch).chain(placeholders).collect()
+    let sources = sources(rule).filter(|claim| !record.knows(claim)).map(str::to_owned);
+    rule.branches.iter().flat_map(of_branch).chain(sources).collect()
 }
 
 /// Whether the rule makes a name or version of something that is not recorded, so that nobody can say what it grants.
 pub(super) fn grants_unknown(rule: &Rule<'_>, record: &Record<'_>) -> bool {
-    rule.templates().flat_map(|template| template.placeholders()).any(|name| is_opaque(rule, name, record))
+    sources(rule).any(|claim| !record.knows(claim))
 }
 
-/// Whether what a placeholder stands for is not recorded: a group of a regular expression over a claim that is not, or
-/// such a claim itself.
-fn is_opaque(rule: &Rule<'_>, name: &str, record: &Record<'_>) -> bool {
+/// The claims that the rule's placeholders take their text from: the one whose regular expression has a group of that
+/// name, else the claim of that name.
+fn sources<'r>(rule: &'r Rule<'_>) -> impl Iterator<Item = &'r str> {
+    let names = || rule.templates().flat_map(Template::placeholders);
+    rule.branches.iter().flat_map(move |branch| names().map(move |name| source(branch, name)))
+}
+
+fn source<'r>(branch: &'r Branch<'_>, name: &'r str) -> &'r str {
     let captures = |condition: &&Condition<'_>| match condition.test() {
         Test::Regex(regexp) => regexp.groups().any(|group| group == name),
         Test::Is(_)
@@ -66,10 +71,7 @@ fn is_opaque(rule: &Rule<'_>, name: &str, record: &Record<'_>) -> bool {
         | Test::SameAs(_)
         | Test::Not(_) => false,
     };
-    rule.branches.iter().any(|branch| match branch.conditions.iter().find(captures) {
-        Some(condition) => !record.knows(condition.claim()),
-        None => !record.knows(name),
-    })
+    branch.conditions.iter().find(captures).map_or(name, |condition| condition.claim())
 }
 
 fn constant(holds: bool) -> Condition<'static> {

@@ -93,12 +93,10 @@ impl Line {
 impl Past {
     fn of(event: Value) -> Option<Self> {
         let event: Exchange = serde_json::from_value(event).ok()?;
-        let claims = match event.claims {
-            Value::Null => Object::default(),
-            claims => match Json::parse(claims.to_string().as_bytes()) {
-                Ok(Json::Object(claims)) => claims,
-                Ok(_) | Err(_) => return None,
-            },
+        let claims = match Json::parse(event.claims.to_string().as_bytes()) {
+            Ok(Json::Object(claims)) => claims,
+            Ok(Json::Null) => Object::default(),
+            Ok(_) | Err(_) => return None,
         };
         Some(Self {
             time: event.time,

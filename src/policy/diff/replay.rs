@@ -128,8 +128,8 @@ pub(super) fn replay(policy: &Policy, past: &Past) -> Replayed {
     replayed.reach.sort_unstable();
     let sure = |rule: &String| least.shadow.contains(rule) && unknown.is_empty();
     replayed.shadow.extend(most.shadow.iter().map(|rule| (rule.clone(), sure(rule))));
-    let more = least.shadow.iter().filter(|rule| !most.shadow.contains(*rule));
-    replayed.shadow.extend(more.map(|rule| (rule.clone(), false)));
+    let others = least.shadow.iter().filter(|rule| !most.shadow.contains(*rule));
+    replayed.shadow.extend(others.map(|rule| (rule.clone(), false)));
     replayed.verdict = verdict(most, least, unknown, opaque);
     replayed
 }

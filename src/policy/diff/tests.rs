@@ -45,7 +45,9 @@ fn event(overrides: &Value) -> Value {
 fn diff(old: &[String], new: &[String], events: &[Value]) -> Value {
     let (old, new) = (policy(old), policy(new));
     let mut diff = Diff::new(&old, &new);
-    events.iter().for_each(|event| diff.line(event.to_string().as_bytes()));
+    for event in events {
+        diff.line(event.to_string().as_bytes());
+    }
     let report = diff.finish(true);
     assert!(!report.to_table().is_empty());
     let value = serde_json::to_value(&report).unwrap();
@@ -214,7 +216,9 @@ fn a_line_that_is_no_exchange_is_counted_and_never_guessed() {
         String::new(),
         event(&json!({"claims": [1]})).to_string(),
     ];
-    lines.iter().for_each(|line| diff.line(line.as_bytes()));
+    for line in &lines {
+        diff.line(line.as_bytes());
+    }
     let report = serde_json::to_value(diff.finish(true)).unwrap();
     let counts = &report["past"]["counts"];
     let got = ["exchanges", "other_events", "other_schemas", "incomplete", "not_events"].map(|name| &counts[name]);
