@@ -80,21 +80,29 @@ fn claims(serial: u64, project: u64) -> Value {
 
 /// A policy of that many rules, one for each project.
 pub fn policy(issuer: &Issuer, rules: u64) -> Policy {
+    load(issuer, policy_text(rules, 0))
+}
+
+/// The text of such a policy; the first `changed` rules grant another package too.
+pub fn policy_text(rules: u64, changed: u64) -> String {
     let digest = hex(&sha256(API_KEY.as_bytes()));
     let mut text = format!(
-        "issuers:\n  github: {{provider: github, jwks_file: jwks.json}}\nregistries:\n  acme-pypi:\n    dialect: pypi\n    \
-         urls: [\"https://{HOST}/legacy/\"]\n    audiences: [acme]\n    callers: {{frontend: {{key_sha256: \
-         \"{digest}\"}}}}\nrules:\n"
+        r#"{{"issuers":{{"github":{{"provider":"github","jwks_file":"jwks.json"}}}},"registries":{{"acme-pypi":{{"dialect":"pypi","urls":["https://{HOST}/legacy/"],"audiences":["acme"],"callers":{{"frontend":{{"key_sha256":"{digest}"}}}}}}}},"rules":{{"#
     );
     text.extend((0..rules).map(|rule| {
+        let (comma, more) = (if rule == 0 { "" } else { "," }, if rule < changed { r#","gadgets""# } else { "" });
+        let id = 700_000_000 + rule;
         format!(
-            "  widgets-{rule}:\n    registry: acme-pypi\n    issuer: github\n    when:\n      repository_owner_id: \
-             \"9123456\"\n      repository_id: \"{}\"\n      repository: acme/widgets-{rule}\n      workflow_file: \
-             release.yml\n      environment: release\n      tag: {{glob: \"v*\"}}\n    allow: {{upload: \
-             [widgets-{rule}]}}\n",
-            700_000_000 + rule
+            r#"{comma}
+"widgets-{rule}":{{"registry":"acme-pypi","issuer":"github","when":{{"repository_owner_id":"9123456","repository_id":"{id}","repository":"acme/widgets-{rule}","workflow_file":"release.yml","environment":"release","tag":{{"glob":"v*"}}}},"allow":{{"upload":["widgets-{rule}"{more}]}}}}"#
         )
     }));
+    text.push_str("}}");
+    text
+}
+
+/// Reads a policy.
+pub fn load(issuer: &Issuer, text: String) -> Policy {
     let source = Source { name: "policy.yaml".into(), text };
     Policy::load(&[source], &|_, _| Some(issuer.jwks.clone())).unwrap_or_else(|faults| panic!("{faults}"))
 }

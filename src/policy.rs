@@ -11,6 +11,7 @@
 
 pub mod caller;
 pub mod condition;
+pub mod diff;
 pub mod evaluate;
 pub mod explain;
 pub mod glob;
@@ -130,6 +131,11 @@ impl Policy {
     /// How many rules there are.
     pub fn rule_count(&self) -> usize {
         self.sets.iter().map(|set| set.len()).sum()
+    }
+
+    /// How many bytes the rules take, with their index.
+    pub fn rule_bytes(&self) -> usize {
+        self.sets.iter().map(|set| set.bytes()).sum()
     }
 
     /// The directory's tests, in the order of the files.

@@ -4,12 +4,15 @@ use clap::Subcommand;
 
 use crate::cli::Ended;
 
+mod diff;
 mod explain;
 mod schema;
 mod test;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
+    /// Show what another policy changes: its rules, and with an audit log which past decisions. Exits with 1 if something does
+    Diff(diff::Compare),
     /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
     Explain(explain::Explain),
     /// Print the JSON Schema of policy files, for editors
@@ -21,6 +24,7 @@ pub(crate) enum Policy {
 impl Policy {
     pub(crate) fn run(self) -> Ended {
         match self {
+            Self::Diff(diff) => diff.run(),
             Self::Explain(explain) => explain.run(),
             Self::Schema => schema::run(),
             Self::Test(test) => test.run(),

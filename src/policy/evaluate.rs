@@ -25,7 +25,7 @@ use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
 
 /// Most rules that a refusal looks at for the nearest one when no pinned rule was found.
-const NEAR: usize = 100;
+pub(super) const NEAR: usize = 100;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -154,17 +154,28 @@ fn evaluate_with(
     let sets = || policy.sets.iter();
     let candidates: Vec<Rule<'_>> =
         sets().flat_map(|set| set.candidates(registry_number, issuer_number, subject.claims)).collect();
+    let near = || sets().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR).collect();
+    decide(registry, &scene, &candidates, near, mode)
+}
+
+/// Decides among these rules, which are all those of the registry and the issuer that could match. `near` gives some
+/// more that a refusal may name.
+pub(super) fn decide<'r>(
+    registry: &Registry,
+    scene: &Scene<'_>,
+    candidates: &[Rule<'r>],
+    near: impl FnOnce() -> Vec<Rule<'r>>,
+    mode: &dyn Fn(&Rule<'_>) -> Mode,
+) -> Evaluation {
     let in_mode = |wanted| candidates.iter().filter(move |rule| mode(rule) == wanted);
-    let matching: Vec<Match<'_>> = in_mode(Mode::Enforce).flat_map(|rule| matches(rule, &scene)).collect();
+    let matching: Vec<Match<'_>> = in_mode(Mode::Enforce).flat_map(|rule| matches(rule, scene)).collect();
     let decision = if matching.is_empty() {
-        let near = sets().flat_map(|set| set.first(registry_number, issuer_number, NEAR)).take(NEAR);
-        let near: Vec<Rule<'_>> = near.collect();
-        Decision::Deny(Box::new(Explanation::of_mismatch(&scene, candidates.iter().chain(&near))))
+        let near = near();
+        Decision::Deny(Box::new(Explanation::of_mismatch(scene, candidates.iter().chain(&near))))
     } else {
-        grant(registry, &matching, &scene)
+        grant(registry, &matching, scene)
     };
-    let shadow =
-        in_mode(Mode::Shadow).filter(|rule| matches(rule, &scene).any(|found| adds(&found, &decision, &scene)));
+    let shadow = in_mode(Mode::Shadow).filter(|rule| matches(rule, scene).any(|found| adds(&found, &decision, scene)));
     let shadow = shadow.map(|rule| rule.id().to_owned()).collect();
     Evaluation { decision, shadow }
 }

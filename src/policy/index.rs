@@ -99,7 +99,9 @@ impl IndexBuilder {
         filed.sort_unstable();
         filed.dedup();
         let mut groups = self.groups;
-        groups.values_mut().for_each(|group| group.rules.shrink_to_fit());
+        for group in groups.values_mut() {
+            group.rules.shrink_to_fit();
+        }
         Index {
             hasher: self.hasher,
             groups,
@@ -124,6 +126,11 @@ impl Index {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The claims that the rules of one registry for one issuer are filed under.
+    pub(super) fn claims(&self, registry: u32, issuer: u32) -> impl Iterator<Item = &str> {
+        self.groups.get(&(registry, issuer)).into_iter().flat_map(|group| group.claims.iter().map(AsRef::as_ref))
     }
 
     /// The first rules of one registry for one issuer.

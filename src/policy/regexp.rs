@@ -126,9 +126,9 @@ fn compile(text: &str, folded: bool) -> Result<Regex, RegexpError> {
     let build = |pattern: &str| {
         let mut builder = RegexBuilder::new(pattern);
         builder.unicode(false).case_insensitive(folded).size_limit(MAX_COMPILED).dfa_size_limit(MAX_CACHE);
-        builder.build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => RegexpError::TooLarge,
-            error => RegexpError::Syntax(last_line(&error.to_string())),
+        builder.build().map_err(|error| {
+            let too_big = matches!(error, regex::Error::CompiledTooBig(_));
+            if too_big { RegexpError::TooLarge } else { RegexpError::Syntax(last_line(&error.to_string())) }
         })
     };
     // SECURITY: `a)|(b` compiles only between our parentheses, and would then match whatever contains one of the two.

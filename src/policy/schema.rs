@@ -209,9 +209,9 @@ fn rule(key: &str) -> (Value, &'static str) {
             (reference("texts"), "The only versions that its tokens may upload; `{version}` is a claim's or a group's")
         }
         "span" => {
-            let names: BTreeSet<&str> =
-                provider::ALL.iter().flat_map(|provider| provider.spans.iter().map(|span| span.name)).collect();
-            (choice(names), "`owner` and the like: it is for all projects of its owner, and pins no project")
+            let spans = provider::ALL.iter().flat_map(|provider| provider.spans).map(|span| span.name);
+            let spans: BTreeSet<&str> = spans.collect();
+            (choice(spans), "It is for all projects of the owner (or other scope that its provider has), and pins none")
         }
         "mode" => (choice(Mode::ALL.map(Mode::name)), "`shadow`: evaluated and reported, never granted"),
         "enabled" => (flag(), "`false` is the same as `mode: off`"),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::identity::claims::Claims;
+use crate::policy::condition::Condition;
 use crate::policy::index::Index;
 use crate::policy::index::IndexBuilder;
 use crate::policy::regexp::Regexps;
@@ -66,6 +67,11 @@ impl RuleSet {
         self.index.candidates(registry, issuer, claims).into_iter().filter_map(|number| self.get(number))
     }
 
+    /// The claims that decide which rules of a registry for an issuer are candidates.
+    pub(super) fn filed_under(&self, registry: u32, issuer: u32) -> impl Iterator<Item = &str> {
+        self.index.claims(registry, issuer)
+    }
+
     /// The first rules of a registry for an issuer.
     pub(super) fn first(&self, registry: u32, issuer: u32, limit: usize) -> impl Iterator<Item = Rule<'_>> {
         self.index.first(registry, issuer, limit).filter_map(|number| self.get(number))
@@ -108,7 +114,7 @@ impl RuleSetBuilder {
         if let Some(segment) = segment {
             let conditions = rule.branches.iter().flat_map(|branch| &branch.conditions);
             let literals = conditions.filter(|condition| *condition.claim == *segment);
-            self.segments.extend(literals.flat_map(|c| c.texts()).map(|text| (rule.issuer, Box::from(text))));
+            self.segments.extend(literals.flat_map(Condition::texts).map(|text| (rule.issuer, Box::from(text))));
         }
         Some(())
     }

@@ -65,7 +65,7 @@ impl Watched {
         let directory = TempDir::new().unwrap();
         let mut head = String::new();
         let service = Service::watching(|base, issuer| {
-            head = policy_text(base, issuer, "").trim_end().trim_end_matches("rules:").to_owned();
+            policy_text(base, issuer, "").trim_end().trim_end_matches("rules:").clone_into(&mut head);
             write(directory.path(), &head, &rule("widgets-release"));
             directory.path().to_owned()
         })
@@ -247,8 +247,7 @@ async fn a_broken_policy_leaves_the_one_before_in_force() {
     let outside = TempDir::new().unwrap();
     fs::write(outside.path().join("rules.yaml"), rule("from-outside")).unwrap();
     let mut refused = 0;
-    type Break<'a> = &'a dyn Fn();
-    let breaks: [(Break<'_>, &str); 5] = [
+    let breaks: [(&dyn Fn(), &str); 5] = [
         (&|| watched.write("rules.yaml", "rules: ["), "rules.yaml"),
         (&|| watched.write("rules.yaml", &rule("no").replace("repository_id:", "repositry_id:")), "did you mean"),
         (&|| fs::remove_file(watched.path("head.yaml")).unwrap(), "no file of the policy has a registry"),
@@ -389,6 +388,9 @@ async fn a_policy_that_requests_still_use_is_freed_by_none_of_them() {
     assert!((1..=18).contains(&kept), "{kept}");
 }
 
+/// When the fleet begins.
+const STARTED: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
 /// Replicas come and go, each with its own directory; the store stays.
 struct Fleet {
     clock: Arc<SetClock>,
@@ -398,7 +400,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let clock = Arc::new(SetClock::starting_at(Timestamp::from_unix_seconds(1_800_000_000)));
+        let clock = Arc::new(SetClock::starting_at(STARTED));
         let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 24));
         let fleet = Self { clock, store, directory: TempDir::new().unwrap() };
         fleet.write(&Self::policy("good"));
@@ -416,7 +418,7 @@ impl Fleet {
     /// A replica with this master key.
     async fn start(&self, master: u8) -> Result<App, Faults> {
         let bytes = std::array::from_fn(|n| master ^ u8::try_from(n).unwrap());
-        let keyring = Keyring::new(vec![MasterKey::generate("k1", bytes, self.clock_start()).unwrap()]).unwrap();
+        let keyring = Keyring::new(vec![MasterKey::generate("k1", bytes, STARTED).unwrap()]).unwrap();
         let directory = Directory::new(self.directory.path().to_owned());
         let now = trustmint::time::Clock::now(&*self.clock);
         let (policy, begun) = app::begin(directory.clone(), directory.read(), &self.store, &keyring, now).await?;
@@ -431,10 +433,6 @@ impl Fleet {
             runtime: Handle::current(),
         });
         Ok(app.watching(begun, POLL))
-    }
-
-    fn clock_start(&self) -> Timestamp {
-        Timestamp::from_unix_seconds(1_800_000_000)
     }
 }
 
@@ -507,8 +505,8 @@ async fn a_copy_is_believed_for_a_day_after_the_last_replica_that_ran_on_it() {
         fleet.clock.pass(Duration::from_secs(60 * 60));
         poll(&running).await;
     }
-    fleet.clock.pass(MAX_COPY_AGE - Duration::from_secs(1));
+    fleet.clock.pass(MAX_COPY_AGE.saturating_sub(Duration::from_secs(1)));
     assert!(fleet.start(1).await.is_ok());
-    fleet.clock.pass(Duration::from_secs(2));
+    fleet.clock.pass(Duration::from_secs(1));
     assert!(fleet.start(1).await.is_err());
 }

@@ -143,7 +143,7 @@ async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revi
     let jobs = async { tokio::join!(publish(), publish()) };
     let both = async { tokio::join!(reload(), jobs) };
     let ((activated, warm, end), jobs) =
-        tokio::time::timeout(Duration::from_secs(300), both).await.expect("it does not come to its end");
+        tokio::time::timeout(Duration::from_secs(900), both).await.expect("it does not come to its end");
 
     assert_eq!(activated.len(), RELOADS - RELOADS / 3, "each good one has a revision of its own");
     let published: Vec<Published> = [jobs.0, jobs.1].into_iter().flatten().collect();

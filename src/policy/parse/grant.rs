@@ -13,6 +13,7 @@ use crate::policy::pair::Pair;
 use crate::policy::pair::Part;
 use crate::policy::pair::Template;
 use crate::policy::pair::is_version;
+use crate::policy::regexp::Regexp;
 use crate::policy::rule::Branch;
 use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
@@ -222,7 +223,7 @@ fn captures<'t>(test: &'t Test<'_>) -> impl Iterator<Item = &'t str> {
         | Test::SameAs(_)
         | Test::Not(_) => None,
     };
-    regexp.into_iter().flat_map(|regexp| regexp.groups())
+    regexp.into_iter().flat_map(Regexp::groups)
 }
 
 /// The action that a key names.

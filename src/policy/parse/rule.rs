@@ -161,8 +161,11 @@ fn branches(
         let mut found = Faults::new();
         lint::conditions(when, Some(&block), duties, &conditions, &reported, &mut found);
         // What is wrong with the common conditions is wrong in each branch, and said once.
-        let new: Vec<_> = found.iter().filter(|fault| !faults.iter().any(|known| known == *fault)).cloned().collect();
-        new.into_iter().for_each(|fault| faults.add(fault));
+        for fault in found.iter() {
+            if !faults.iter().any(|known| known == fault) {
+                faults.add(fault.clone());
+            }
+        }
         branches.push(branch(conditions));
     }
     (faults.len() == before).then_some(branches)

@@ -83,7 +83,7 @@ pub const POLL: Duration = Duration::from_secs(5);
 
 /// Where a policy is from.
 enum Origin {
-    Value(Policy),
+    Value(Box<Policy>),
     Directory(PathBuf),
 }
 
@@ -117,7 +117,7 @@ impl Service {
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
         fetch: Arc<dyn Fetch>,
     ) -> Self {
-        Self::assembled(|base, issuer| Origin::Value(policy(base, issuer)), behind, fetch).await
+        Self::assembled(|base, issuer| Origin::Value(Box::new(policy(base, issuer))), behind, fetch).await
     }
 
     /// A service whose policy is the directory that is made of its own address and its loopback provider's issuer.
@@ -139,11 +139,11 @@ impl Service {
         let base = format!("https://{}", listener.local_addr().unwrap());
         let (store, keyring) = (behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))), keyring(now));
         let (policy, begun) = match origin(&base, provider.issuer()) {
-            Origin::Value(policy) => (policy, None),
+            Origin::Value(policy) => (*policy, None),
             Origin::Directory(path) => {
                 let directory = Directory::new(path).with_http();
                 let begun = app::begin(directory.clone(), directory.read(), &store, &keyring, now).await;
-                begun.map(|(policy, begun)| (policy, Some(begun))).unwrap_or_else(|faults| panic!("{faults}"))
+                begun.map_or_else(|faults| panic!("{faults}"), |(policy, begun)| (policy, Some(begun)))
             }
         };
         let audit = Lines::default();
