@@ -2,21 +2,14 @@
 //!
 //! Every finding here refuses the policy. A rule that a stranger can meet is a supply-chain attack waiting for one.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-
-use url::Url;
 
 use crate::identity::family;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
-use crate::identity::replay::Replay;
-use crate::policy::issuers::Entry;
-use crate::policy::registry::Registry;
 use crate::policy::rule::Condition;
 use crate::policy::rule::Literal;
-use crate::policy::rule::Rule;
 use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
@@ -24,19 +17,14 @@ use crate::policy::yaml::Place;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::shown;
 
-/// Longest audience, in bytes.
-const MAX_AUDIENCE: usize = 255;
-/// Audiences that other services accept, or that providers put into tokens unasked.
-const FOREIGN_AUDIENCES: &[&str] = &[
-    "pypi",
-    "testpypi",
-    "crates.io",
-    "rubygems.org",
-    "sigstore",
-    "sts.amazonaws.com",
-    "api://AzureADTokenExchange",
-    "https://gitlab.com",
-];
+mod issuers;
+mod registries;
+
+pub(super) use issuers::fixed_audiences;
+pub(super) use issuers::issuers;
+pub(super) use registries::audience;
+pub(super) use registries::registries;
+
 /// Claims whose text begins with the owner.
 const OWNER_FIRST: &[&str] = &[
     "repository",
@@ -254,137 +242,6 @@ fn is_no_laxer(implied: &Implied, condition: &Condition) -> bool {
         }
         ImpliedTest::AbsentOrSameAs(_) => !literals.is_empty() || matches!(condition.test, Test::Absent),
     }
-}
-
-/// What is wrong with an audience, and the remedy.
-///
-/// SECURITY: a token for another service's audience can be relayed here by that service.
-pub(super) fn audience(text: &str, urls: &[Url]) -> Option<(String, &'static str)> {
-    let remedy = "choose one that no other service uses, such as the registry's own name";
-    let foreign = FOREIGN_AUDIENCES.contains(&text) || text.starts_with("https://github.com/");
-    let npm = text.strip_prefix("npm:");
-    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
-    if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
-        Some((
-            format!("L003: `{}` is not an audience: 1 to 255 printable ASCII characters without `*`", shown(text)),
-            remedy,
-        ))
-    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
-        Some((
-            format!("`{text}` starts with a digit, and GitLab makes a variable's name of it"),
-            "start it with a letter",
-        ))
-    } else if foreign || npm.is_some_and(|host| !own(host)) {
-        Some((format!("L003: `{text}` is the audience of another service"), remedy))
-    } else {
-        None
-    }
-}
-
-/// No URL is that of two issuers.
-pub(super) fn issuers(sections: &[Field<'_>], entries: &[Entry], faults: &mut Faults) {
-    let mut seen: HashMap<&str, &str> = HashMap::new();
-    for entry in entries {
-        let url = match entry {
-            Entry::One(issuer) => issuer.url().as_str(),
-            Entry::Family(family) => family.template(),
-        };
-        let covering = entries.iter().find_map(|other| match other {
-            Entry::Family(family) if family.covers(url) => Some(family.id()),
-            Entry::Family(_) | Entry::One(_) => None,
-        });
-        if let Some(other) = seen.insert(url, entry.id()).or(covering) {
-            report(
-                sections,
-                entry.id(),
-                &format!("has the URL of the issuer `{other}`"),
-                "remove one of the two",
-                faults,
-            );
-        }
-    }
-}
-
-/// SECURITY: a token whose audience every service of the provider's accepts says nothing about the registry that it is
-/// for. At two registries, one of them could present it at the other.
-pub(super) fn fixed_audiences(
-    sections: &[Field<'_>],
-    entries: &[Entry],
-    registries: &[Registry],
-    rules: &[Rule],
-    faults: &mut Faults,
-) {
-    let mut served: HashMap<u32, u32> = HashMap::new();
-    let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    for rule in rules {
-        let entry = entries.get(index(rule.issuer)).filter(|entry| entry.provider().fixed_audience.is_some());
-        let Some(entry) = entry else { continue };
-        if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
-            let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
-            report(sections, rule.id(), message, "keep the rules of one registry", faults);
-        }
-        // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
-        let replay = |registry: &Registry| registry.replay_of(entry.common());
-        if registries.get(index(rule.registry)).is_some_and(|registry| replay(registry) == Replay::Off) {
-            let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
-            report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
-        }
-    }
-}
-
-/// No two registries answer to one name, derive one secret, or know one key.
-pub(super) fn registries(sections: &[Field<'_>], registries: &[Registry], faults: &mut Faults) {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    for registry in registries {
-        let id = registry.id.as_str();
-        let mut names: Vec<(String, &str)> = Vec::new();
-        let authority =
-            |url: &Url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0));
-        names.extend(
-            registry.audiences.iter().map(|audience| (format!("the audience `{audience}`"), "use another audience")),
-        );
-        let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
-        let urls = registry.urls.iter();
-        names
-            .extend(urls.map(|url| (format!("the URL `{}{}`", authority(url), path(url)), "give it a URL of its own")));
-        if registry.dialect.owns_host() {
-            let mut hosts: Vec<String> = registry.urls.iter().map(authority).collect();
-            hosts.sort();
-            hosts.dedup();
-            let remedy = "give it a host of its own: clients of this dialect drop the path";
-            names.extend(
-                hosts
-                    .into_iter()
-                    .map(|host| (format!("the host `{host}` for dialect `{}`", registry.dialect.name()), remedy)),
-            );
-        }
-        names.push((
-            format!("the key id `{}`", registry.key_id),
-            "set another `key_id`: tokens of one would be good for both",
-        ));
-        for caller in &registry.callers {
-            names.push((
-                format!("the API key of a caller (`{}`)", digest(caller.key_sha256)),
-                "make a key for each caller",
-            ));
-        }
-        for (name, remedy) in names {
-            match seen.get(&name) {
-                Some(other) if *other == id => report(sections, id, &format!("has {name} twice"), remedy, faults),
-                Some(other) => {
-                    report(sections, id, &format!("has {name}, as has the registry `{other}`"), remedy, faults);
-                }
-                None => {
-                    seen.insert(name, id);
-                }
-            }
-        }
-    }
-}
-
-/// The first digits of a digest: enough to find it in a file.
-fn digest(bytes: [u8; 32]) -> String {
-    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).chain(["…".to_owned()]).collect()
 }
 
 /// Reports a fault of a named entry of some section.
