@@ -48,6 +48,8 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+mod warnings;
+
 /// How often replicas learn of each other's revocations.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -133,6 +135,7 @@ impl App {
         let policy = self.policy.load();
         self.keys.install(policy.issuers().iter());
         self.metrics.policy_activated(policy.revision());
+        warnings::announce(&policy, &self.metrics);
     }
 
     /// The present moment; read once per request.

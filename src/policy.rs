@@ -14,13 +14,13 @@ pub mod evaluate;
 pub mod explain;
 pub mod glob;
 pub mod issuers;
+pub mod lint;
 pub mod registry;
 pub mod rule;
 pub mod watch;
 pub mod yaml;
 
 mod index;
-mod lint;
 mod parse;
 
 use crate::package::Action;
@@ -31,6 +31,7 @@ use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
+use crate::policy::yaml::Warnings;
 use crate::secret::hex;
 
 /// One policy file.
@@ -52,6 +53,7 @@ pub struct Policy {
     /// Positions of the rules in the order of their names.
     by_name: Vec<u32>,
     index: Index,
+    warnings: Warnings,
 }
 
 impl Policy {
@@ -64,6 +66,11 @@ impl Policy {
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// What loads and somebody should look at.
+    pub const fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// The identity providers.

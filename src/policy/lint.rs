@@ -13,17 +13,25 @@ use crate::policy::rule::Literal;
 use crate::policy::rule::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
+use crate::policy::yaml::Message;
 use crate::policy::yaml::Place;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::shown;
 
+pub mod catalogue;
+
 mod issuers;
 mod registries;
+mod waivers;
 
 pub(super) use issuers::fixed_audiences;
+pub(super) use issuers::issuer;
 pub(super) use issuers::issuers;
 pub(super) use registries::audience;
 pub(super) use registries::registries;
+pub(super) use waivers::Waiving;
+pub(super) use waivers::unused as unused_waivers;
+pub(super) use waivers::waivers;
 
 /// Claims whose text begins with the owner.
 const OWNER_FIRST: &[&str] = &[
@@ -245,7 +253,7 @@ fn is_no_laxer(implied: &Implied, condition: &Condition) -> bool {
 }
 
 /// Reports a fault of a named entry of some section.
-fn report(sections: &[Field<'_>], id: &str, message: &str, remedy: &str, faults: &mut Faults) {
+fn report(sections: &[Field<'_>], id: &str, message: impl Into<Message>, remedy: &str, faults: &mut Faults) {
     let mut silent = Faults::new();
     let found = sections.iter().find_map(|section| section.entries(&mut silent)?.find(|entry| entry.name() == id));
     match found {

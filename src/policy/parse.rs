@@ -15,6 +15,7 @@ use crate::policy::issuers::Entry;
 use crate::policy::issuers::Issuers;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
+use crate::policy::lint::Waiving;
 use crate::policy::registry::Registries;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Rule;
@@ -24,6 +25,7 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Node;
 use crate::policy::yaml::Place;
 use crate::policy::yaml::Value;
+use crate::policy::yaml::Warnings;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
@@ -72,17 +74,22 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         duties: HashMap::new(),
     };
     for entry in named(&issuers, "issuer", &mut faults) {
+        lint::waivers(&entry, Waiving::Allowed, &mut faults);
         let Some(duties) = issuer::duties(&entry, &mut faults) else {
             world.issuers.insert(entry.name(), None);
             continue;
         };
         world.duties.insert(entry.name(), duties);
         let parsed = issuer::issuer(&entry, duties, &read, &mut faults);
+        if let Some(issuer) = &parsed {
+            lint::issuer(&entry, issuer, &mut faults);
+        }
         let number = parsed.is_some().then(|| count(&world.issuer_list));
         world.issuer_list.extend(parsed);
         world.issuers.insert(entry.name(), number);
     }
     for entry in named(&registries, "registry", &mut faults) {
+        lint::waivers(&entry, Waiving::Allowed, &mut faults);
         let parsed = registry::registry(&entry, &mut faults);
         let number = parsed.is_some().then(|| count(&world.registry_list));
         world.registry_list.extend(parsed);
@@ -104,7 +111,9 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
     let referred = referred.into_inner();
     let bytes = sources.iter().map(|source| (source.name.as_str(), source.text.as_bytes()));
     let bytes = bytes.chain(referred.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    lint::unused_waivers(&mut faults);
     let policy = faults.is_empty().then(|| Policy {
+        warnings: Warnings::default(),
         revision: super::revision(bytes),
         index: Index::new(&parsed),
         by_name: by_name(&parsed),
@@ -112,7 +121,8 @@ pub(super) fn policy(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec
         registries: Registries::new(world.registry_list),
         rules: parsed,
     });
-    faults.into_result(policy)
+    let (policy, warnings) = faults.into_result_with_warnings(policy)?;
+    Ok(Policy { warnings, ..policy })
 }
 
 fn by_name(rules: &[Rule]) -> Vec<u32> {

@@ -42,6 +42,7 @@ pub struct Metrics {
     responses: Counter<u64>,
     policy_reloads: Counter<u64>,
     policy_revision: Arc<Mutex<Option<String>>>,
+    policy_warnings: Arc<Mutex<Vec<(&'static str, u64)>>>,
     meter: Meter,
     registry: Registry,
     // Keeps the instruments' readings alive.
@@ -83,6 +84,17 @@ impl Metrics {
                 }
             })
             .build();
+        let policy_warnings = Arc::new(Mutex::new(Vec::new()));
+        let warnings = Arc::clone(&policy_warnings);
+        let _observed = meter
+            .u64_observable_gauge("policy_warnings")
+            .with_description("Lint warnings of the policy that decides, by code.")
+            .with_callback(move |observer| {
+                for (code, count) in warnings.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    observer.observe(*count, &[KeyValue::new("code", *code)]);
+                }
+            })
+            .build();
         let _observed = meter
             .u64_observable_gauge("build_info")
             .with_description("The running version.")
@@ -99,6 +111,7 @@ impl Metrics {
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
             policy_reloads: counter("policy_reloads", "Readings of a changed policy, by result."),
             policy_revision,
+            policy_warnings,
             meter,
             registry,
             _provider: provider,
@@ -144,6 +157,11 @@ impl Metrics {
     /// Says which policy decides from now on.
     pub fn policy_activated(&self, revision: &str) {
         *self.policy_revision.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision.to_owned());
+    }
+
+    /// Says how many lint warnings of each code that policy has.
+    pub fn policy_warned(&self, counts: impl Iterator<Item = (&'static str, u64)>) {
+        *self.policy_warnings.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
     }
 
     /// Takes the number of lost audit events from there, at each rendering.

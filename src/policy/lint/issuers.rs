@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::catalogue;
 use super::report;
 use crate::identity::replay::Replay;
 use crate::policy::issuers::Entry;
@@ -26,7 +27,7 @@ pub(in crate::policy) fn issuers(sections: &[Field<'_>], entries: &[Entry], faul
             report(
                 sections,
                 entry.id(),
-                &format!("has the URL of the issuer `{other}`"),
+                format!("has the URL of the issuer `{other}`"),
                 "remove one of the two",
                 faults,
             );
@@ -49,14 +50,42 @@ pub(in crate::policy) fn fixed_audiences(
         let entry = entries.get(index(rule.issuer)).filter(|entry| entry.provider().fixed_audience.is_some());
         let Some(entry) = entry else { continue };
         if *served.entry(rule.issuer).or_insert(rule.registry) != rule.registry {
-            let message = "L003: rules of two registries are for this issuer, whose tokens all have one audience";
-            report(sections, rule.id(), message, "keep the rules of one registry", faults);
+            let message = "rules of two registries are for this issuer, whose tokens all have one audience";
+            report(sections, rule.id(), (&catalogue::L003, message), "keep the rules of one registry", faults);
         }
         // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
         let replay = |registry: &Registry| registry.replay_of(entry.common());
         if registries.get(index(rule.registry)).is_some_and(|registry| replay(registry) == Replay::Off) {
-            let message = "L039: the registry accepts replays, and all tokens of this issuer have one audience";
-            report(sections, rule.id(), message, "set `replay: once` at the registry", faults);
+            let message = "the registry accepts replays, and all tokens of this issuer have one audience";
+            report(sections, rule.id(), (&catalogue::L039, message), "set `replay: once` at the registry", faults);
         }
+    }
+}
+
+/// Providers that neither end the text of `iss` with a slash nor leave that to whoever runs them.
+const ANY_END: &[&str] = &["generic", "kubernetes"];
+/// Hosts whose `iss` ends with a slash.
+const SLASHED: &[&str] = &["oic.prod-aks.azure.com", "login.app.env0.com"];
+
+/// What loads and somebody should look at: an issuer that no token could have, or one whose tokens live long.
+pub(in crate::policy) fn issuer(entry: &Field<'_>, issuer: &Entry, faults: &mut Faults) {
+    let (common, provider) = (issuer.common(), issuer.provider());
+    let mut silent = Faults::new();
+    let fields: Vec<Field<'_>> = entry.entries(&mut silent).into_iter().flatten().collect();
+    let place = |key: &str| fields.iter().find(|field| field.name() == key).unwrap_or(entry);
+    if common.max_lifetime > provider.max_lifetime {
+        let usual = provider.max_lifetime.as_secs() / 60;
+        let message = format!("ID tokens may live longer than the {usual} minutes of `{}`", provider.name);
+        let remedy = "lower it, or say in `waive` why jobs need it";
+        place("max_lifetime").warn(faults, (&catalogue::L038, message), remedy);
+    }
+    let url = common.url();
+    let slashed = SLASHED.iter().any(|host| url.host() == *host || url.host().ends_with(&format!(".{host}")));
+    if url.as_str().ends_with('/') && !ANY_END.contains(&provider.name) {
+        let message = format!("`iss` of `{}` does not end with a slash", provider.name);
+        place("url").warn(faults, (&catalogue::L007, message), "remove it, if a token's `iss` has none");
+    } else if slashed && !url.as_str().ends_with('/') {
+        let message = format!("`iss` at `{}` ends with a slash", url.host());
+        place("url").warn(faults, (&catalogue::L007, message), "add it, if a token's `iss` has it");
     }
 }

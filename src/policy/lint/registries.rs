@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use url::Url;
 
+use super::catalogue;
 use super::report;
 use crate::policy::registry::Registry;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
+use crate::policy::yaml::Message;
 use crate::policy::yaml::shown;
 
 /// Longest audience, in bytes.
@@ -26,23 +28,27 @@ const FOREIGN_AUDIENCES: &[&str] = &[
 /// What is wrong with an audience, and the remedy.
 ///
 /// SECURITY: a token for another service's audience can be relayed here by that service.
-pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(String, &'static str)> {
+pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, &'static str)> {
     let remedy = "choose one that no other service uses, such as the registry's own name";
     let foreign = FOREIGN_AUDIENCES.contains(&text) || text.starts_with("https://github.com/");
     let npm = text.strip_prefix("npm:");
     let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
     if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
         Some((
-            format!("L003: `{}` is not an audience: 1 to 255 printable ASCII characters without `*`", shown(text)),
+            Message::from((
+                &catalogue::L003,
+                format!("`{}` is not an audience: 1 to 255 printable ASCII characters without `*`", shown(text)),
+            )),
             remedy,
         ))
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {
         Some((
-            format!("`{text}` starts with a digit, and GitLab makes a variable's name of it"),
+            Message::from(format!("`{text}` starts with a digit, and GitLab makes a variable's name of it")),
             "start it with a letter",
         ))
     } else if foreign || npm.is_some_and(|host| !own(host)) {
-        Some((format!("L003: `{text}` is the audience of another service"), remedy))
+        let message = format!("`{text}` is the audience of another service");
+        Some((Message::from((&catalogue::L003, message)), remedy))
     } else {
         None
     }
@@ -86,9 +92,9 @@ pub(in crate::policy) fn registries(sections: &[Field<'_>], registries: &[Regist
         }
         for (name, remedy) in names {
             match seen.get(&name) {
-                Some(other) if *other == id => report(sections, id, &format!("has {name} twice"), remedy, faults),
+                Some(other) if *other == id => report(sections, id, format!("has {name} twice"), remedy, faults),
                 Some(other) => {
-                    report(sections, id, &format!("has {name}, as has the registry `{other}`"), remedy, faults);
+                    report(sections, id, format!("has {name}, as has the registry `{other}`"), remedy, faults);
                 }
                 None => {
                     seen.insert(name, id);

@@ -8,6 +8,7 @@ use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
 use crate::policy::caller;
 use crate::policy::lint;
+use crate::policy::lint::catalogue;
 use crate::policy::registry::Dialect;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
@@ -17,8 +18,19 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-const KEYS: &[&str] =
-    &["dialect", "urls", "audiences", "token", "callers", "key_id", "epoch", "enabled", "replay", "retry_window"];
+const KEYS: &[&str] = &[
+    "dialect",
+    "urls",
+    "audiences",
+    "token",
+    "callers",
+    "key_id",
+    "epoch",
+    "enabled",
+    "replay",
+    "retry_window",
+    "waive",
+];
 const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
@@ -171,7 +183,7 @@ fn audiences_of(field: &Field<'_>, urls: &[Url], faults: &mut Faults) -> Option<
         }
     }
     if audiences.is_empty() && faults.len() == before {
-        field.fault(faults, "L003: is empty", "write the audiences that CI jobs ask for: [acme]");
+        field.fault(faults, (&catalogue::L003, "is empty"), "write the audiences that CI jobs ask for: [acme]");
     }
     (faults.len() == before).then_some(audiences)
 }
