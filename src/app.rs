@@ -54,6 +54,7 @@ use crate::verify;
 mod composition;
 mod in_force;
 mod reloads;
+mod warnings;
 
 use self::in_force::InForce;
 pub use self::reloads::Begun;

@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod glob;
 pub mod issuers;
+pub mod lint;
 pub mod pair;
 pub mod regexp;
 pub mod registry;
@@ -29,7 +30,6 @@ pub mod watch;
 pub mod yaml;
 
 mod index;
-mod lint;
 mod parse;
 mod revision;
 mod text;
@@ -51,6 +51,7 @@ use crate::policy::rule::Rule;
 use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
+use crate::policy::yaml::Warnings;
 use crate::time::Timestamp;
 
 /// One policy file.
@@ -77,6 +78,7 @@ pub struct Policy {
     bundles: BTreeMap<u32, Arc<Bundle>>,
     /// The directory's tests.
     tests: Arc<[RuleTest]>,
+    warnings: Warnings,
 }
 
 impl Policy {
@@ -90,8 +92,9 @@ impl Policy {
 
     /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
     pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        let parse::Directory { world, rules, tests, revision } = parse::directory(sources, file)?;
-        Ok(Self::compose(&Arc::new(world), &rules, BTreeMap::new(), Arc::from(tests), revision))
+        let (parse::Directory { world, rules, tests, revision }, warnings) = parse::directory(sources, file)?;
+        let policy = Self::compose(&Arc::new(world), &rules, BTreeMap::new(), Arc::from(tests), revision);
+        Ok(Self { warnings, ..policy })
     }
 
     /// The same directory with these bundles in place of those that it has, at most one of a registry. One that was not
@@ -100,7 +103,9 @@ impl Policy {
     pub fn with_bundles(&self, bundles: impl IntoIterator<Item = Arc<Bundle>>) -> Self {
         let own = bundles.into_iter().filter(|bundle| Arc::ptr_eq(&bundle.world, &self.world));
         let bundles = own.map(|bundle| (bundle.registry, bundle)).collect();
-        Self::compose(&self.world, &self.rules, bundles, Arc::clone(&self.tests), self.directory.clone())
+        let composed =
+            Self::compose(&self.world, &self.rules, bundles, Arc::clone(&self.tests), self.directory.clone());
+        Self { warnings: self.warnings.clone(), ..composed }
     }
 
     /// The issuers and registries of a directory with these rules.
@@ -124,7 +129,8 @@ impl Policy {
             revision(own.chain(others))
         };
         let (world, rules) = (Arc::clone(world), Arc::clone(rules));
-        Self { revision, directory, world, issuers, registries, rules, bundles, tests }
+        let warnings = Warnings::default();
+        Self { revision, directory, world, issuers, registries, rules, bundles, tests, warnings }
     }
 
     /// The revision of the directory alone.
@@ -169,6 +175,11 @@ impl Policy {
     /// The name of exactly these bytes: the first 16 hexadecimal digits of their SHA-256.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// What loads and somebody should look at.
+    pub const fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// The identity providers.

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 
 use crate::app::composition::Composition;
+use crate::app::warnings;
 use crate::identity::keys::Keys;
 use crate::policy::Policy;
 use crate::policy::bundle;
@@ -54,6 +55,7 @@ impl InForce {
         let policy = in_force.policy();
         in_force.keys.install(policy.issuers().iter());
         in_force.metrics.policy_activated(policy.revision());
+        warnings::announce(&policy, &in_force.metrics);
         in_force
     }
 
@@ -76,6 +78,7 @@ impl InForce {
     /// Takes as long as the issuers' key files and the bundles take to be read, so it is not called where requests are
     /// served.
     pub(super) fn activate(&self, directory: Arc<Policy>) {
+        warnings::announce(&directory, &self.metrics);
         let mut composition = locked(&self.composition);
         composition.replace_directory(directory);
         self.put(&composition);

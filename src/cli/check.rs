@@ -34,6 +34,7 @@ impl Check {
                     "issuers": policy.issuers().ids().collect::<Vec<_>>(),
                     "registries": policy.registries().iter().map(|registry| &registry.id).collect::<Vec<_>>(),
                     "rules": policy.rule_count(),
+                    "warnings": policy.warnings().len(),
                 },
                 "keys": {
                     "known": loaded.keyring.iter().map(MasterKey::kid).collect::<Vec<_>>(),
@@ -50,6 +51,9 @@ impl Check {
                 policy.registries().len(),
                 policy.rule_count()
             ));
+            if !policy.warnings().is_empty() {
+                say(&format!("policy warnings: {}; `trustmint policy lint` shows them", policy.warnings().len()));
+            }
             match minting {
                 Some(kid) => say(&format!("keys: `{kid}` mints")),
                 None => say("keys: none mints yet; exchanges will fail until one activates"),

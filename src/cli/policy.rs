@@ -6,6 +6,7 @@ use crate::cli::Ended;
 
 mod diff;
 mod explain;
+mod lint;
 mod schema;
 mod test;
 
@@ -15,6 +16,8 @@ pub(crate) enum Policy {
     Diff(diff::Compare),
     /// Show what the rules say to a job with these claims, condition by condition. Nothing is verified or minted
     Explain(explain::Explain),
+    /// Say everything that is wrong or dangerous in a policy, why, and how to mend it
+    Lint(lint::Lint),
     /// Print the JSON Schema of policy files, for editors
     Schema,
     /// Run the policy's tests: what its rules say to made-up jobs
@@ -26,6 +29,7 @@ impl Policy {
         match self {
             Self::Diff(diff) => diff.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Lint(lint) => lint.run(),
             Self::Schema => schema::run(),
             Self::Test(test) => test.run(),
         }

@@ -12,6 +12,7 @@ use crate::policy::Source;
 use crate::policy::issuers::Entry;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
+use crate::policy::lint::Waiving;
 use crate::policy::registry::Registry;
 use crate::policy::rule_test::RuleTest;
 use crate::policy::set::RuleSet;
@@ -23,6 +24,7 @@ use crate::policy::yaml::Path;
 use crate::policy::yaml::Place;
 use crate::policy::yaml::Section;
 use crate::policy::yaml::Value;
+use crate::policy::yaml::Warnings;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
@@ -79,7 +81,7 @@ pub(super) struct Directory {
 pub(super) fn directory<'s>(
     sources: &'s [Source],
     file: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
-) -> Result<Directory, Faults> {
+) -> Result<(Directory, Warnings), Faults> {
     let mut faults = Faults::new();
     let read = |s: &'s Source| File::read(&s.name, &s.text, MAX_FILE, LARGE, &mut faults);
     let mut files: Vec<File<'s>> = sources.iter().filter_map(read).collect();
@@ -118,8 +120,9 @@ pub(super) fn directory<'s>(
     let referred = referred.into_inner();
     let bytes = sources.iter().map(|source| (source.name.as_str(), source.text.as_bytes()));
     let bytes = bytes.chain(referred.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    lint::unused_waivers(&mut faults);
     let directory = faults.is_empty().then(|| Directory { revision: super::revision(bytes), world, rules, tests });
-    faults.into_result(directory)
+    faults.into_result_with_warnings(directory)
 }
 
 fn world(
@@ -130,6 +133,7 @@ fn world(
 ) -> World {
     let mut world = World::default();
     for entry in named(issuers, "issuer", faults) {
+        lint::waivers(&entry, Waiving::Allowed, faults);
         let name = entry.name().to_owned();
         let Some(duties) = issuer::duties(&entry, faults) else {
             world.issuers.insert(name, None);
@@ -137,11 +141,15 @@ fn world(
         };
         world.duties.insert(name.clone(), duties);
         let parsed = issuer::issuer(&entry, duties, read, faults);
+        if let Some(issuer) = &parsed {
+            lint::issuer(&entry, issuer, faults);
+        }
         let number = parsed.is_some().then(|| count(&world.issuer_list));
         world.issuer_list.extend(parsed);
         world.issuers.insert(name, number);
     }
     for entry in named(registries, "registry", faults) {
+        lint::waivers(&entry, Waiving::Allowed, faults);
         let parsed = registry::registry(&entry, &world.issuers, read, faults);
         let number = parsed.is_some().then(|| count(&world.registry_list));
         world.registry_list.extend(parsed.map(Arc::new));

@@ -96,13 +96,17 @@ impl<'a> Rule<'a> {
         &self.versions
     }
 
-    /// The names and versions that it takes part of from the job.
-    pub fn templates(&self) -> impl Iterator<Item = &Template<'a>> {
-        let packages = self.pairs.iter().filter_map(|pair| match &pair.packages {
+    /// The packages' names that it takes part of from the job.
+    pub fn package_templates(&self) -> impl Iterator<Item = &Template<'a>> {
+        self.pairs.iter().filter_map(|pair| match &pair.packages {
             Packages::Template(template) => Some(template),
             Packages::Pattern(_) => None,
-        });
-        packages.chain(self.versions.iter().filter(|version| version.placeholders().next().is_some()))
+        })
+    }
+
+    /// The names and versions that it takes part of from the job.
+    pub fn templates(&self) -> impl Iterator<Item = &Template<'a>> {
+        self.package_templates().chain(self.versions.iter().filter(|version| version.placeholders().next().is_some()))
     }
 
     /// How long its tokens live, if not as long as the registry says.

@@ -15,6 +15,7 @@ use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
 use crate::policy::explain::Cause;
+use crate::policy::lint::catalogue;
 use crate::policy::parse::keys;
 use crate::policy::registry::Dialect;
 use crate::policy::rule::Mode;
@@ -131,8 +132,20 @@ fn section(key: &str) -> (Value, &'static str) {
     }
 }
 
+/// The codes of warnings, each with a reason.
+fn waivers() -> (Value, &'static str) {
+    let codes = catalogue::ALL.iter().filter(|lint| lint.ruling.warns()).map(|lint| lint.code);
+    let reason = json!({"type": "string", "minLength": 10});
+    let names = choice(codes);
+    (
+        json!({"type": "object", "propertyNames": names, "additionalProperties": reason}),
+        "Why a warning is acceptable here",
+    )
+}
+
 fn issuer(key: &str) -> (Value, &'static str) {
     match key {
+        "waive" => waivers(),
         "provider" => {
             let names = provider::ALL.iter().map(|provider| provider.name);
             (choice(names), "The preset that knows the provider's claims; `generic` for any other")
@@ -157,6 +170,7 @@ fn issuer(key: &str) -> (Value, &'static str) {
 
 fn registry(key: &str) -> (Value, &'static str) {
     match key {
+        "waive" => waivers(),
         "dialect" => (choice(Dialect::ALL.map(Dialect::name)), "How its clients spell the exchange"),
         "ecosystem" => (
             choice(Ecosystem::ALL.map(Ecosystem::name)),
@@ -214,6 +228,7 @@ fn caller(key: &str) -> (Value, &'static str) {
 
 fn rule(key: &str) -> (Value, &'static str) {
     match key {
+        "waive" => waivers(),
         "registry" => (text(), "The registry that it is for"),
         "issuer" => (text(), "The issuer whose jobs it lets in"),
         "when" => (reference("when"), "Conditions on the token's claims, all of which must hold"),

@@ -18,8 +18,10 @@ use granit_parser::StrInput;
 
 mod fault;
 mod field;
+mod finding;
 mod json;
 mod large;
+mod warnings;
 
 pub use fault::Fault;
 pub use fault::Faults;
@@ -29,8 +31,14 @@ pub use fault::shown;
 pub use field::Field;
 pub use field::Fields;
 pub use field::Path;
+pub use finding::Lint;
+pub use finding::Message;
+pub use finding::Ruling;
+pub use finding::Severity;
 pub use large::File;
 pub use large::Section;
+pub use warnings::Waiver;
+pub use warnings::Warnings;
 
 /// Deepest nesting accepted; the deepest policy needs 7 levels.
 const MAX_DEPTH: usize = 32;

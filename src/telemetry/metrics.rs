@@ -48,6 +48,7 @@ pub struct Metrics {
     policy_revision: Arc<Mutex<Option<String>>>,
     bundle_refreshes: Counter<u64>,
     bundles: Arc<Mutex<Vec<BundleReading>>>,
+    policy_warnings: Arc<Mutex<Vec<(&'static str, u64)>>>,
     meter: Meter,
     registry: Registry,
     // Keeps the instruments' readings alive.
@@ -113,6 +114,17 @@ impl Metrics {
         });
         let expiry = "The moment, in Unix time, from which on the registry's own rules grant nothing.";
         observe_bundles(&meter, "bundle_expiry_timestamp_seconds", expiry, &bundles, |it| it.not_after);
+        let policy_warnings = Arc::new(Mutex::new(Vec::new()));
+        let warnings = Arc::clone(&policy_warnings);
+        let _observed = meter
+            .u64_observable_gauge("policy_warnings")
+            .with_description("Lint warnings of the policy that decides, by code.")
+            .with_callback(move |observer| {
+                for (code, count) in warnings.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    observer.observe(*count, &[KeyValue::new("code", *code)]);
+                }
+            })
+            .build();
         let _observed = meter
             .u64_observable_gauge("build_info")
             .with_description("The running version.")
@@ -136,6 +148,7 @@ impl Metrics {
             policy_revision,
             bundle_refreshes: counter("bundle_refreshes", "Polls for a registry's bundle, by result."),
             bundles,
+            policy_warnings,
             meter,
             registry,
             _provider: provider,
@@ -201,6 +214,11 @@ impl Metrics {
     /// Says which policy decides from now on.
     pub fn policy_activated(&self, revision: &str) {
         *self.policy_revision.lock().unwrap_or_else(PoisonError::into_inner) = Some(revision.to_owned());
+    }
+
+    /// Says how many lint warnings of each code that policy has.
+    pub fn policy_warned(&self, counts: impl Iterator<Item = (&'static str, u64)>) {
+        *self.policy_warnings.lock().unwrap_or_else(PoisonError::into_inner) = counts.collect();
     }
 
     /// Takes the number of lost audit events from there, at each rendering.

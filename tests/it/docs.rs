@@ -9,6 +9,7 @@ use trustmint::identity::provider::ImpliedTest;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
 use trustmint::policy::explain::Cause;
+use trustmint::policy::lint::catalogue;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -25,6 +26,26 @@ fn every_failure_code_has_its_row_and_every_row_its_code() {
         assert!(row.ends_with(&format!("| {} |", code.mend())), "the mend of `{code}` differs in docs/errors.md");
     }
     assert_eq!(rows.len(), Code::ALL.len(), "docs/errors.md has a row without a code");
+}
+
+#[test]
+fn every_lint_code_has_its_section_as_the_catalogue_has_it() {
+    let page = page("docs/policy-lint.md");
+    let (_, sections) = page.split_once("\n## Codes\n").unwrap();
+    let mut expected = String::new();
+    for (number, lint) in (1..).zip(catalogue::ALL) {
+        assert_eq!(lint.code, format!("L{number:03}"), "the codes are in order and none is left out");
+        let mend = if lint.ruling.has_mend() { "Mend" } else { "Here" };
+        expected += &format!(
+            "\n### {}\n\n**{}**: {}. {}\n\n{mend}: {}\n",
+            lint.code,
+            lint.ruling.as_str(),
+            lint.title,
+            lint.why,
+            lint.mend
+        );
+    }
+    assert_eq!(sections, expected, "docs/policy-lint.md differs from src/policy/lint/catalogue.rs");
 }
 
 #[test]

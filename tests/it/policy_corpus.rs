@@ -7,39 +7,82 @@ use std::path::PathBuf;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
 use trustmint::policy::watch;
+use trustmint::policy::yaml::Faults;
 
 fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The messages about one broken file, which stands alone and is known by its bare name.
-fn faults_of(file: &Path) -> String {
+/// The YAML files of a directory, in order.
+fn yaml_files(directory: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(data(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    assert!(!files.is_empty(), "{directory}");
+    files
+}
+
+/// What one file says, standing alone and known by its bare name.
+fn load_alone(file: &Path) -> Result<Policy, Faults> {
     let name = file.file_name().unwrap().to_str().unwrap().to_owned();
     let source = Source { name, text: fs::read_to_string(file).unwrap() };
     let beside = |_: &str, name: &str| fs::read(file.with_file_name(name)).ok();
-    match Policy::load(&[source], &beside) {
-        Ok(_) => "loads".to_owned(),
-        Err(faults) => faults.to_string(),
-    }
+    Policy::load(&[source], &beside)
 }
 
 #[test]
 fn each_broken_policy_is_refused_with_the_expected_messages() {
     let mut count = 0;
     let mut wrong = Vec::new();
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(data("tests/data/policy/broken")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+    for file in yaml_files("tests/data/policy/broken") {
         count += 1;
         let expected = fs::read_to_string(file.with_extension("expected")).unwrap_or_default();
-        let got = faults_of(file);
+        let got = load_alone(&file).map_or_else(|faults| faults.to_string(), |_| "loads".to_owned());
         if got != expected.trim_end() {
             wrong.push(format!("{}\n--- expected\n{}\n--- got\n{got}\n", file.display(), expected.trim_end()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 60, "{count}");
+}
+
+#[test]
+fn each_warned_policy_loads_with_the_expected_warnings() {
+    let mut wrong = Vec::new();
+    for file in yaml_files("tests/data/policy/warned") {
+        let expected = fs::read_to_string(file.with_extension("expected")).unwrap_or_default();
+        let warnings = load_alone(&file).unwrap_or_else(|faults| panic!("{}:\n{faults}", file.display()));
+        let warnings: Vec<String> = warnings.warnings().iter().map(ToString::to_string).collect();
+        let got = warnings.join("\n");
+        if got != expected.trim_end() || got.is_empty() {
+            wrong.push(format!("{}\n--- expected\n{}\n--- got\n{got}\n", file.display(), expected.trim_end()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_waiver_takes_its_warning_away_and_is_counted() {
+    let waived = "issuers:\n  it:\n    provider: github\n    max_lifetime: 2h\n    \
+                  waive: {L038: jobs of two hours sign at the end}\n";
+    let registries = "registries: {acme: {dialect: pypi, urls: ['https://a.example'], audiences: [a]}}\n";
+    let load = |text: &str| {
+        let source = Source { name: "policy.yaml".to_owned(), text: format!("{text}{registries}") };
+        Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    let policy = load(waived);
+    let waivers: Vec<(&str, u64)> =
+        policy.warnings().waivers().map(|waiver| (waiver.key_path.as_str(), waiver.used)).collect();
+    assert_eq!((policy.warnings().len(), policy.warnings().waived()), (0, 1));
+    assert_eq!(waivers, [("issuers.it", 1)]);
+
+    let (without, _) = waived.split_once("    waive").unwrap();
+    let counts: Vec<(&str, u64)> = load(without).warnings().counts().collect();
+    assert_eq!(counts, [("L038", 1)]);
+    // A waiver of another entry, whose name begins alike, is not this one's.
+    let other = format!("{without}  it2: {{provider: gitlab, waive: {{L038: jobs of two hours sign at the end}}}}\n");
+    let counts: Vec<(&str, u64)> = load(&other).warnings().counts().collect();
+    assert_eq!(counts, [("L038", 1), ("L053", 1)]);
 }
 
 #[test]

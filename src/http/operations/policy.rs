@@ -97,6 +97,9 @@ struct Wrong<'a> {
     line: u32,
     column: u32,
     key: &'a str,
+    /// The lint code, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     message: &'a str,
     remedy: &'a str,
 }
@@ -126,7 +129,8 @@ impl<'a> From<&'a Status> for State<'a> {
 
 impl<'a> From<&'a Fault> for Wrong<'a> {
     fn from(fault: &'a Fault) -> Self {
-        let Fault { place, key_path, message, remedy } = fault;
-        Self { file: &place.file, line: place.line, column: place.column, key: key_path, message, remedy }
+        let Fault { place, key_path, message, remedy, lint, .. } = fault;
+        let code = lint.map(|lint| lint.code);
+        Self { file: &place.file, line: place.line, column: place.column, key: key_path, code, message, remedy }
     }
 }

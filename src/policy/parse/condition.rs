@@ -11,12 +11,14 @@ use crate::policy::condition::Test;
 use crate::policy::glob::Glob;
 use crate::policy::glob::GlobError;
 use crate::policy::lint::Duties;
+use crate::policy::lint::catalogue;
 use crate::policy::regexp::Regexp;
 use crate::policy::regexp::RegexpError;
 use crate::policy::regexp::Regexps;
 use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
+use crate::policy::yaml::Message;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::is_invisible;
 use crate::policy::yaml::nearest;
@@ -171,7 +173,7 @@ pub(super) fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) 
     }
     let name = provider.resolve(entry.name());
     if let Some(member) = name.strip_prefix('/').filter(|member| !member.contains('/')) {
-        let message = format!("L035: `{}` is a JSON pointer to a top-level claim", shown(name));
+        let message = (&catalogue::L035, format!("`{}` is a JSON pointer to a top-level claim", shown(name)));
         entry.fault_at_key(faults, message, format!("write `{}`", shown(member)));
         return Err(member);
     }
@@ -185,7 +187,7 @@ pub(super) fn claim<'a>(entry: &Field<'a>, duties: Duties, faults: &mut Faults) 
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("known claims: {}", names.join(", ")),
     };
-    let message = format!("L035: tokens of `{}` have no claim `{}`", provider.name, shown(name));
+    let message = (&catalogue::L035, format!("tokens of `{}` have no claim `{}`", provider.name, shown(name)));
     entry.fault_at_key(faults, message, remedy);
     Err(meant.unwrap_or(name))
 }
@@ -195,7 +197,8 @@ fn check_form(entry: &Field<'_>, condition: &Condition<'_>, form: Form, faults: 
     // What lint finds in a pin of any form is said once.
     let is_text = |text: &&str| !condition.pin || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()));
     for text in condition.texts().filter(is_text).filter(|text| !form.fits(text)) {
-        let message = format!("L046: `{}` is not how `{}` is spelled in tokens", shown(text), shown(entry.name()));
+        let message =
+            (&catalogue::L046, format!("`{}` is not how `{}` is spelled in tokens", shown(text), shown(entry.name())));
         // The commonest slip: an identifier copied without its braces, or with them, or in capitals.
         let plain = text.trim_matches(['{', '}']).to_ascii_lowercase();
         let meant = [plain.clone(), format!("{{{plain}}}")].into_iter().find(|meant| form.fits(meant));
@@ -277,7 +280,7 @@ fn operators(
 fn is_list(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> bool {
     let list = matches!(known.kind, Kind::List | Kind::Any);
     if !list {
-        let message = format!("L036: `{}` is no list", shown(known.name));
+        let message = (&catalogue::L036, format!("`{}` is no list", shown(known.name)));
         field.fault(faults, message, "compare it with `is` or `in`");
     }
     list
@@ -289,10 +292,14 @@ fn same_as(field: &Field<'_>, known: Known<'_>, duties: Duties, faults: &mut Fau
     let other = lookup(name, duties);
     let like = |a: Kind, b: Kind| a == b || a == Kind::Any || b == Kind::Any;
     let fault = match other {
-        None => format!("L035: tokens of `{}` have no claim `{}`", duties.provider.name, shown(name)),
-        Some(other) if other.name == known.name => "compares a claim with itself".to_owned(),
+        None => {
+            let message = format!("tokens of `{}` have no claim `{}`", duties.provider.name, shown(name));
+            Message::from((&catalogue::L035, message))
+        }
+        Some(other) if other.name == known.name => Message::from("compares a claim with itself"),
         Some(other) if !like(other.kind, known.kind) || matches!(known.kind, Kind::List) => {
-            format!("L036: `{}` and `{}` are never equal: their types differ", shown(known.name), shown(name))
+            let message = format!("`{}` and `{}` are never equal: their types differ", shown(known.name), shown(name));
+            Message::from((&catalogue::L036, message))
         }
         Some(other) => return Some(Text::from(other.name)),
     };
@@ -324,13 +331,15 @@ fn literal(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<L
     let Known { name, kind, .. } = known;
     let node = field.node;
     let wrong = |faults: &mut Faults, wanted: &str, remedy: String| {
-        let message = format!("L036: `{}` is {wanted}, and this is {}", shown(name), node.value.type_name());
+        let message =
+            (&catalogue::L036, format!("`{}` is {wanted}, and this is {}", shown(name), node.value.type_name()));
         field.fault(faults, message, remedy);
         None
     };
     match (kind, &node.value) {
         (Kind::List, _) => {
-            let message = format!("L036: `{}` is a list, which cannot be compared with one value", shown(name));
+            let message =
+                (&catalogue::L036, format!("`{}` is a list, which cannot be compared with one value", shown(name)));
             field.fault(faults, message, "use `contains` or `exactly`");
             None
         }
@@ -375,7 +384,7 @@ fn check_text(field: &Field<'_>, text: &str, faults: &mut Faults) -> bool {
     if text.trim() != text {
         field.fault(faults, "begins or ends with white space", "remove it");
     } else if text.contains(is_invisible) {
-        field.fault(faults, format!("L047: `{}` has an invisible character", shown(text)), "remove it");
+        field.fault(faults, (&catalogue::L047, format!("`{}` has an invisible character", shown(text))), "remove it");
     } else if text.contains('*') {
         let remedy = format!("write `{{glob: {:?}}}` for a pattern", shown(text));
         field.fault(faults, format!("`{}` is compared as it stands, and its `*` with a `*`", shown(text)), remedy);
@@ -388,7 +397,7 @@ fn check_text(field: &Field<'_>, text: &str, faults: &mut Faults) -> bool {
 fn is_text(field: &Field<'_>, known: Known<'_>, what: &str, faults: &mut Faults) -> bool {
     let text = matches!(known.kind, Kind::String | Kind::Any);
     if !text {
-        let message = format!("L036: `{}` is not text, which a {what} needs", shown(known.name));
+        let message = (&catalogue::L036, format!("`{}` is not text, which a {what} needs", shown(known.name)));
         field.fault(faults, message, "compare it with `is`");
     }
     text
@@ -410,7 +419,7 @@ fn regex(field: &Field<'_>, known: Known<'_>, regexps: &mut Regexps, faults: &mu
                 }
                 RegexpError::TooMany => "use `glob`, or one pattern for several rules",
             };
-            field.fault(faults, format!("L004: `{}` {error}", shown(text)), remedy);
+            field.fault(faults, (&catalogue::L004, format!("`{}` {error}", shown(text))), remedy);
             None
         }
     }

@@ -8,6 +8,7 @@ use crate::package::PackageName;
 use crate::package::Pattern;
 use crate::policy::condition::Test;
 use crate::policy::lint::Duties;
+use crate::policy::lint::catalogue;
 use crate::policy::pair::Packages;
 use crate::policy::pair::Pair;
 use crate::policy::pair::Part;
@@ -193,7 +194,11 @@ fn placeholder<'n>(
         (true, true) => format!("`{{{}}}` is both a claim and a group of a regular expression", shown(name)),
         (true, false) => return Some(name),
         (false, true) if condition::is_scalar(claim, duties) => return Some(claim),
-        (false, true) => format!("L036: `{}` is no text, so it cannot be part of a name", shown(name)),
+        (false, true) => {
+            let message = format!("`{}` is no text, so it cannot be part of a name", shown(name));
+            field.fault(faults, (&catalogue::L036, message), "name a claim that is text");
+            return None;
+        }
         (false, false) if branches.iter().any(|branch| groups(branch) || read(branch)) => {
             format!("`{{{}}}` has no value in one of the blocks of `any_of`", shown(name))
         }

@@ -19,6 +19,7 @@ use crate::identity::provider::Site;
 use crate::identity::replay::Replay;
 use crate::policy::issuers::Entry;
 use crate::policy::lint::Duties;
+use crate::policy::lint::catalogue;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
@@ -37,6 +38,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "enabled",
     "tenancy",
     "replay",
+    "waive",
 ];
 /// Longest `max_lifetime`: an ID token of a day is no longer proof of a running job.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,7 +73,7 @@ pub(super) fn issuer(entry: &Field<'_>, duties: Duties, file: &ReadFile<'_>, fau
     let address = address?;
     if let (Some(KeySource::Remote { .. }), Some(why)) = (&keys, address.needs_file()) {
         let remedy = "save its key set in the policy directory and name it: `jwks_file: keys.json`";
-        entry.fault_at_key(faults, format!("L029: {why}"), remedy);
+        entry.fault_at_key(faults, (&catalogue::L029, why), remedy);
         return None;
     }
     let (enabled, keys, lifetime) =
@@ -148,7 +150,8 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
             [] => "give each of its issuers an entry of its own, with its URL".to_owned(),
             templates => format!("write `{}`", templates.join("` or `")),
         };
-        field.fault(faults, format!("L006: `{}` is no family of issuers of `{}`", shown(text), provider.name), remedy);
+        let message = format!("`{}` is no family of issuers of `{}`", shown(text), provider.name);
+        field.fault(faults, (&catalogue::L006, message), remedy);
         return None;
     }
     let parsed = if provider.trust_domains && text.starts_with("spiffe:") {
@@ -160,7 +163,7 @@ fn address(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider, faults: 
         Ok(url) => Some(Address::One(url)),
         Err(error) => {
             let remedy = "write the URL exactly as its tokens carry it in `iss`";
-            field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
+            field.fault(faults, (&catalogue::L006, format!("`{}` {error}", shown(text))), remedy);
             None
         }
     }
@@ -180,10 +183,14 @@ fn accepts_audience(entry: &Field<'_>, fields: &Fields<'_>, provider: &Provider,
         (Some(_), _) if accepted => Some(()),
         (Some(_), _) => {
             let message = format!(
-                "L003: all tokens of `{}` have one audience, so whoever gets one for another service can use it here",
+                "all tokens of `{}` have one audience, so whoever gets one for another service can use it here",
                 provider.name
             );
-            entry.fault_at_key(faults, message, "if that is acceptable, add `accept_fixed_audience: true`");
+            entry.fault_at_key(
+                faults,
+                (&catalogue::L003, message),
+                "if that is acceptable, add `accept_fixed_audience: true`",
+            );
             None
         }
     }
@@ -258,7 +265,7 @@ pub(super) fn plain_url(field: &Field<'_>, remedy: &str, faults: &mut Faults) ->
     match IssuerUrl::parse(text) {
         Ok(_) => Url::parse(text).ok(),
         Err(error) => {
-            field.fault(faults, format!("L006: `{}` {error}", shown(text)), remedy);
+            field.fault(faults, (&catalogue::L006, format!("`{}` {error}", shown(text))), remedy);
             None
         }
     }

@@ -13,6 +13,7 @@ use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
 use crate::policy::lint;
+use crate::policy::lint::catalogue;
 use crate::policy::registry::Dialect;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
@@ -35,6 +36,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "replay",
     "retry_window",
     "bundle",
+    "waive",
 ];
 pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
 /// How long upload tokens live unless the policy says otherwise.
@@ -212,7 +214,7 @@ fn audiences_of(field: &Field<'_>, urls: &[Url], faults: &mut Faults) -> Option<
         }
     }
     if audiences.is_empty() && faults.len() == before {
-        field.fault(faults, "L003: is empty", "write the audiences that CI jobs ask for: [acme]");
+        field.fault(faults, (&catalogue::L003, "is empty"), "write the audiences that CI jobs ask for: [acme]");
     }
     (faults.len() == before).then_some(audiences)
 }

@@ -8,6 +8,7 @@ use super::grant::Sources;
 use crate::package::Ecosystem;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
+use crate::policy::lint::Waiving;
 use crate::policy::regexp::Regexps;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Branch;
@@ -19,8 +20,20 @@ use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
 use crate::policy::yaml::shown;
 
-pub(in crate::policy) const KEYS: &[&str] =
-    &["registry", "issuer", "span", "when", "allow", "versions", "ttl", "max_size", "single_use", "mode", "enabled"];
+pub(in crate::policy) const KEYS: &[&str] = &[
+    "registry",
+    "issuer",
+    "span",
+    "when",
+    "allow",
+    "versions",
+    "ttl",
+    "max_size",
+    "single_use",
+    "mode",
+    "enabled",
+    "waive",
+];
 
 pub(super) fn rule(
     entry: &Field<'_>,
@@ -30,6 +43,7 @@ pub(super) fn rule(
     faults: &mut Faults,
 ) -> Option<Rule<'static>> {
     let fields = entry.fields(KEYS, faults)?;
+    lint::waivers(entry, if scope.is_some() { Waiving::Refused } else { Waiving::Allowed }, faults);
     let registry = registry(&fields, world, scope, faults);
     let issuer = fields.require("issuer", "add the name of the issuer whose jobs it lets in", faults);
     let issuer = issuer.filter(|field| is_within(field, scope, faults));
@@ -59,7 +73,7 @@ pub(super) fn rule(
     let sources = Sources { duties, branches: branches.as_deref(), within };
     let pairs = allow.and_then(|field| grant::pairs(&field, ecosystem, sources, faults));
     let versions = fields.get("versions").map_or(Some(Vec::new()), |field| grant::versions(&field, sources, faults));
-    Some(Rule {
+    let rule = Rule {
         id: match scope {
             Some(scope) => Text::from(format!("{}/{}", scope.registry, entry.name())),
             None => Text::from(entry.name()),
@@ -73,7 +87,11 @@ pub(super) fn rule(
         versions: versions?,
         ttl: ttl?,
         max_size: max_size?,
-    })
+    };
+    if let Some(duties) = duties {
+        lint::rule(entry, &rule, duties, faults);
+    }
+    Some(rule)
 }
 
 /// The pins that a rule need not fix because it says that it is for all projects of an owner.
@@ -158,14 +176,8 @@ fn branches(
         let own = condition::block(&block, reader, regexps, faults);
         let conditions: Vec<_> = common.conditions.iter().cloned().chain(own.conditions).collect();
         let reported: Vec<&str> = common.reported.iter().chain(&own.reported).copied().collect();
-        let mut found = Faults::new();
-        lint::conditions(when, Some(&block), duties, &conditions, &reported, &mut found);
-        // What is wrong with the common conditions is wrong in each branch, and said once.
-        for fault in found.iter() {
-            if !faults.iter().any(|known| known == fault) {
-                faults.add(fault.clone());
-            }
-        }
+        // What is wrong with the common conditions is found in each branch, and told once.
+        lint::conditions(when, Some(&block), duties, &conditions, &reported, faults);
         branches.push(branch(conditions));
     }
     (faults.len() == before).then_some(branches)

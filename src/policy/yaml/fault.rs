@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use super::Lint;
+use super::Message;
 use super::Place;
+use super::Severity;
+use super::Waiver;
+use super::Warnings;
 
 /// Most faults that one load keeps; the rest are counted.
 const MAX_FAULTS: usize = 500;
@@ -12,6 +17,10 @@ const MAX_SHOWN: usize = 120;
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of finding it is, if a catalogue has it.
+    pub lint: Option<&'static Lint>,
     /// Where it stands.
     pub place: Place,
     /// The keys that lead there, with dots: `rules.widgets.when.repository_id`; empty for the file as a whole.
@@ -22,78 +31,128 @@ pub struct Fault {
     pub remedy: String,
 }
 
-/// `rules.yaml:12:7: rules.widgets.when.repository_id: must be text — quote it: "701234567"`.
+/// `rules.yaml:12:7: rules.widgets.when.repository_id: must be text — quote it: "701234567"`; with `warning: ` behind
+/// the place if it is one, and `L001: ` before the message if it has a code.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
         if !self.key_path.is_empty() {
             write!(f, "{}: ", self.key_path)?;
+        }
+        if let Some(lint) = self.lint {
+            write!(f, "{}: ", lint.code)?;
         }
         f.write_str(&self.message)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, " — {}", self.remedy) }
     }
 }
 
-/// Every fault of a load, in the order of the files.
+/// Every fault of a load, in the order of the files: errors, any of which refuses it, and warnings beside them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
-    faults: Vec<Fault>,
+    errors: Vec<Fault>,
     more: usize,
+    warnings: Warnings,
 }
 
 impl Faults {
     /// None yet.
-    pub const fn new() -> Self {
-        Self { faults: Vec::new(), more: 0 }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Adds one.
-    pub fn push(&mut self, place: Place, key_path: String, message: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Fault { place, key_path, message: message.into(), remedy: remedy.into() });
+    /// Adds an error.
+    pub fn push(&mut self, place: Place, key_path: String, message: impl Into<Message>, remedy: impl Into<String>) {
+        let Message { lint, text } = message.into();
+        self.add(Fault { severity: Severity::Error, lint, place, key_path, message: text, remedy: remedy.into() });
     }
 
-    /// Adds one.
+    /// Adds an error.
     pub fn add(&mut self, fault: Fault) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(fault);
+        if self.errors.len() < MAX_FAULTS {
+            self.errors.push(fault);
         } else {
             self.more += 1;
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Adds a warning, unless it has been waived.
+    pub fn warn(
+        &mut self,
+        place: Place,
+        key_path: String,
+        (lint, message): (&'static Lint, impl Into<String>),
+        remedy: impl Into<String>,
+    ) {
+        let (message, remedy) = (message.into(), remedy.into());
+        let severity = Severity::Warning;
+        self.warnings.add(lint, Fault { severity, lint: Some(lint), place, key_path, message, remedy });
+    }
+
+    /// From now on, warnings that the waiver is for are counted by it and nowhere else.
+    pub fn waive(&mut self, waiver: Waiver) {
+        self.warnings.waive(waiver);
+    }
+
+    /// Whether there is no error.
     pub fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+        self.errors.is_empty()
     }
 
-    /// How many there are.
+    /// How many errors there are.
     pub fn len(&self) -> usize {
-        self.faults.len() + self.more
+        self.errors.len() + self.more
     }
 
-    /// The faults that were kept, in the order of the files after [`Faults::into_result`].
+    /// The errors that were kept, in the order of the files after [`Faults::into_result`].
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.faults.iter()
+        self.errors.iter()
     }
 
-    /// The value if nothing is wrong, else every fault in the order of the files.
-    pub fn into_result<T>(mut self, value: Option<T>) -> Result<T, Self> {
+    /// The warnings beside them, in the order of the files after [`Faults::into_result`].
+    pub const fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    /// The value and the warnings if there is no error, else everything, in the order of the files.
+    pub fn into_result_with_warnings<T>(mut self, value: Option<T>) -> Result<(T, Warnings), Self> {
+        self.warnings.sort();
         match value {
-            Some(value) if self.faults.is_empty() => Ok(value),
+            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
             Some(_) | None => {
-                self.faults.sort_by(|a, b| a.place.cmp(&b.place));
-                // What a rule opens, its preset may close by two conditions: one fault.
-                self.faults.dedup();
+                self.errors.sort_by(|a, b| a.place.cmp(&b.place));
+                // What a rule opens, its preset may close by two conditions, and what is wrong with common conditions is
+                // found in each branch: one fault.
+                let mut kept: Vec<Fault> = Vec::with_capacity(self.errors.len());
+                for fault in self.errors.drain(..) {
+                    let near = kept.iter().rev().take_while(|other| other.place == fault.place);
+                    if !near.into_iter().any(|other| *other == fault) {
+                        kept.push(fault);
+                    }
+                }
+                self.errors = kept;
                 Err(self)
             }
         }
     }
+
+    /// The value if there is no error, else everything, in the order of the files.
+    pub fn into_result<T>(self, value: Option<T>) -> Result<T, Self> {
+        self.into_result_with_warnings(value).map(|(value, _)| value)
+    }
 }
 
-/// One fault a line.
+/// One fault a line: errors and warnings together, in the order of the files.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.faults.iter().enumerate() {
+        let mut faults: Vec<&Fault> = self.errors.iter().chain(self.warnings.iter()).collect();
+        if !self.warnings.is_empty() {
+            faults.sort_by(|a, b| a.place.cmp(&b.place));
+        }
+        for (i, fault) in faults.iter().enumerate() {
             write!(f, "{}{fault}", if i == 0 { "" } else { "\n" })?;
         }
         if self.more > 0 { write!(f, "\nand {} more", self.more) } else { Ok(()) }

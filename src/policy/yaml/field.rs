@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Faults;
 use super::Key;
+use super::Lint;
+use super::Message;
 use super::Node;
 use super::Place;
 use super::Value;
@@ -89,13 +91,28 @@ impl<'a> Field<'a> {
     }
 
     /// Reports a fault of the value.
-    pub fn fault(&self, faults: &mut Faults, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn fault(&self, faults: &mut Faults, message: impl Into<Message>, remedy: impl Into<String>) {
         faults.push(self.node.at.clone(), self.path.to_string(), message, remedy);
     }
 
     /// Reports a fault of the key, or of the whole entry.
-    pub fn fault_at_key(&self, faults: &mut Faults, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn fault_at_key(&self, faults: &mut Faults, message: impl Into<Message>, remedy: impl Into<String>) {
         faults.push(self.key_place().clone(), self.path.to_string(), message, remedy);
+    }
+
+    /// Warns about the value.
+    pub fn warn(&self, faults: &mut Faults, message: (&'static Lint, impl Into<String>), remedy: impl Into<String>) {
+        faults.warn(self.node.at.clone(), self.path.to_string(), message, remedy);
+    }
+
+    /// Warns about the key, or about the whole entry.
+    pub fn warn_at_key(
+        &self,
+        faults: &mut Faults,
+        message: (&'static Lint, impl Into<String>),
+        remedy: impl Into<String>,
+    ) {
+        faults.warn(self.key_place().clone(), self.path.to_string(), message, remedy);
     }
 
     fn wrong_type(&self, faults: &mut Faults, wanted: &str, remedy: impl Into<String>) {

@@ -64,6 +64,7 @@ fn exercised() -> Metrics {
     metrics.response("/v1/token", 200);
     metrics.policy_reload("activated");
     metrics.policy_activated("9f86d081");
+    metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
     metrics.observe_audit_dropped(|| 7);
     metrics
 }
@@ -81,6 +82,7 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_policy_info", "gauge"),
         ("trustmint_policy_refused", "gauge"),
         ("trustmint_policy_reloads_total", "counter"),
+        ("trustmint_policy_warnings", "gauge"),
         ("trustmint_revocations_total", "counter"),
         ("trustmint_verification_duration_seconds", "histogram"),
         ("trustmint_verifications_total", "counter"),
@@ -99,6 +101,7 @@ fn every_family_has_its_name_type_and_labels() {
         (r#"trustmint_policy_reloads_total{outcome="activated"}"#, 1.0),
         (r#"trustmint_policy_info{revision="9f86d081"}"#, 1.0),
         ("trustmint_policy_refused", 0.0),
+        (r#"trustmint_policy_warnings{code="L015"}"#, 3.0),
         ("trustmint_audit_dropped_total", 7.0),
     ] {
         assert_eq!(series.get(id), Some(&value), "{id} in {series:#?}");
@@ -117,10 +120,17 @@ fn before_the_first_request_the_text_is_valid() {
 fn a_new_policy_replaces_the_old_ones_series() {
     let metrics = exercised();
     metrics.policy_activated("2c26b46b");
+    metrics.policy_warned([("L017", 2)].into_iter());
     let (_, series) = read(&metrics.render().unwrap());
     let revisions: Vec<&str> =
         series.keys().filter(|id| id.starts_with("trustmint_policy_info")).map(String::as_str).collect();
     assert_eq!(revisions, [r#"trustmint_policy_info{revision="2c26b46b"}"#]);
+    let warnings: Vec<(&str, f64)> = series
+        .iter()
+        .filter(|(id, _)| id.starts_with("trustmint_policy_warnings"))
+        .map(|(id, value)| (id.as_str(), *value))
+        .collect();
+    assert_eq!(warnings, [(r#"trustmint_policy_warnings{code="L017"}"#, 2.0)]);
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! What a rule as a whole leaves open: whose source may publish, and whose name a placeholder makes.
+
+use super::Duties;
+use super::catalogue;
+use crate::policy::condition::Literal;
+use crate::policy::condition::Test;
+use crate::policy::pair::Template;
+use crate::policy::rule::Branch;
+use crate::policy::rule::Rule;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Field;
+
+/// Findings about a rule that is otherwise sound.
+pub(in crate::policy) fn rule(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Faults) {
+    narrowed(entry, rule, duties, faults);
+    if !duties.freed.is_empty() {
+        interpolated(entry, rule, duties, faults);
+    }
+}
+
+/// SECURITY: where the pins say nothing of the source that is built, a fork's pull request has all of them.
+fn narrowed(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Faults) {
+    let narrows = duties.provider.narrows;
+    let names_source = |branch: &Branch<'_>| {
+        branch.conditions().iter().any(|condition| {
+            let closed = matches!(condition.test(), Test::Is(_) | Test::In(_) | Test::Glob(_) | Test::Regex(_));
+            closed && narrows.contains(&condition.claim())
+        })
+    };
+    if !narrows.is_empty() && !rule.branches().iter().all(names_source) {
+        let names = narrows.iter().map(|claim| format!("`{}`", duties.provider.shown(claim))).collect::<Vec<_>>();
+        let message = "any source of the project can publish, a fork's or an unreviewed branch among them";
+        let remedy = format!("add a condition on one of {}", names.join(", "));
+        entry.fault_at_key(faults, (&catalogue::L017, message), remedy);
+    }
+}
+
+/// SECURITY: a rule for all projects of an owner whose grant takes part of the name from the job: two jobs must never
+/// make one name of different parts.
+fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Faults) {
+    let several = |template: &Template<'_>| template.placeholders().count() > 1;
+    let mut packages = rule.package_templates().peekable();
+    if packages.peek().is_none() {
+        return;
+    }
+    let owners = duties.pins();
+    let one_owner = |branch: &Branch<'_>| {
+        let pins = branch.conditions().iter().filter(|condition| owners.contains(&condition.claim()));
+        pins.filter(|pin| pin.is_pin()).all(|pin| matches!(pin.literals(), [Literal::Text(_) | Literal::Int(_)]))
+    };
+    let first = rule.branches().first().map(owner_of(&owners));
+    let same = rule.branches().iter().map(owner_of(&owners)).all(|owner| Some(owner) == first);
+    if packages.any(several) || !same || !rule.branches().iter().all(one_owner) {
+        let message = "projects of this rule can meet in one package's name";
+        let remedy = "use one placeholder in each name, and pin one owner";
+        entry.fault_at_key(faults, (&catalogue::L051, message), remedy);
+    } else {
+        let message = "whoever can create a project there can take the package's name that follows from it";
+        let remedy = "write a rule for each project, or say in `waive` who may create projects";
+        entry.warn_at_key(faults, (&catalogue::L052, message), remedy);
+    }
+}
+
+/// What a branch says of the owner.
+fn owner_of<'r>(owners: &'r [&'static str]) -> impl Fn(&Branch<'_>) -> Vec<String> + 'r {
+    |branch| {
+        let pins = branch.conditions().iter().filter(|c| c.is_pin() && owners.contains(&c.claim()));
+        pins.map(|pin| format!("{} {}", pin.claim(), pin.test())).collect()
+    }
+}

@@ -1,0 +1,111 @@
+//! Registries: what they are called by must be theirs alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use url::Url;
+
+use super::catalogue;
+use super::report;
+use crate::policy::registry::Registry;
+use crate::policy::yaml::Faults;
+use crate::policy::yaml::Field;
+use crate::policy::yaml::Message;
+use crate::policy::yaml::shown;
+
+/// Longest audience, in bytes.
+const MAX_AUDIENCE: usize = 255;
+/// Audiences that other services accept, or that providers put into tokens unasked.
+const FOREIGN_AUDIENCES: &[&str] = &[
+    "pypi",
+    "testpypi",
+    "crates.io",
+    "rubygems.org",
+    "sigstore",
+    "sts.amazonaws.com",
+    "api://AzureADTokenExchange",
+    "https://gitlab.com",
+];
+/// What is wrong with an audience, and the remedy.
+///
+/// SECURITY: a token for another service's audience can be relayed here by that service.
+pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, &'static str)> {
+    let remedy = "choose one that no other service uses, such as the registry's own name";
+    let foreign = FOREIGN_AUDIENCES.contains(&text) || text.starts_with("https://github.com/");
+    let npm = text.strip_prefix("npm:");
+    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
+    if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
+        Some((
+            Message::from((
+                &catalogue::L003,
+                format!("`{}` is not an audience: 1 to 255 printable ASCII characters without `*`", shown(text)),
+            )),
+            remedy,
+        ))
+    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
+        Some((
+            Message::from(format!("`{text}` starts with a digit, and GitLab makes a variable's name of it")),
+            "start it with a letter",
+        ))
+    } else if foreign || npm.is_some_and(|host| !own(host)) {
+        let message = format!("`{text}` is the audience of another service");
+        Some((Message::from((&catalogue::L003, message)), remedy))
+    } else {
+        None
+    }
+}
+
+/// No two registries answer to one name, derive one secret, or know one key.
+pub(in crate::policy) fn registries(sections: &[Field<'_>], registries: &[Arc<Registry>], faults: &mut Faults) {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for registry in registries {
+        let id = registry.id.as_str();
+        let mut names: Vec<(String, &str)> = Vec::new();
+        let authority =
+            |url: &Url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0));
+        names.extend(
+            registry.audiences.iter().map(|audience| (format!("the audience `{audience}`"), "use another audience")),
+        );
+        let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+        let urls = registry.urls.iter();
+        names
+            .extend(urls.map(|url| (format!("the URL `{}{}`", authority(url), path(url)), "give it a URL of its own")));
+        if registry.dialect.owns_host() {
+            let mut hosts: Vec<String> = registry.urls.iter().map(authority).collect();
+            hosts.sort();
+            hosts.dedup();
+            let remedy = "give it a host of its own: clients of this dialect drop the path";
+            names.extend(
+                hosts
+                    .into_iter()
+                    .map(|host| (format!("the host `{host}` for dialect `{}`", registry.dialect.name()), remedy)),
+            );
+        }
+        names.push((
+            format!("the key id `{}`", registry.key_id),
+            "set another `key_id`: tokens of one would be good for both",
+        ));
+        for caller in &registry.callers {
+            names.push((
+                format!("the API key of a caller (`{}`)", digest(caller.key_sha256)),
+                "make a key for each caller",
+            ));
+        }
+        for (name, remedy) in names {
+            match seen.get(&name) {
+                Some(other) if *other == id => report(sections, id, format!("has {name} twice"), remedy, faults),
+                Some(other) => {
+                    report(sections, id, format!("has {name}, as has the registry `{other}`"), remedy, faults);
+                }
+                None => {
+                    seen.insert(name, id);
+                }
+            }
+        }
+    }
+}
+
+/// The first digits of a digest: enough to find it in a file.
+fn digest(bytes: [u8; 32]) -> String {
+    bytes.iter().take(4).map(|byte| format!("{byte:02x}")).chain(["…".to_owned()]).collect()
+}
