@@ -48,7 +48,7 @@ fn main() {
     for rules in SIZES {
         let text = support::policy_text(rules, 0);
         let before = resident();
-        let started = Instant::now();
+        let started = now();
         let policy = support::load(&issuer, text);
         let took = started.elapsed();
         // What the reading took and gave back must not be counted.
@@ -57,8 +57,8 @@ fn main() {
         println!(
             "{rules:>9}  {:>6.2} s  {:>6.0} packed, {:>6.0} resident",
             took.as_secs_f64(),
-            exact as f64 / rules as f64,
-            held as f64 / rules as f64
+            per_rule(exact, rules),
+            per_rule(usize::try_from(held).unwrap(), rules)
         );
         policies.push((rules, policy));
     }
@@ -75,7 +75,7 @@ fn evaluation(issuer: &Issuer, policies: &[(u64, Policy)]) {
         for ((policy, claims), best) in jobs.iter().zip(&mut best) {
             let registry = policy.registries().by_id("acme-pypi").unwrap();
             let subject = Subject { issuer: policy.issuers().by_id("github").unwrap(), claims };
-            let started = Instant::now();
+            let started = now();
             for _ in 0..EVALUATIONS {
                 let said = evaluate(policy, registry, black_box(&subject), &Requested::default());
                 assert!(matches!(said.decision, Decision::Allow(_)));
@@ -146,9 +146,9 @@ fn refresh(issuer: &Issuer, policy: Policy) {
 /// again and again, so all but the first use of each end with `token-replayed`, after everything but the minting.
 fn longest(run: &Run<'_>, most: Duration, stop: &AtomicBool) -> Duration {
     let caller = Caller { request_id: "bench".into(), client: None };
-    let (started, mut longest, mut serial) = (Instant::now(), Duration::ZERO, 0);
+    let (started, mut longest, mut serial) = (now(), Duration::ZERO, 0);
     while started.elapsed() < most && !stop.load(Ordering::SeqCst) {
-        let request = Instant::now();
+        let request = now();
         let policy = run.app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
         let subject_token = run.tokens.get(serial % run.tokens.len()).unwrap();
@@ -174,6 +174,16 @@ fn claims(issuer: &Issuer, policy: &Policy, serial: u64, rules: u64) -> Claims {
     let raw = token.unproven_claims().clone();
     let derived = policy.issuers().by_id("github").unwrap().provider().derive(&raw);
     Claims::new(raw, derived)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
+fn per_rule(bytes: usize, rules: u64) -> f64 {
+    bytes as f64 / rules as f64
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Resident memory in bytes.

@@ -36,7 +36,7 @@ fn every_lint_code_has_its_section_as_the_catalogue_has_it() {
     for (number, lint) in (1..).zip(catalogue::ALL) {
         assert_eq!(lint.code, format!("L{number:03}"), "the codes are in order and none is left out");
         let mend = if lint.ruling.has_mend() { "Mend" } else { "Here" };
-        expected += &format!(
+        let section = format!(
             "\n### {}\n\n**{}**: {}. {}\n\n{mend}: {}\n",
             lint.code,
             lint.ruling.as_str(),
@@ -44,6 +44,7 @@ fn every_lint_code_has_its_section_as_the_catalogue_has_it() {
             lint.why,
             lint.mend
         );
+        expected.push_str(&section);
     }
     assert_eq!(sections, expected, "docs/policy-lint.md differs from src/policy/lint/catalogue.rs");
 }

@@ -166,7 +166,7 @@ fn scan(policy: &Policy, job: &Value, modes: &[Mode]) -> BTreeSet<String> {
                     let value = |name: &str| match claims.get(name)? {
                         Json::String(text) => Some(text.clone()),
                         Json::Int(number) => Some(number.to_string()),
-                        _ => None,
+                        Json::Null | Json::Bool(_) | Json::Float(_) | Json::Array(_) | Json::Object(_) => None,
                     };
                     let name = PackageName::parse_interpolated(Ecosystem::Pypi, &template.fill(value)?).ok()?;
                     Some(format!("upload:{name}"))
