@@ -51,6 +51,7 @@ fn policies() -> Vec<PathBuf> {
 fn each_shipped_policy_passes_its_tests_and_tests_each_of_its_rules() {
     for directory in policies() {
         let policy = watch::load(&directory).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(policy.warnings().is_empty(), "{}: {:?}", directory.display(), policy.warnings());
         let outcomes = rule_test::run(&policy);
         assert!(outcomes.iter().all(|outcome| matches!(outcome.verdict, Verdict::Passed)), "{}", directory.display());
         assert_eq!(rule_test::untested(&policy, &outcomes), [""; 0], "{}", directory.display());
