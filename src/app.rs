@@ -251,7 +251,8 @@ impl App {
             event.granted = outcome.result.as_ref().map_or_else(|_| Vec::new(), granted);
             event.rules = proven.rules;
             for rule in &proven.shadow {
-                self.metrics.shadow_disagreement(rule);
+                // A registry that serves its own rules chooses their names, which must not become series without end.
+                self.metrics.shadow_disagreement(rule.split_once('/').map_or(rule.as_str(), |(registry, _)| registry));
             }
             event.shadow = proven.shadow;
             event.policy_revision = Some(policy.revision().to_owned());

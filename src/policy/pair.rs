@@ -51,7 +51,7 @@ pub enum TemplateError {
     /// Nothing between two braces.
     #[error("has an empty placeholder")]
     Empty,
-    /// More than [`MAX_PLACEHOLDERS`].
+    /// More than four.
     #[error("has more than 4 placeholders")]
     TooMany,
 }
