@@ -36,8 +36,7 @@ use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
-use crate::policy::evaluate::evaluate;
-use crate::policy::evaluate::evaluate_directory;
+use crate::policy::evaluate::evaluate_at;
 use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::state::FirstUse;
@@ -272,16 +271,7 @@ fn decide(
     now: Timestamp,
 ) -> Result<Evaluation, Failure> {
     let subject = Subject { issuer: token.issuer(), claims: token.claims() };
-    // Rules that cannot be about the issuer need not be known.
-    let own = request.registry.bundle.as_ref().filter(|own| own.issuers.contains(&token.issuer().id));
-    let lapse = own.and_then(|_| policy.lapse(request.registry, now));
-    let decide = if lapse.is_some() { evaluate_directory } else { evaluate };
-    let evaluation = decide(policy, request.registry, &subject, &request.requested);
-    match (&evaluation.decision, lapse) {
-        // SECURITY: not a refusal, which a registry's or a job's owner would try to mend.
-        (Decision::Deny(_), Some(lapse)) => Err(Failure::RulesUnknown(lapse)),
-        (Decision::Allow(_) | Decision::Deny(_), _) => Ok(evaluation),
-    }
+    evaluate_at(policy, request.registry, &subject, &request.requested, now).map_err(Failure::RulesUnknown)
 }
 
 /// What the upload token shall say, under this name: what preparing it takes.

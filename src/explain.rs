@@ -27,7 +27,7 @@ use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
-use crate::policy::evaluate::evaluate;
+use crate::policy::evaluate::evaluate_at;
 use crate::policy::explain::Explanation;
 use crate::policy::explain::RuleReport;
 use crate::policy::explain::reports;
@@ -155,7 +155,7 @@ pub async fn token(question: Question<'_>, keys: &Keys, text: &str, now: Timesta
             }
         }
     };
-    asked(question, &issuer, claims, Some(verdict))
+    asked(question, &issuer, claims, Some(verdict), now)
 }
 
 /// The same without a look at the token's signature, which takes its issuer's keys.
@@ -172,16 +172,16 @@ pub fn unproven_token(question: Question<'_>, text: &str, now: Timestamp) -> Ans
         }
         Err(error) => TokenVerdict::refused(&error),
     };
-    asked(question, &issuer, claims, Some(verdict))
+    asked(question, &issuer, claims, Some(verdict), now)
 }
 
 /// What the rules would say to a job of this issuer with these claims, as a token has them. Of a token only a wrong
 /// audience can be told.
-pub fn claims(question: Question<'_>, issuer: &Arc<Issuer>, claims: Object) -> Answer {
+pub fn claims(question: Question<'_>, issuer: &Arc<Issuer>, claims: Object, now: Timestamp) -> Answer {
     let named = claims.get("aud").is_some();
     let audience = verify::check_audience(&claims, issuer, &question.registry.audiences);
     let verdict = audience.err().filter(|_| named).map(|error| TokenVerdict::refused(&error));
-    asked(question, issuer, claims, verdict)
+    asked(question, issuer, claims, verdict, now)
 }
 
 /// The answer to claims whose `iss` is nobody's.
@@ -228,19 +228,32 @@ fn unasked(policy: &Policy, verdict: TokenVerdict) -> Answer {
     }
 }
 
-fn asked(question: Question<'_>, issuer: &Arc<Issuer>, claims: Object, token: Option<TokenVerdict>) -> Answer {
+fn asked(
+    question: Question<'_>,
+    issuer: &Arc<Issuer>,
+    claims: Object,
+    token: Option<TokenVerdict>,
+    now: Timestamp,
+) -> Answer {
     let Question { policy, registry, requested } = question;
     let derived = issuer.derive(&claims);
     let claims = Claims::new(claims, derived);
     let subject = Subject { issuer, claims: &claims };
-    let evaluation = evaluate(policy, registry, &subject, requested);
+    let policy_revision = policy.revision().to_owned();
+    let evaluation = match evaluate_at(policy, registry, &subject, requested, now) {
+        Ok(evaluation) => evaluation,
+        Err(lapse) => {
+            let reason = Reason::Unasked { code: lapse.code(), sentence: lapse.to_string() };
+            return Answer { decision: "deny", reason, shadow: Vec::new(), token, policy_revision };
+        }
+    };
     let told = |rules: &[String]| reports(policy, registry, &subject, requested, rules);
     let shadow = told(&evaluation.shadow);
     let (decision, reason) = match evaluation.decision {
         Decision::Allow(grant) => ("allow", Reason::granted(&grant, told(grant.rules()))),
         Decision::Deny(explanation) => ("deny", Reason::Refused(explanation)),
     };
-    Answer { decision, reason, shadow, token, policy_revision: policy.revision().to_owned() }
+    Answer { decision, reason, shadow, token, policy_revision }
 }
 
 impl Answer {

@@ -54,7 +54,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         (Some(token), None) if issuer.is_none() => explain::token(question, public.app.keys(), token, *now).await,
         (Some(_), None) => return Err(bad("`issuer` goes with `claims`: a token names its issuer itself".to_owned())),
         (None, Some(claims)) => match explain::issuer_of(policy, issuer, claims) {
-            Ok(issuer) => explain::claims(question, issuer, claims.clone()),
+            Ok(issuer) => explain::claims(question, issuer, claims.clone(), *now),
             Err(NoIssuer::Unknown(issuer)) => explain::unknown(policy, &issuer),
             Err(error) => return Err(bad(error.to_string())),
         },

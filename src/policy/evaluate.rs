@@ -14,6 +14,7 @@ use crate::package::Pattern;
 use crate::package::Permission;
 use crate::package::Permissions;
 use crate::policy::Policy;
+use crate::policy::bundle::Lapse;
 use crate::policy::explain::Cause;
 use crate::policy::explain::Explanation;
 use crate::policy::explain::Scene;
@@ -23,6 +24,7 @@ use crate::policy::registry::Registry;
 use crate::policy::rule::Branch;
 use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
+use crate::time::Timestamp;
 
 /// Most rules that a refusal looks at for the nearest one when no pinned rule was found.
 pub(super) const NEAR: usize = 100;
@@ -111,15 +113,27 @@ pub fn evaluate(policy: &Policy, registry: &Registry, subject: &Subject<'_>, req
     evaluate_with(policy, registry, subject, requested, Asked { whose: Whose::All, mode: &|rule| rule.mode })
 }
 
-/// Decides by the rules of the operator's directory alone: for a registry whose own rules are not known at the moment
-/// ([`Policy::lapse`]).
-pub fn evaluate_directory(
+/// Decides at a moment, when a registry's own rules may not be known: then the operator's directory alone can allow, and
+/// what it does not allow is not refused but unknown.
+pub fn evaluate_at(
     policy: &Policy,
     registry: &Registry,
     subject: &Subject<'_>,
     requested: &Requested,
-) -> Evaluation {
-    evaluate_with(policy, registry, subject, requested, Asked { whose: Whose::Directory, mode: &|rule| rule.mode })
+    now: Timestamp,
+) -> Result<Evaluation, Lapse> {
+    // Rules that cannot be about the issuer need not be known.
+    let own = registry.bundle.as_ref().filter(|own| own.issuers.contains(&subject.issuer.id));
+    let Some(lapse) = own.and_then(|_| policy.lapse(registry, now)) else {
+        return Ok(evaluate(policy, registry, subject, requested));
+    };
+    let asked = Asked { whose: Whose::Directory, mode: &|rule| rule.mode };
+    let evaluation = evaluate_with(policy, registry, subject, requested, asked);
+    match &evaluation.decision {
+        Decision::Allow(_) => Ok(evaluation),
+        // SECURITY: not a refusal, which a registry's or a job's owner would try to mend.
+        Decision::Deny(_) => Err(lapse),
+    }
 }
 
 /// Decides as if this rule were in force: for trying it before it is.

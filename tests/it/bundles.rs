@@ -185,6 +185,17 @@ impl Bench {
         outcome(&self.service.post_json("/v1/token", &request).await, &self.service)
     }
 
+    /// What the dry run of the exchange says.
+    async fn explained(&self) -> String {
+        let url = format!("{}/v1/explain", self.service.base);
+        let question = json!({"claims": self.service.claims(&json!({}))});
+        let answer = Answer::of(
+            self.service.client.post(url).bearer_auth(API_KEY).body(question.to_string()).send().await.unwrap(),
+        )
+        .await;
+        answer.body["code"].as_str().unwrap().to_owned()
+    }
+
     async fn notify(&self, key: &str) -> Answer {
         let url = format!("{}/v1/policy/notify", self.service.base);
         Answer::of(self.service.client.post(url).bearer_auth(key).send().await.unwrap()).await
@@ -391,6 +402,7 @@ async fn when_the_server_is_gone_the_last_good_bundle_serves_until_its_own_end()
     assert_eq!(bench.exchange().await, "upload:gadgets", "a minute before its end");
     bench.service.pass(2 * MINUTE).await;
     assert_eq!(bench.exchange().await, "bundle-expired");
+    assert_eq!(bench.explained().await, "bundle-expired", "a dry run says what an exchange says");
     // A server that says that nothing has changed does not lengthen it.
     bench.servers.publish(BUNDLE, Text { not_after: bench.service.app.now(), ..Text::new(&bench.service, 1) }.write());
     bench.poll().await;
