@@ -118,6 +118,11 @@ pub(crate) fn complain(text: &str) {
     let _closed = writeln!(io::stderr().lock(), "error: {text}");
 }
 
+/// Prints how far the reading of a large policy is, to standard error.
+pub(crate) fn tell_progress(rules: usize) {
+    let _closed = writeln!(io::stderr().lock(), "reading the policy: {rules} rules so far");
+}
+
 /// Prints a value for programs.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     say(&serde_json::to_string_pretty(value)?);

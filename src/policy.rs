@@ -85,14 +85,23 @@ impl Policy {
     /// Reads a policy from its files and runs its tests, or reports everything that is wrong. `file` gives the bytes of a file
     /// that an issuer refers to, by the name of the referring source and the reference as it is written.
     pub fn load(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        let policy = Self::read(sources, file)?;
-        rule_test::demand(&policy, policy.tests())?;
-        Ok(policy)
+        Self::read(sources, file, &|_| ())?.tested()
     }
 
-    /// The same without running the tests: for whoever shows what they say. Nothing is served from it.
-    pub fn read(sources: &[Source], file: &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Self, Faults> {
-        let (parse::Directory { world, rules, tests, revision }, warnings) = parse::directory(sources, file)?;
+    /// The policy, if its own tests pass.
+    pub fn tested(self) -> Result<Self, Faults> {
+        rule_test::demand(&self, self.tests())?;
+        Ok(self)
+    }
+
+    /// The same without running the tests: for whoever shows what they say. Nothing is served from it. `told` hears, now
+    /// and then, how many rules have been read, if there are very many.
+    pub fn read(
+        sources: &[Source],
+        file: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
+        told: &dyn Fn(usize),
+    ) -> Result<Self, Faults> {
+        let (parse::Directory { world, rules, tests, revision }, warnings) = parse::directory(sources, file, told)?;
         let policy = Self::compose(&Arc::new(world), &rules, BTreeMap::new(), Arc::from(tests), revision);
         Ok(Self { warnings, ..policy })
     }

@@ -6,7 +6,9 @@ use serde_json::json;
 use crate::cli::Ended;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::cli::serve::Loaded;
 use crate::cli::serve::Sources;
+use crate::cli::tell_progress;
 use crate::macaroon::MasterKey;
 use crate::time::Clock;
 use crate::time::SystemClock;
@@ -22,7 +24,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> Ended {
-        let loaded = self.sources.load()?;
+        let loaded = Loaded::read(self.sources.settings()?, tell_progress)?;
         let policy = loaded.policy()?;
         let now = SystemClock.now();
         let minting = loaded.keyring.minting_key(now).map(MasterKey::kid);

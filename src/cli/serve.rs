@@ -73,16 +73,18 @@ impl Sources {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
         Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
     }
+}
 
-    /// Settings, policy, keys and certificate; every fault of the latter three at once, unless only the policy has any.
-    pub(crate) fn load(&self) -> Result<Loaded, Failed> {
-        let settings = self.settings()?;
-        let directory = Directory::new(settings.policy.directory.clone());
+impl Loaded {
+    /// Policy, keys and certificate; every fault at once, unless only the policy has any. `told` is as in
+    /// [`Directory::telling`].
+    pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
+        let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
         match (keyring, tls) {
-            (Ok(keyring), Ok(tls)) => Ok(Loaded { settings, directory, reading, keyring, tls }),
+            (Ok(keyring), Ok(tls)) => Ok(Self { settings, directory, reading, keyring, tls }),
             (keyring, tls) => {
                 let faults = [reading.judged.err(), keyring.err(), tls.err()];
                 let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
@@ -90,9 +92,7 @@ impl Sources {
             }
         }
     }
-}
 
-impl Loaded {
     /// The policy that the directory holds, or its faults.
     pub(crate) fn policy(&self) -> Result<&Policy, Failed> {
         self.reading.judged.as_ref().map(|loaded| &loaded.policy).map_err(refused)
@@ -105,9 +105,10 @@ fn refused(faults: impl Display) -> Failed {
 
 impl Serve {
     pub(crate) fn run(self) -> Ended {
-        let loaded = self.sources.load()?;
-        let settings = &loaded.settings;
+        let settings = self.sources.settings()?;
         logs::start(settings.telemetry.log, &settings.telemetry.level)?;
+        let loaded = Loaded::read(settings, |rules| tracing::info!("reading the policy: {rules} rules so far"))?;
+        let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
         actix_web::rt::System::new().block_on(serve(loaded, listener, operations))

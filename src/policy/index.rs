@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 
 use crate::identity::claims::Claims;
 use crate::identity::provider::Case;
@@ -45,7 +47,26 @@ pub(super) struct IndexBuilder {
     /// For each branch, the keys of each condition that it could be filed under, the claim as its number in the group.
     offers: Vec<Offer>,
     /// How many branches have a key.
-    frequency: HashMap<u64, u32>,
+    frequency: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+}
+
+/// The hasher of keys that are hashes already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        self.0 = bytes.chunks(8).map(word).fold(self.0, |hash, word| hash ^ word);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// A condition that a branch could be filed under.

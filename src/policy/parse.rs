@@ -3,6 +3,7 @@
 //! Issuers and registries of all files come first, then the rules that name them. A thing that is faulty is still
 //! known by its name, so that one mistake is reported once.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::policy::yaml::File;
 use crate::policy::yaml::Path;
 use crate::policy::yaml::Place;
 use crate::policy::yaml::Section;
+use crate::policy::yaml::Spot;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::Warnings;
 use crate::policy::yaml::nearest;
@@ -37,6 +39,8 @@ mod registry;
 mod rule;
 pub(super) mod rule_test;
 
+/// After how many rules it is told how many have been read: about a second's work.
+const TELL_EVERY: usize = 100_000;
 /// Largest policy file: a million rules.
 const MAX_FILE: usize = 1 << 30;
 pub(super) const SECTIONS: &[&str] = &["issuers", "registries", "rules", "tests"];
@@ -81,6 +85,7 @@ pub(super) struct Directory {
 pub(super) fn directory<'s>(
     sources: &'s [Source],
     file: &dyn Fn(&str, &str) -> Option<Vec<u8>>,
+    told: &dyn Fn(usize),
 ) -> Result<(Directory, Warnings), Faults> {
     let mut faults = Faults::new();
     let read = |s: &'s Source| File::read(&s.name, &s.text, MAX_FILE, LARGE, &mut faults);
@@ -110,7 +115,7 @@ pub(super) fn directory<'s>(
     }
     let mut served = HashMap::new();
     lint::fixed_audiences_of_bundles(&registries, &world, &mut served, &mut faults);
-    let rules = rules(large, &world, None, &mut served, &mut faults);
+    let rules = rules(large, &world, None, &mut served, told, &mut faults);
     let tests = rule_test::tests(&section("tests"), &world, &rules, None, &mut faults);
     if registries.is_empty() && all_read {
         let name = sources.first().map_or("the policy", |source| source.name.as_str());
@@ -172,25 +177,29 @@ pub(super) struct Scope<'a> {
 }
 
 /// Reads the rules of all sections one by one, each name legal and used once. `served` has the registry that each issuer
-/// of one audience is for.
+/// of one audience is for. `told` hears now and then how many there are so far.
 pub(super) fn rules(
     sections: Vec<Section<'_>>,
     world: &World,
     scope: Option<&Scope<'_>>,
     served: &mut HashMap<u32, u32>,
+    told: &dyn Fn(usize),
     faults: &mut Faults,
 ) -> Arc<RuleSet> {
     let mut set = RuleSetBuilder::default();
-    let mut first: HashMap<Box<str>, Place> = HashMap::new();
+    let mut first: HashMap<Cow<'_, str>, Spot<'_>> = HashMap::new();
     for mut section in sections {
         let key = section.key().clone();
         let path = Path::below(&Path::ROOT, &key);
         while let Some((key, node)) = section.next(faults) {
             let entry = Field::entry(&path, &key, &node);
-            if !is_new(&entry, "rule", first.get(entry.name()), faults) {
+            if !is_new(&entry, "rule", first.get(entry.name()).copied(), faults) {
                 continue;
             }
-            first.insert(key.text.clone(), key.at.clone());
+            first.insert(key.text.clone(), key.at);
+            if first.len().is_multiple_of(TELL_EVERY) {
+                told(first.len());
+            }
             let Some(rule) = rule::rule(&entry, world, scope, &mut set.regexps, faults) else { continue };
             lint::fixed_audience(&entry, world, &rule, served, faults);
             let segment = world.issuer(rule.issuer).and_then(Entry::segment);
@@ -209,12 +218,12 @@ fn count<T>(list: &[T]) -> u32 {
 
 /// The entries of one section in all files, each name legal and used once.
 fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<Field<'a>> {
-    let mut first: HashMap<&str, &Place> = HashMap::new();
+    let mut first: HashMap<&str, Spot<'_>> = HashMap::new();
     let mut entries = Vec::new();
     for section in sections {
         for entry in section.entries(faults).into_iter().flatten() {
             if is_new(&entry, what, first.get(entry.name()).copied(), faults) {
-                first.insert(entry.name(), entry.key_place());
+                first.insert(entry.name(), entry.key_spot());
                 entries.push(entry);
             }
         }
@@ -223,7 +232,7 @@ fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<
 }
 
 /// Whether an entry has a legal name that none before it has.
-fn is_new(entry: &Field<'_>, what: &str, other: Option<&Place>, faults: &mut Faults) -> bool {
+fn is_new(entry: &Field<'_>, what: &str, other: Option<Spot<'_>>, faults: &mut Faults) -> bool {
     if !is_id(entry.name()) {
         let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
         entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
@@ -276,4 +285,19 @@ fn choice<T: Copy>(field: &Field<'_>, words: &[(&'static str, T)], faults: &mut 
         field.fault(faults, format!("`{}` is not known here", shown(text)), remedy);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_how_many_of_very_many_rules_have_been_read() {
+        let entries: Vec<String> = (0..2 * TELL_EVERY + 1).map(|rule| format!("\"r{rule}\":{{}}")).collect();
+        let text = format!("{{\"rules\":{{{}}}}}", entries.join(","));
+        let heard = RefCell::new(Vec::new());
+        let source = Source { name: "p.json".to_owned(), text };
+        directory(&[source], &|_, _| None, &|rules| heard.borrow_mut().push(rules)).unwrap_err();
+        assert_eq!(heard.into_inner(), [TELL_EVERY, 2 * TELL_EVERY]);
+    }
 }

@@ -32,14 +32,12 @@ pub use self::stability::Next;
 pub use self::stability::Seen;
 pub use self::stability::Stability;
 
-/// How the files are judged.
-type Load = fn(&[Source], &dyn Fn(&str, &str) -> Option<Vec<u8>>) -> Result<Policy, Faults>;
-
 /// A directory of policy files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
     http: bool,
+    told: fn(usize),
 }
 
 /// What a directory was found to hold.
@@ -67,13 +65,20 @@ pub struct Loaded {
 impl Directory {
     /// A directory whose issuers are reached over https only.
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, http: false }
+        Self { path, http: false, told: |_| () }
     }
 
     /// One whose issuers may be reached over http on loopback: for demonstrations and tests.
     #[must_use]
     pub const fn with_http(mut self) -> Self {
         self.http = true;
+        self
+    }
+
+    /// One of whose rules it is told, now and then while very many are read, how many have been.
+    #[must_use]
+    pub const fn telling(mut self, told: fn(usize)) -> Self {
+        self.told = told;
         self
     }
 
@@ -90,10 +95,10 @@ impl Directory {
 
     /// Reads it, judges it and runs its tests. A directory or file that cannot be read is a fault like any other.
     pub fn read(&self) -> Reading {
-        self.reading(Policy::load)
+        self.reading(Policy::tested)
     }
 
-    fn reading(&self, load: Load) -> Reading {
+    fn reading(&self, tried: fn(Policy) -> Result<Policy, Faults>) -> Reading {
         let sources = match files::sources(&self.path) {
             Ok(sources) => sources,
             Err(error) => {
@@ -118,8 +123,8 @@ impl Directory {
             bytes
         };
         let judged = texts(sources).and_then(|sources| {
-            let policy = self.permitted(load(&sources, &file)?)?;
-            Ok((policy, sources))
+            let policy = Policy::read(&sources, &file, &self.told)?;
+            Ok((self.permitted(tried(policy)?)?, sources))
         });
         let beside = beside.into_inner();
         for (reference, bytes) in &beside {
@@ -210,12 +215,12 @@ fn texts(files: Vec<(String, Vec<u8>)>) -> Result<Vec<Source>, Faults> {
 
 /// Reads, checks and tests the policy of a directory, whose issuers may be reached over http on loopback.
 pub fn load(directory: &Path) -> Result<Policy, Faults> {
-    Directory::new(directory.to_owned()).with_http().read().judged.map(|loaded| loaded.policy)
+    read(directory, |_| ())?.tested()
 }
 
-/// The same without running the policy's tests.
-pub fn read(directory: &Path) -> Result<Policy, Faults> {
-    Directory::new(directory.to_owned()).with_http().reading(Policy::read).judged.map(|loaded| loaded.policy)
+/// The same without running the policy's tests. `told` is as in [`Directory::telling`].
+pub fn read(directory: &Path, told: fn(usize)) -> Result<Policy, Faults> {
+    Directory::new(directory.to_owned()).with_http().telling(told).reading(Ok).judged.map(|loaded| loaded.policy)
 }
 
 #[cfg(test)]

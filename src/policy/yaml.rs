@@ -5,6 +5,7 @@
 //! coerced: a plain `701234567` is an integer and never becomes text, and the node keeps how it was written so that a
 //! fault can say how to quote it. What keys mean is decided by its callers.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -70,20 +71,44 @@ impl fmt::Display for Place {
     }
 }
 
-/// A value and its place.
+/// Where something stands in a file that is being read: a place that costs nothing to copy, as every node has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot<'t> {
+    /// The file's name as people know it.
+    pub file: &'t str,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl From<Spot<'_>> for Place {
+    fn from(spot: Spot<'_>) -> Self {
+        Self { file: Arc::from(spot.file), line: spot.line, column: spot.column }
+    }
+}
+
+/// As its [`Place`].
+impl fmt::Display for Spot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// A value and its place. What the text has as it stands is borrowed from it.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct Node<'t> {
     /// Where the value begins.
-    pub at: Place,
+    pub at: Spot<'t>,
     /// What it is.
-    pub value: Value,
+    pub value: Value<'t>,
     /// Whether it is a scalar written without quotes.
     pub plain: bool,
     /// How a plain scalar that is not text was written (`0012`, `1.20`, `True`); empty otherwise.
-    written: Box<str>,
+    written: Cow<'t, str>,
 }
 
-impl Node {
+impl Node<'_> {
     /// Whether the reader has refused it already: an alias, in whose place nothing stands.
     pub const fn is_refused(&self) -> bool {
         matches!(self.value, Value::Null) && !self.plain
@@ -91,14 +116,14 @@ impl Node {
 
     /// The text in quotes that the writer may have meant: `"0012"` for a plain `0012`.
     pub fn quoted(&self) -> String {
-        let text = if let Value::String(text) = &self.value { text } else { &*self.written };
+        let text = if let Value::String(text) = &self.value { text } else { &self.written };
         format!("{:?}", shown(text))
     }
 }
 
 /// What a node is.
 #[derive(Debug, Clone)]
-pub enum Value {
+pub enum Value<'t> {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`.
@@ -108,14 +133,14 @@ pub enum Value {
     /// Any other number.
     Float(f64),
     /// Text.
-    String(String),
+    String(Cow<'t, str>),
     /// A list.
-    Seq(Vec<Node>),
+    Seq(Vec<Node<'t>>),
     /// A map with distinct keys, in the order of the text.
-    Map(Vec<(Key, Node)>),
+    Map(Vec<(Key<'t>, Node<'t>)>),
 }
 
-impl Value {
+impl Value<'_> {
     /// The name of its type, as users know it.
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -132,20 +157,19 @@ impl Value {
 
 /// The key of a map's entry.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct Key<'t> {
     /// Its text.
-    pub text: Box<str>,
+    pub text: Cow<'t, str>,
     /// Where it begins.
-    pub at: Place,
+    pub at: Spot<'t>,
 }
 
 /// Reads one file's text into its root node. `None` when the text is not YAML at all; the reason is among the faults.
 /// A fault that leaves the structure intact (a repeated key, an anchor) is reported and reading goes on.
-pub fn read(file: &str, text: &str, max_bytes: usize, faults: &mut Faults) -> Option<Node> {
-    let file: Arc<str> = Arc::from(file);
+pub fn read<'t>(file: &'t str, text: &'t str, max_bytes: usize, faults: &mut Faults) -> Option<Node<'t>> {
     if text.len() > max_bytes {
         let remedy = "split it into several files";
-        faults.push(Place::whole(file), String::new(), format!("is larger than {max_bytes} bytes"), remedy);
+        faults.push(Place::whole(file.into()), String::new(), format!("is larger than {max_bytes} bytes"), remedy);
         return None;
     }
     let options = granit_parser::options! {
@@ -167,7 +191,7 @@ pub fn read(file: &str, text: &str, max_bytes: usize, faults: &mut Faults) -> Op
 
 struct Reader<'t, 'f> {
     parser: Parser<'t, StrInput<'t>>,
-    file: Arc<str>,
+    file: &'t str,
     faults: &'f mut Faults,
 }
 
@@ -176,20 +200,16 @@ impl<'t> Reader<'t, '_> {
         self.parser.next_event().transpose()
     }
 
-    fn place(&self, span: &Span) -> Place {
+    fn spot(&self, span: &Span) -> Spot<'t> {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Place {
-            file: Arc::clone(&self.file),
-            line: count(span.start.line()),
-            column: count(span.start.col().saturating_add(1)),
-        }
+        Spot { file: self.file, line: count(span.start.line()), column: count(span.start.col().saturating_add(1)) }
     }
 
-    fn document(&mut self) -> Result<Node, ScanError> {
+    fn document(&mut self) -> Result<Node<'t>, ScanError> {
         let mut root = None;
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::DocumentStart(..)) && root.is_some() {
-                let at = self.place(&span);
+                let at = self.spot(&span);
                 self.faults.push(at, String::new(), "starts a second document", "write one document a file");
                 break;
             }
@@ -197,15 +217,15 @@ impl<'t> Reader<'t, '_> {
                 root = Some(self.node(event, span)?);
             }
         }
-        let nothing = Place { file: Arc::clone(&self.file), line: 1, column: 1 };
-        Ok(root.unwrap_or(Node { at: nothing, value: Value::Null, plain: true, written: Box::default() }))
+        let nothing = Spot { file: self.file, line: 1, column: 1 };
+        Ok(root.unwrap_or(Node { at: nothing, value: Value::Null, plain: true, written: Cow::default() }))
     }
 
-    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, ScanError> {
-        let at = self.place(&span);
-        self.refuse_properties(&event, &at);
+    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node<'t>, ScanError> {
+        let at = self.spot(&span);
+        self.refuse_properties(&event, at);
         let value = if let Event::Scalar(text, style, ..) = event {
-            return Ok(scalar(at, &text, style == ScalarStyle::Plain));
+            return Ok(scalar(at, text, style == ScalarStyle::Plain));
         } else if let Event::SequenceStart(..) = event {
             self.sequence()?
         } else if let Event::MappingStart(..) = event {
@@ -214,10 +234,10 @@ impl<'t> Reader<'t, '_> {
             // An alias stands for nothing here: it has been refused above.
             Value::Null
         };
-        Ok(Node { at, value, plain: false, written: Box::default() })
+        Ok(Node { at, value, plain: false, written: Cow::default() })
     }
 
-    fn sequence(&mut self) -> Result<Value, ScanError> {
+    fn sequence(&mut self) -> Result<Value<'t>, ScanError> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::SequenceEnd {
@@ -228,8 +248,8 @@ impl<'t> Reader<'t, '_> {
         Ok(Value::Seq(items))
     }
 
-    fn map(&mut self) -> Result<Value, ScanError> {
-        let mut entries: Vec<(Key, Node)> = Vec::new();
+    fn map(&mut self) -> Result<Value<'t>, ScanError> {
+        let mut entries: Vec<(Key<'t>, Node<'t>)> = Vec::new();
         // Maps of many rules would make a scan of the earlier keys quadratic.
         let mut seen = HashSet::new();
         while let Some((event, span)) = self.next()? {
@@ -246,7 +266,7 @@ impl<'t> Reader<'t, '_> {
                     self.faults.push(key.at, String::new(), "merges another map", "write its entries out");
                     continue;
                 }
-                Value::String(text) => Box::from(text.as_str()),
+                Value::String(text) => text.clone(),
                 Value::Bool(_) | Value::Int(_) | Value::Float(_) => key.written.clone(),
                 Value::Null | Value::Seq(_) | Value::Map(_) => {
                     let message = format!("a key must be text, and this is {}", key.value.type_name());
@@ -272,7 +292,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// Refuses what lets one place of the text change another, or overrides the type that a reader sees.
-    fn refuse_properties(&mut self, event: &Event<'t>, at: &Place) {
+    fn refuse_properties(&mut self, event: &Event<'t>, at: Spot<'t>) {
         let anchor = event.anchor_id().is_some_and(|id| id != 0);
         let (message, remedy) = if event.is_alias() || matches!(event, Event::UnresolvedAlias(_)) {
             ("is an alias, which is not supported", "write the value out, or quote text that starts with `*`")
@@ -283,11 +303,11 @@ impl<'t> Reader<'t, '_> {
         } else {
             return;
         };
-        self.faults.push(at.clone(), String::new(), message, remedy);
+        self.faults.push(at, String::new(), message, remedy);
     }
 
     fn syntax(&mut self, error: &ScanError) {
-        let at = self.place(&Span::empty(*error.marker()));
+        let at = self.spot(&Span::empty(*error.marker()));
         let reason = error.info();
         let remedy = if reason.contains("tab") {
             "indent with spaces"
@@ -307,16 +327,16 @@ impl<'t> Reader<'t, '_> {
 }
 
 /// A scalar under the core schema, YAML 1.2.2 section 10.3.2: `yes`, `on` and `12:30` are text.
-fn scalar(at: Place, text: &str, plain: bool) -> Node {
-    let value = if plain { resolve(text) } else { None };
+fn scalar<'t>(at: Spot<'t>, text: Cow<'t, str>, plain: bool) -> Node<'t> {
+    let value = if plain { resolve(&text) } else { None };
     match value {
-        Some(value) => Node { at, value, plain, written: Box::from(text) },
-        None => Node { at, value: Value::String(text.to_owned()), plain, written: Box::default() },
+        Some(value) => Node { at, value, plain, written: text },
+        None => Node { at, value: Value::String(text), plain, written: Cow::default() },
     }
 }
 
 /// The value of a plain scalar that is not text.
-fn resolve(text: &str) -> Option<Value> {
+fn resolve(text: &str) -> Option<Value<'static>> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Some(Value::Null),
         "true" | "True" | "TRUE" => return Some(Value::Bool(true)),

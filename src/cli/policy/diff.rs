@@ -16,6 +16,7 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::cli::tell_progress;
 use crate::policy::Policy;
 use crate::policy::diff::Diff;
 use crate::policy::watch;
@@ -64,7 +65,7 @@ impl Compare {
 }
 
 fn load(directory: &Path) -> Result<Policy, Failed> {
-    watch::load(directory).map_err(|faults| Failed::new(faults.to_string()))
+    watch::read(directory, tell_progress).and_then(Policy::tested).map_err(|faults| Failed::new(faults.to_string()))
 }
 
 /// Replays a log line by line. A line that is too long to be an event is read past, and counted as none.

@@ -9,6 +9,7 @@ use crate::cli::Failed;
 use crate::cli::read_input;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::cli::tell_progress;
 use crate::explain;
 use crate::explain::Answer;
 use crate::explain::NoIssuer;
@@ -53,7 +54,9 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> Ended {
-        let policy = crate::policy::watch::load(&self.policy).map_err(|faults| Failed::new(faults.to_string()))?;
+        let policy = crate::policy::watch::read(&self.policy, tell_progress)
+            .and_then(Policy::tested)
+            .map_err(|faults| Failed::new(faults.to_string()))?;
         let registry = self.registry(&policy)?;
         let package = self.package.as_deref().map(|name| {
             PackageName::parse(registry.ecosystem(), name).map_err(|error| Failed::new(format!("`{name}` {error}")))

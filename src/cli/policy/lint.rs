@@ -12,6 +12,8 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::cli::tell_progress;
+use crate::policy::Policy;
 use crate::policy::lint::catalogue;
 use crate::policy::watch;
 use crate::policy::yaml::Fault;
@@ -39,7 +41,7 @@ impl Lint {
         if let Some(code) = &self.explain {
             return explain(code, self.json);
         }
-        let (errors, warnings) = match watch::load(&self.policy) {
+        let (errors, warnings) = match watch::read(&self.policy, tell_progress).and_then(Policy::tested) {
             Ok(policy) => (Faults::new(), policy.warnings().clone()),
             Err(faults) => {
                 let warnings = faults.warnings().clone();

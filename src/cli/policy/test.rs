@@ -10,6 +10,7 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::cli::tell_progress;
 use crate::policy::rule_test;
 use crate::policy::rule_test::Failure;
 use crate::policy::rule_test::Outcome;
@@ -35,7 +36,7 @@ pub(crate) struct Test {
 
 impl Test {
     pub(super) fn run(self) -> Ended {
-        let policy = watch::read(&self.policy).map_err(|faults| Failed::new(faults.to_string()))?;
+        let policy = watch::read(&self.policy, tell_progress).map_err(|faults| Failed::new(faults.to_string()))?;
         let outcomes = rule_test::run(&policy);
         let untested = rule_test::untested(&policy, &outcomes);
         let wanted = |outcome: &&Outcome<'_>| self.filter.as_ref().is_none_or(|text| names(outcome, text));

@@ -84,7 +84,8 @@ pub fn accept(
     last: Option<Last>,
     now: Timestamp,
 ) -> Result<Bundle, BundleFault> {
-    let document = document(policy, registry, signed)?;
+    let name = name(registry);
+    let document = document(policy, registry, &name, signed)?;
     if let Some(last) = last {
         let is_new = document.serial > last.serial;
         // A server that answers with the same bytes again says nothing new.
@@ -107,16 +108,25 @@ pub fn accept(
 /// Reads a bundle that is in force once more, for another directory: its rules refer to what that has. Whether it is
 /// still good in time is for each request to see.
 pub fn reread(policy: &Policy, registry: &str, signed: &Signed<'_>) -> Result<Bundle, BundleFault> {
-    read(policy, registry, document(policy, registry, signed)?, signed)
+    read(policy, registry, document(policy, registry, &name(registry), signed)?, signed)
 }
 
-fn document<'t>(policy: &Policy, registry: &str, signed: &Signed<'t>) -> Result<Document<'t>, BundleFault> {
+/// What messages call a registry's bundle.
+fn name(registry: &str) -> String {
+    format!("bundle of {registry}")
+}
+
+fn document<'t>(
+    policy: &Policy,
+    registry: &str,
+    name: &'t str,
+    signed: &Signed<'t>,
+) -> Result<Document<'t>, BundleFault> {
     let source = source(policy, registry)?;
     if signed.bytes().len() > source.max_bytes {
         return Err(BundleFault::TooLarge { bytes: signed.bytes().len(), most: source.max_bytes });
     }
-    let name = format!("bundle of {registry}");
-    let document = Document::read(&name, signed.bytes()).map_err(BundleFault::Unreadable)?;
+    let document = Document::read(name, signed.bytes()).map_err(BundleFault::Unreadable)?;
     // SECURITY: a bundle says whose it is under its signature, so that one key may sign for several registries.
     if document.registry == registry { Ok(document) } else { Err(BundleFault::OtherRegistry(document.registry)) }
 }
@@ -137,7 +147,7 @@ fn read(
     let scope = Scope { registry, issuers: &source.issuers, packages: source.packages.as_deref() };
     let mut faults = Faults::new();
     let sections = document.rules.take().into_iter().collect();
-    let rules = parse::rules(sections, &policy.world, Some(&scope), &mut HashMap::new(), &mut faults);
+    let rules = parse::rules(sections, &policy.world, Some(&scope), &mut HashMap::new(), &|_| (), &mut faults);
     let root = Field::root(&document.root);
     let fields = root.fields(KEYS, &mut Faults::new());
     let tests = fields.as_ref().and_then(|fields| fields.get("tests"));

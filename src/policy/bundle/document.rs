@@ -26,7 +26,7 @@ const LARGE: &[&str] = &["rules"];
 #[derive(Debug)]
 pub(super) struct Document<'t> {
     /// The whole, without the rules.
-    pub(super) root: Node,
+    pub(super) root: Node<'t>,
     /// The rules, which are read one by one.
     pub(super) rules: Option<Section<'t>>,
     /// Whose it says it is.
@@ -39,7 +39,7 @@ pub(super) struct Document<'t> {
 
 impl<'t> Document<'t> {
     /// Reads the document. `name` is what messages call it.
-    pub(super) fn read(name: &str, bytes: &'t [u8]) -> Result<Self, Faults> {
+    pub(super) fn read(name: &'t str, bytes: &'t [u8]) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let Ok(text) = std::str::from_utf8(bytes) else {
             faults.push(Place::whole(name.into()), String::new(), "is not UTF-8", "save it as UTF-8");
@@ -54,7 +54,7 @@ impl<'t> Document<'t> {
     }
 }
 
-fn head(root: &Node, has_rules: bool, faults: &mut Faults) -> Option<(String, i64, Timestamp)> {
+fn head(root: &Node<'_>, has_rules: bool, faults: &mut Faults) -> Option<(String, i64, Timestamp)> {
     let root = Field::root(root);
     let fields = root.fields(KEYS, faults)?;
     let registry = fields.require("registry", "add the registry's name in the policy", faults);

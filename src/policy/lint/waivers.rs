@@ -32,7 +32,7 @@ pub(in crate::policy) fn waivers(entry: &Field<'_>, waiving: Waiving, faults: &m
     for waiver in field.entries(faults).into_iter().flatten() {
         let (lint, reason) = (lint(&waiver, faults), reason(&waiver, faults));
         if let (Some(lint), Some(reason)) = (lint, reason) {
-            let (place, key_path) = (waiver.key_place().clone(), entry.path.to_string());
+            let (place, key_path) = (waiver.key_spot().into(), entry.path.to_string());
             faults.waive(Waiver { place, key_path, lint, reason: reason.to_owned(), used: 0 });
         }
     }

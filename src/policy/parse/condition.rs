@@ -357,7 +357,7 @@ fn literal(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<L
             None
         }
         (Kind::String | Kind::Any, Value::String(text)) => {
-            check_text(field, text, faults).then(|| Literal::Text(Text::from(text.as_str())))
+            check_text(field, text, faults).then(|| Literal::Text(Text::from(&**text)))
         }
         (Kind::Integer | Kind::Any, Value::Int(number)) => Some(Literal::Int(*number)),
         (Kind::Bool | Kind::Any, Value::Bool(value)) => Some(Literal::Bool(*value)),

@@ -91,7 +91,7 @@ fn test(entry: &Field<'_>, known: Known<'_>, names: &mut HashSet<String>, faults
     let job = job(entry, fields.get("claims"), target.duties, example, faults)?;
     Some(RuleTest {
         name: name?,
-        place: entry.node.at.clone(),
+        place: entry.node.at.into(),
         key_path: entry.path.to_string(),
         rule: target.rule,
         registry: target.registry,
@@ -271,7 +271,7 @@ fn json(value: &Value) -> Json {
         Value::Bool(value) => Json::Bool(*value),
         Value::Int(number) => Json::Int(*number),
         Value::Float(number) => Json::Float(*number),
-        Value::String(text) => Json::String(text.clone()),
+        Value::String(text) => Json::String(text.to_string()),
         Value::Seq(items) => Json::Array(items.iter().map(|item| json(&item.value)).collect()),
         Value::Map(entries) => Json::Object(
             entries.iter().fold(Object::default(), |object, (key, node)| object.with(&key.text, json(&node.value))),
@@ -308,8 +308,7 @@ struct Word<'a> {
 /// The pairs of a map from actions to texts, each a text or a list of them.
 fn words<'a>(field: &'a Field<'a>, faults: &mut Faults) -> Option<Vec<(Action, Word<'a>)>> {
     let mut words = Vec::new();
-    let word =
-        |item: &Field<'a>, text: &'a str| Word { text, place: item.node.at.clone(), path: item.path.to_string() };
+    let word = |item: &Field<'a>, text: &'a str| Word { text, place: item.node.at.into(), path: item.path.to_string() };
     for entry in field.entries(faults)? {
         let Some(action) = grant::action(&entry, faults) else { continue };
         if let Value::String(text) = &entry.node.value {

@@ -36,7 +36,7 @@ const RELEASE: &str = "token: github/release, claims: {repository: acme/widgets}
 
 fn read(tests: &str) -> Result<Policy, Faults> {
     let text = format!("{POLICY}tests:\n{tests}");
-    Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None)
+    Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None, &|_| ())
 }
 
 fn policy(tests: &str) -> Policy {
@@ -137,7 +137,7 @@ fn what_another_rule_grants_is_not_the_named_rules_doing() {
     let text = format!(
         "{POLICY}  twin:\n    registry: acme\n    issuer: github\n    when: {{repository_owner_id: \"9123456\", repository_id: \"701234567\", environment: other}}\n    allow: {{upload: [widgets]}}\ntests:\n  - {{name: it, rule: twin, {other}}}\n"
     );
-    let policy = Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None).unwrap();
+    let policy = Policy::read(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None, &|_| ()).unwrap();
     let Verdict::Failed(failure) = &run(&policy)[0].verdict else { panic!() };
     assert!(failure.got.ends_with("by the rule `widgets`"), "{}", failure.got);
 }

@@ -65,8 +65,14 @@ impl Faults {
     }
 
     /// Adds an error.
-    pub fn push(&mut self, place: Place, key_path: String, message: impl Into<Message>, remedy: impl Into<String>) {
-        let Message { lint, text } = message.into();
+    pub fn push(
+        &mut self,
+        place: impl Into<Place>,
+        key_path: String,
+        message: impl Into<Message>,
+        remedy: impl Into<String>,
+    ) {
+        let (place, Message { lint, text }) = (place.into(), message.into());
         self.add(Fault { severity: Severity::Error, lint, place, key_path, message: text, remedy: remedy.into() });
     }
 
@@ -82,12 +88,12 @@ impl Faults {
     /// Adds a warning, unless it has been waived.
     pub fn warn(
         &mut self,
-        place: Place,
+        place: impl Into<Place>,
         key_path: String,
         (lint, message): (&'static Lint, impl Into<String>),
         remedy: impl Into<String>,
     ) {
-        let (message, remedy) = (message.into(), remedy.into());
+        let (place, message, remedy) = (place.into(), message.into(), remedy.into());
         let severity = Severity::Warning;
         self.warnings.add(lint, Fault { severity, lint: Some(lint), place, key_path, message, remedy });
     }

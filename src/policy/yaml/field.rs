@@ -8,7 +8,7 @@ use super::Key;
 use super::Lint;
 use super::Message;
 use super::Node;
-use super::Place;
+use super::Spot;
 use super::Value;
 use super::nearest;
 use super::shown;
@@ -34,7 +34,7 @@ impl Path<'_> {
 
 impl<'a> Path<'a> {
     /// What the key of a map leads to.
-    pub const fn below(parent: &'a Self, key: &'a Key) -> Self {
+    pub fn below(parent: &'a Self, key: &'a Key<'_>) -> Self {
         Self { parent: Some(parent), step: Step::Key(&key.text) }
     }
 }
@@ -63,20 +63,20 @@ impl fmt::Display for Path<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'a> {
     /// The node.
-    pub node: &'a Node,
+    pub node: &'a Node<'a>,
     /// The keys that lead to it.
     pub path: Path<'a>,
-    key: Option<&'a Key>,
+    key: Option<&'a Key<'a>>,
 }
 
 impl<'a> Field<'a> {
     /// The root of a file.
-    pub const fn root(node: &'a Node) -> Self {
+    pub const fn root(node: &'a Node<'a>) -> Self {
         Self { node, path: Path::ROOT, key: None }
     }
 
     /// An entry of the map that `parent` leads to.
-    pub const fn entry(parent: &'a Path<'a>, key: &'a Key, node: &'a Node) -> Self {
+    pub fn entry(parent: &'a Path<'a>, key: &'a Key<'a>, node: &'a Node<'a>) -> Self {
         Self { node, path: Path::below(parent, key), key: Some(key) }
     }
 
@@ -86,23 +86,23 @@ impl<'a> Field<'a> {
     }
 
     /// Where its key stands; where it stands itself, if it has none.
-    pub fn key_place(&self) -> &'a Place {
-        self.key.map_or(&self.node.at, |key| &key.at)
+    pub fn key_spot(&self) -> Spot<'a> {
+        self.key.map_or(self.node.at, |key| key.at)
     }
 
     /// Reports a fault of the value.
     pub fn fault(&self, faults: &mut Faults, message: impl Into<Message>, remedy: impl Into<String>) {
-        faults.push(self.node.at.clone(), self.path.to_string(), message, remedy);
+        faults.push(self.node.at, self.path.to_string(), message, remedy);
     }
 
     /// Reports a fault of the key, or of the whole entry.
     pub fn fault_at_key(&self, faults: &mut Faults, message: impl Into<Message>, remedy: impl Into<String>) {
-        faults.push(self.key_place().clone(), self.path.to_string(), message, remedy);
+        faults.push(self.key_spot(), self.path.to_string(), message, remedy);
     }
 
     /// Warns about the value.
     pub fn warn(&self, faults: &mut Faults, message: (&'static Lint, impl Into<String>), remedy: impl Into<String>) {
-        faults.warn(self.node.at.clone(), self.path.to_string(), message, remedy);
+        faults.warn(self.node.at, self.path.to_string(), message, remedy);
     }
 
     /// Warns about the key, or about the whole entry.
@@ -112,7 +112,7 @@ impl<'a> Field<'a> {
         message: (&'static Lint, impl Into<String>),
         remedy: impl Into<String>,
     ) {
-        faults.warn(self.key_place().clone(), self.path.to_string(), message, remedy);
+        faults.warn(self.key_spot(), self.path.to_string(), message, remedy);
     }
 
     fn wrong_type(&self, faults: &mut Faults, wanted: &str, remedy: impl Into<String>) {
@@ -214,7 +214,7 @@ impl<'a> Field<'a> {
         let mut texts = Vec::new();
         for (index, node) in self.list(faults).unwrap_or_default().iter().enumerate() {
             if let Value::String(text) = &node.value {
-                texts.push(text.as_str());
+                texts.push(&**text);
             } else {
                 self.item(index, node).text(faults);
             }
@@ -222,7 +222,7 @@ impl<'a> Field<'a> {
         texts
     }
 
-    fn list(&self, faults: &mut Faults) -> Option<&'a [Node]> {
+    fn list(&self, faults: &mut Faults) -> Option<&'a [Node<'a>]> {
         if let Value::Seq(items) = &self.node.value {
             return Some(items);
         }
@@ -232,7 +232,7 @@ impl<'a> Field<'a> {
         None
     }
 
-    fn item<'s>(&'s self, index: usize, node: &'s Node) -> Field<'s> {
+    fn item<'s>(&'s self, index: usize, node: &'s Node<'s>) -> Field<'s> {
         Field { node, path: Path { parent: Some(&self.path), step: Step::Index(index) }, key: None }
     }
 
@@ -242,7 +242,7 @@ impl<'a> Field<'a> {
             self.wrong_type(faults, "a map", "write `key: value` lines below it, indented");
             return None;
         };
-        let field = |(key, node): &'a (Key, Node)| Field {
+        let field = |(key, node): &'a (Key<'a>, Node<'a>)| Field {
             node,
             path: Path { parent: Some(&self.path), step: Step::Key(&key.text) },
             key: Some(key),

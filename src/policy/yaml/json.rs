@@ -2,26 +2,26 @@
 //!
 //! Strict RFC 8259: what is not JSON is left to the YAML reader, which says what is wrong with it. The nodes are the same.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use super::Key;
 use super::MAX_DEPTH;
 use super::Node;
-use super::Place;
+use super::Spot;
 use super::Value;
 
 /// A place in a JSON text from which values are read. Copying it is how a reader comes back to a section.
 #[derive(Debug, Clone)]
 pub(super) struct JsonReader<'t> {
     text: &'t str,
-    file: Arc<str>,
+    file: &'t str,
     at: usize,
     line: u32,
     /// Where the column was last counted, and what it was.
     counted: (usize, u32),
     depth: usize,
     /// The first key that a map has twice.
-    repeated: Option<Key>,
+    repeated: Option<Key<'t>>,
 }
 
 /// Most entries of a map that is not a large section: they are compared each with each.
@@ -34,7 +34,7 @@ pub(super) struct NotJson;
 type Read<T> = Result<T, NotJson>;
 
 impl<'t> JsonReader<'t> {
-    pub(super) const fn new(file: Arc<str>, text: &'t str) -> Self {
+    pub(super) const fn new(file: &'t str, text: &'t str) -> Self {
         Self { text, file, at: 0, line: 1, counted: (0, 1), depth: 0, repeated: None }
     }
 
@@ -46,10 +46,10 @@ impl<'t> JsonReader<'t> {
 
     /// The map of the whole text without the entries of the maps that `large` names, each of which is checked and
     /// remembered: (its key, a reader at its first entry).
-    pub(super) fn document(mut self, large: &[&str]) -> Read<(Node, Vec<(Key, Self)>)> {
+    pub(super) fn document(mut self, large: &[&str]) -> Read<(Node<'t>, Vec<(Key<'t>, Self)>)> {
         let mut sections = Vec::new();
         self.space();
-        let at = self.place();
+        let at = self.spot();
         let mut entries = Vec::new();
         self.enter(b'{')?;
         while let Some(key) = self.key()? {
@@ -72,13 +72,13 @@ impl<'t> JsonReader<'t> {
     }
 
     /// The next entry of the map that the reader is in.
-    pub(super) fn entry(&mut self) -> Read<Option<(Key, Node)>> {
+    pub(super) fn entry(&mut self) -> Read<Option<(Key<'t>, Node<'t>)>> {
         let Some(key) = self.key()? else { return Ok(None) };
         Ok(Some((key, self.value()?)))
     }
 
     /// The first key that was found twice in one map.
-    pub(super) fn repeated(&mut self) -> Option<Key> {
+    pub(super) fn repeated(&mut self) -> Option<Key<'t>> {
         self.repeated.take()
     }
 
@@ -100,14 +100,14 @@ impl<'t> JsonReader<'t> {
         }
     }
 
-    fn place(&mut self) -> Place {
+    fn spot(&mut self) -> Spot<'t> {
         let (from, column) = self.counted;
         let passed = self.text.as_bytes().get(from..self.at).unwrap_or_default();
         // Characters begin with any byte but a continuation.
         let characters = passed.iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count();
         let column = column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
         self.counted = (self.at, column);
-        Place { file: Arc::clone(&self.file), line: self.line, column }
+        Spot { file: self.file, line: self.line, column }
     }
 
     fn take(&mut self, byte: u8) -> Read<()> {
@@ -146,26 +146,26 @@ impl<'t> JsonReader<'t> {
         }
     }
 
-    fn key(&mut self) -> Read<Option<Key>> {
+    fn key(&mut self) -> Read<Option<Key<'t>>> {
         if !self.more(b'}')? {
             return Ok(None);
         }
         self.space();
-        let at = self.place();
-        let text = self.string()?.into_boxed_str();
+        let at = self.spot();
+        let text = self.string()?;
         self.take(b':')?;
         self.space();
         Ok(Some(Key { text, at }))
     }
 
-    fn value(&mut self) -> Read<Node> {
+    fn value(&mut self) -> Read<Node<'t>> {
         self.space();
-        let at = self.place();
+        let at = self.spot();
         match self.peek() {
             Some(b'"') => self.string().map(|text| node(at, Value::String(text))),
             Some(b'{') => {
                 self.enter(b'{')?;
-                let mut entries: Vec<(Key, Node)> = Vec::new();
+                let mut entries: Vec<(Key<'t>, Node<'t>)> = Vec::new();
                 while let Some((key, value)) = self.entry()? {
                     if entries.len() == MAX_ENTRIES {
                         return Err(NotJson);
@@ -224,10 +224,10 @@ impl<'t> JsonReader<'t> {
     }
 
     /// A number or a word.
-    fn word(&mut self, at: Place) -> Read<Node> {
+    fn word(&mut self, at: Spot<'t>) -> Read<Node<'t>> {
         let text = self.bare();
         let value = literal(text).ok_or(NotJson)?;
-        Ok(Node { at, value, plain: true, written: Box::from(text) })
+        Ok(Node { at, value, plain: true, written: Cow::Borrowed(text) })
     }
 
     fn bare(&mut self) -> &'t str {
@@ -266,22 +266,22 @@ impl<'t> JsonReader<'t> {
         Ok(())
     }
 
-    fn string(&mut self) -> Read<String> {
+    fn string(&mut self) -> Read<Cow<'t, str>> {
         let (raw, escaped) = self.raw_string()?;
         if !escaped {
-            return Ok(raw.to_owned());
+            return Ok(Cow::Borrowed(raw));
         }
         // Escapes are the library's business: surrogates, and which letters may follow the backslash.
-        serde_json::from_str(&format!("\"{raw}\"")).map_err(|_| NotJson)
+        serde_json::from_str(&format!("\"{raw}\"")).map(Cow::Owned).map_err(|_| NotJson)
     }
 }
 
-fn node(at: Place, value: Value) -> Node {
-    Node { at, value, plain: false, written: Box::default() }
+fn node<'t>(at: Spot<'t>, value: Value<'t>) -> Node<'t> {
+    Node { at, value, plain: false, written: Cow::default() }
 }
 
 /// The value of a word or number. RFC 8259: no leading zero or plus, digits on both sides of the point.
-fn literal(text: &str) -> Option<Value> {
+fn literal(text: &str) -> Option<Value<'static>> {
     match text {
         "null" => return Some(Value::Null),
         "true" => return Some(Value::Bool(true)),

@@ -1,13 +1,13 @@
 use super::*;
 
-fn parse(text: &str) -> (Option<Node>, Faults) {
+fn parse(text: &str) -> (Option<Node<'_>>, Faults) {
     let mut faults = Faults::new();
     let node = read("f.yaml", text, 1 << 20, &mut faults);
     (node, faults)
 }
 
 #[track_caller]
-fn value(text: &str) -> Node {
+fn value(text: &str) -> Node<'_> {
     let (node, faults) = parse(text);
     assert!(faults.is_empty(), "{faults}");
     node.unwrap()
