@@ -57,7 +57,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let app = {
         let _entered = runtime.enter();
-        Arc::new(support::app(support::policy(&issuer, RULES)))
+        Arc::new(support::app(support::policy(&issuer, RULES), support::Outside::default()))
     };
     runtime.block_on(app.sync()).unwrap();
     let public = web::Data::new(Public::new(Arc::clone(&app), Vec::new()));

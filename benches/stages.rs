@@ -125,7 +125,7 @@ fn whole_exchange(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::r
             let mut spent = Duration::ZERO;
             let mut left = iterations;
             while left > 0 {
-                let app = support::app(support::policy(issuer, 10));
+                let app = support::app(support::policy(issuer, 10), support::Outside::default());
                 let policy = app.policy();
                 let registry = policy.registries().by_id("acme-pypi").unwrap();
                 let caller = caller();
@@ -149,7 +149,7 @@ fn whole_exchange(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::r
 }
 
 fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::runtime::Runtime) {
-    let app = Arc::new(support::app(support::policy(issuer, 10)));
+    let app = Arc::new(support::app(support::policy(issuer, 10), support::Outside::default()));
     runtime.block_on(app.sync()).unwrap();
     let policy = app.policy();
     let registry = policy.registries().by_id("acme-pypi").unwrap();

@@ -11,6 +11,7 @@ use trustmint::audit::AuditLog;
 use trustmint::audit::AuditSink;
 use trustmint::demo::signing::KeyKind;
 use trustmint::demo::signing::SigningKey;
+use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::HttpsFetch;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
@@ -85,10 +86,20 @@ pub fn policy(issuer: &Issuer, rules: u64) -> Policy {
 
 /// The text of such a policy; the first `changed` rules grant another package too.
 pub fn policy_text(rules: u64, changed: u64) -> String {
+    format!("{{{},\"rules\":{}}}", world_text(""), rules_text(rules, changed))
+}
+
+/// Issuer and registry, the latter with more keys.
+pub fn world_text(more: &str) -> String {
     let digest = hex(&sha256(API_KEY.as_bytes()));
-    let mut text = format!(
-        r#"{{"issuers":{{"github":{{"provider":"github","jwks_file":"jwks.json"}}}},"registries":{{"acme-pypi":{{"dialect":"pypi","urls":["https://{HOST}/legacy/"],"audiences":["acme"],"callers":{{"frontend":{{"key_sha256":"{digest}"}}}}}}}},"rules":{{"#
-    );
+    format!(
+        r#""issuers":{{"github":{{"provider":"github","jwks_file":"jwks.json"}}}},"registries":{{"acme-pypi":{{"dialect":"pypi","urls":["https://{HOST}/legacy/"],"audiences":["acme"],"callers":{{"frontend":{{"key_sha256":"{digest}"}}}}{more}}}}}"#
+    )
+}
+
+/// Its rules, as a map.
+pub fn rules_text(rules: u64, changed: u64) -> String {
+    let mut text = String::from("{");
     text.extend((0..rules).map(|rule| {
         let (comma, more) = (if rule == 0 { "" } else { "," }, if rule < changed { r#","gadgets""# } else { "" });
         let id = 700_000_000 + rule;
@@ -97,7 +108,7 @@ pub fn policy_text(rules: u64, changed: u64) -> String {
 "widgets-{rule}":{{"registry":"acme-pypi","issuer":"github","when":{{"repository_owner_id":"9123456","repository_id":"{id}","repository":"acme/widgets-{rule}","workflow_file":"release.yml","environment":"release","tag":{{"glob":"v*"}}}},"allow":{{"upload":["widgets-{rule}"{more}]}}}}"#
         )
     }));
-    text.push_str("}}");
+    text.push('}');
     text
 }
 
@@ -113,13 +124,24 @@ pub fn keyring() -> Keyring {
     Keyring::new(vec![MasterKey::generate("k1", random_bytes().unwrap(), now).unwrap()]).unwrap()
 }
 
+/// Where documents and time come from.
+pub struct Outside {
+    pub fetch: Arc<dyn Fetch>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { fetch: Arc::new(HttpsFetch::new()), clock: Arc::new(StillClock) }
+    }
+}
+
 /// The service with audit and metrics on. Must be called on a runtime.
-pub fn app(policy: Policy) -> App {
-    let clock: Arc<dyn Clock> = Arc::new(StillClock);
+pub fn app(policy: Policy, Outside { fetch, clock }: Outside) -> App {
     App::build(Parts {
         policy,
         keyring: keyring(),
-        fetch: Arc::new(HttpsFetch::new()),
+        fetch,
         store: Arc::new(MemoryStore::new(Arc::clone(&clock), 1 << 30)),
         audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 8192).unwrap(),
         metrics: Arc::new(Metrics::new().unwrap()),

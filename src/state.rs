@@ -237,6 +237,13 @@ impl CopyKind {
     }
 }
 
+/// A copy that can be kept. Only [`State::seal_copy`] gives one.
+#[derive(Debug)]
+pub struct SealedCopy {
+    key: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
 /// What came of [`State::spend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spent {
@@ -273,16 +280,43 @@ impl State {
         body: &[u8],
         until: Timestamp,
     ) -> Result<(), StoreError> {
+        self.keep_copy(&self.seal_copy(kind, owner, at, revision, body)?, until).await
+    }
+
+    /// The first half of [`State::put_copy`], which takes long for a large body.
+    pub fn seal_copy(
+        &self,
+        kind: CopyKind,
+        owner: &str,
+        at: Timestamp,
+        revision: &str,
+        body: &[u8],
+    ) -> Result<SealedCopy, StoreError> {
         let unsealed = StoreError::Unavailable { reason: "a copy cannot be sealed" };
-        let sealed = self.seal_keys.seal(kind.as_str(), owner, at, revision, body).ok_or(unsealed)?;
-        self.store.put(&copy_key(kind, owner), &sealed, until).await
+        let bytes = self.seal_keys.seal(kind.as_str(), owner, at, revision, body).ok_or(unsealed)?;
+        Ok(SealedCopy { key: copy_key(kind, owner), bytes })
+    }
+
+    /// The second half of [`State::put_copy`].
+    pub async fn keep_copy(&self, copy: &SealedCopy, until: Timestamp) -> Result<(), StoreError> {
+        self.store.put(&copy.key, &copy.bytes, until).await
     }
 
     /// The copy that is kept; `None` also if what is there was not written by this service for this owner, or too long
     /// ago. It may be older than one seen before: the caller compares [`StoredCopy::at`].
     pub async fn copy(&self, kind: CopyKind, owner: &str, now: Timestamp) -> Result<Option<StoredCopy>, StoreError> {
-        let held = self.store.get(&copy_key(kind, owner)).await?;
-        Ok(held.and_then(|held| self.seal_keys.open(kind.as_str(), owner, &held, now)))
+        let held = self.held_copy(kind, owner).await?;
+        Ok(held.and_then(|held| self.open_copy(kind, owner, &held, now)))
+    }
+
+    /// The first half of [`State::copy`]: what is kept, not to be believed yet.
+    pub async fn held_copy(&self, kind: CopyKind, owner: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(&copy_key(kind, owner)).await
+    }
+
+    /// The second half of [`State::copy`], which takes long for a large one.
+    pub fn open_copy(&self, kind: CopyKind, owner: &str, held: &[u8], now: Timestamp) -> Option<StoredCopy> {
+        self.seal_keys.open(kind.as_str(), owner, held, now)
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what

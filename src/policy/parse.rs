@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn it_is_told_how_many_of_very_many_rules_have_been_read() {
-        let entries: Vec<String> = (0..2 * TELL_EVERY + 1).map(|rule| format!("\"r{rule}\":{{}}")).collect();
+        let entries: Vec<String> = (0..=2 * TELL_EVERY).map(|rule| format!("\"r{rule}\":{{}}")).collect();
         let text = format!("{{\"rules\":{{{}}}}}", entries.join(","));
         let heard = RefCell::new(Vec::new());
         let source = Source { name: "p.json".to_owned(), text };

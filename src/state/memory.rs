@@ -55,6 +55,9 @@ struct Inner {
     /// The latest moment seen. SECURITY: time here never goes back, else a clock set back would revive tokens whose
     /// first use is forgotten.
     now: Timestamp,
+    /// What the present step has taken out. It is freed after the lock: a copy may have hundreds of megabytes, and
+    /// requests wait for the lock.
+    taken_out: Vec<Content>,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,7 @@ struct Entry {
 
 #[derive(Debug)]
 enum Content {
-    Value(Box<[u8]>),
+    Value(Arc<[u8]>),
     Members(HashMap<Box<[u8]>, Box<[u8]>>),
     Count(u64),
 }
@@ -88,6 +91,7 @@ impl MemoryStore {
             used: 0,
             capacity,
             now: started,
+            taken_out: Vec::new(),
         };
         Self { clock, started, inner: Mutex::new(inner) }
     }
@@ -101,7 +105,11 @@ impl MemoryStore {
     fn step<T>(&self, step: impl FnOnce(&mut Inner) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut inner = self.inner.lock().map_err(|_| BROKEN)?;
         inner.now = inner.now.max(self.clock.now());
-        step(&mut inner)
+        let outcome = step(&mut inner);
+        let taken_out = std::mem::take(&mut inner.taken_out);
+        drop(inner);
+        drop(taken_out);
+        outcome
     }
 
     /// A step that keeps something until then.
@@ -123,11 +131,13 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn set_once(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<SetOnce, StoreError> {
-        self.write(until, |inner| match inner.live(key).map(|entry| &entry.content) {
-            Some(Content::Value(held)) => Ok(SetOnce::Held(held.to_vec())),
+        let value = Content::Value(value.into());
+        let held = self.write(until, |inner| match inner.live(key).map(|entry| &entry.content) {
+            Some(Content::Value(held)) => Ok(Some(Arc::clone(held))),
             Some(Content::Members(_) | Content::Count(_)) => Err(WRONG_KIND),
-            None => inner.insert(key, Content::Value(value.into()), until).map(|()| SetOnce::Set),
-        })
+            None => inner.insert(key, value, until).map(|()| None),
+        });
+        Ok(held?.map_or(SetOnce::Set, |held| SetOnce::Held(held.to_vec())))
     }
 
     async fn reserve(
@@ -157,15 +167,17 @@ impl Store for MemoryStore {
     }
 
     async fn put(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<(), StoreError> {
-        self.write(until, |inner| inner.insert(key, Content::Value(value.into()), until))
+        let value = Content::Value(value.into());
+        self.write(until, |inner| inner.insert(key, value, until))
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.step(|inner| match inner.live(key).map(|entry| &entry.content) {
-            Some(Content::Value(value)) => Ok(Some(value.to_vec())),
+        let held = self.step(|inner| match inner.live(key).map(|entry| &entry.content) {
+            Some(Content::Value(value)) => Ok(Some(Arc::clone(value))),
             Some(Content::Members(_) | Content::Count(_)) => Err(WRONG_KIND),
             None => Ok(None),
-        })
+        });
+        Ok(held?.map(|value| value.to_vec()))
     }
 
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError> {
@@ -225,6 +237,7 @@ impl Inner {
             // Its timer stays: when due it is set again to the end that holds then.
             let replaced = std::mem::replace(place, entry);
             self.used = self.used.saturating_sub(cost(key, &replaced.content));
+            self.taken_out.push(replaced.content);
         } else {
             let key: Arc<[u8]> = key.into();
             self.timers.entry(due(until)).or_default().push(Arc::clone(&key));
@@ -315,6 +328,7 @@ impl Inner {
                 Some(_) | None => {
                     if let Some(entry) = self.entries.remove(&key) {
                         self.used = self.used.saturating_sub(cost(&key, &entry.content));
+                        self.taken_out.push(entry.content);
                     }
                 }
             }

@@ -42,7 +42,9 @@ use crate::secret::hex;
 use crate::secret::sha256;
 use crate::state::CopyKind;
 use crate::state::MAX_COPY_AGE;
+use crate::state::SealedCopy;
 use crate::state::State;
+use crate::state::StoreError;
 use crate::time::Clock;
 use crate::time::Timestamp;
 
@@ -343,18 +345,17 @@ impl Shared {
         let accepted = spawn_blocking(move || {
             let signed = Signed::fetched(&own.source, &bytes, signature.as_deref())?;
             if present.as_ref() == Some(signed.digest()) {
-                return Ok((None, bytes));
+                return Ok(None);
             }
             let bundle = (shared.accept)(&own.registry, &own.source, &signed, last)?;
-            Ok::<_, BundleFault>((Some(bundle), bytes))
+            Ok::<_, BundleFault>(Some((shared.seal(&own, &bundle, &bytes), bundle)))
         });
-        let (bundle, bytes) = accepted.await.map_err(|_| PollError::Died)??;
-        let Some(bundle) = bundle else {
+        let Some((copy, bundle)) = accepted.await.map_err(|_| PollError::Died)?? else {
             line.known().etag = etag;
             return Ok(Brought::Same);
         };
         line.remember(bundle.last(), etag);
-        self.share(line, &bundle, &bytes).await;
+        self.share(line, copy).await;
         Ok(Brought::New { serial: bundle.serial() })
     }
 
@@ -372,8 +373,11 @@ impl Shared {
     /// Puts the store's copy in force, if it is newer than what was. Its digest. A store that is down is as if it had none.
     async fn adopt(self: &Arc<Self>, line: &Arc<Line>) -> Option<[u8; 32]> {
         let owner = line.owner();
-        let copy = self.state.copy(CopyKind::Bundle, &owner, self.clock.now());
-        let copy = tokio::time::timeout(STORE_PATIENCE, copy).await.ok()?.ok()??;
+        let held = self.state.held_copy(CopyKind::Bundle, &owner);
+        let held = tokio::time::timeout(STORE_PATIENCE, held).await.ok()?.ok()??;
+        let (shared, now) = (Arc::clone(self), self.clock.now());
+        let copy =
+            spawn_blocking(move || shared.state.open_copy(CopyKind::Bundle, &owner, &held, now)).await.ok()??;
         let before = line.known().last;
         let serial: i64 = copy.revision.parse().ok()?;
         if before.is_some_and(|before| serial <= before.serial) {
@@ -408,13 +412,18 @@ impl Shared {
     ///
     /// INVARIANT: no bundle that came before it is good for longer than the copy is kept, so that a restart forgets no
     /// serial that matters.
-    async fn share(&self, line: &Line, bundle: &Bundle, bytes: &[u8]) {
-        let now = self.clock.now();
-        let (owner, serial) = (line.owner(), bundle.serial().to_string());
-        let put = self.state.put_copy(CopyKind::Bundle, &owner, now, &serial, bytes, now.plus(MAX_COPY_AGE));
+    async fn share(&self, line: &Line, copy: Result<SealedCopy, StoreError>) {
+        let until = self.clock.now().plus(MAX_COPY_AGE);
+        let put = async { self.state.keep_copy(&copy?, until).await };
         if !matches!(tokio::time::timeout(STORE_PATIENCE, put).await, Ok(Ok(()))) {
             warn!(registry = line.registry, "the store keeps no copy of the registry's bundle");
         }
+    }
+
+    /// The copy of a bundle, for [`Shared::share`]. Takes long for a large one.
+    fn seal(&self, line: &Line, bundle: &Bundle, bytes: &[u8]) -> Result<SealedCopy, StoreError> {
+        let serial = bundle.serial().to_string();
+        self.state.seal_copy(CopyKind::Bundle, &line.owner(), self.clock.now(), &serial, bytes)
     }
 }
 

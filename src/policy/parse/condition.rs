@@ -381,6 +381,9 @@ fn literal(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<L
 
 /// Refuses text that does not say what it seems to say.
 fn check_text(field: &Field<'_>, text: &str, faults: &mut Faults) -> bool {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*') {
+        return true;
+    }
     if text.trim() != text {
         field.fault(faults, "begins or ends with white space", "remove it");
     } else if text.contains(is_invisible) {

@@ -325,7 +325,7 @@ fn bytes(field: &Field<'_>, file: &ReadFile<'_>, faults: &mut Faults) -> Option<
         field.fault(faults, format!("`{}` is not a file inside the policy directory", shown(name)), remedy);
         return None;
     }
-    let bytes = file(&field.node.at.file, name);
+    let bytes = file(field.node.at.file, name);
     if bytes.is_none() {
         field.fault(faults, format!("the file `{}` cannot be read", shown(name)), "put it beside this one");
     }

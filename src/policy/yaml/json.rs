@@ -241,19 +241,18 @@ impl<'t> JsonReader<'t> {
     /// The text between two quotes, its escapes as they are written.
     fn raw_string(&mut self) -> Read<(&'t str, bool)> {
         self.take(b'"')?;
-        let rest = self.text.get(self.at..).ok_or(NotJson)?;
-        let (mut end, mut escaped) = (0, false);
+        let (bytes, start) = (self.text.as_bytes(), self.at);
+        let (mut end, mut escaped) = (start, false);
         loop {
-            let bytes = rest.as_bytes().get(end..).ok_or(NotJson)?;
-            end += bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).ok_or(NotJson)?;
-            match rest.as_bytes().get(end) {
+            match bytes.get(end) {
                 Some(b'"') => break,
                 Some(b'\\') => (end, escaped) = (end + 2, true),
-                Some(_) | None => return Err(NotJson),
+                Some(0..=0x1f) | None => return Err(NotJson),
+                Some(_) => end += 1,
             }
         }
-        self.at += end + 1;
-        Ok((rest.get(..end).ok_or(NotJson)?, escaped))
+        self.at = end + 1;
+        Ok((self.text.get(start..end).ok_or(NotJson)?, escaped))
     }
 
     fn check_string(&mut self) -> Read<()> {
