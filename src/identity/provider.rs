@@ -380,6 +380,9 @@ pub struct Span {
     pub name: &'static str,
     /// The pins that a rule of this scope need not fix.
     pub frees: &'static [&'static str],
+    /// The claims whose text no two projects of one owner have. SECURITY: nothing else of a job may become a package's
+    /// name in such a rule, or two projects could make one name.
+    pub names: &'static [&'static str],
 }
 
 /// A condition that a preset adds.

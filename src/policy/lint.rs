@@ -8,6 +8,7 @@ use crate::identity::family;
 use crate::identity::provider::Implied;
 use crate::identity::provider::ImpliedTest;
 use crate::identity::provider::Provider;
+use crate::identity::provider::Span;
 use crate::policy::condition::Condition;
 use crate::policy::condition::Literal;
 use crate::policy::condition::Test;
@@ -22,7 +23,9 @@ pub mod catalogue;
 
 mod grants;
 mod issuers;
+mod meeting;
 mod patterns;
+mod refs;
 mod registries;
 mod values;
 mod waivers;
@@ -32,6 +35,8 @@ pub(super) use issuers::fixed_audience;
 pub(super) use issuers::fixed_audiences_of_bundles;
 pub(super) use issuers::issuer;
 pub(super) use issuers::issuers;
+pub(super) use meeting::is_limited;
+pub(super) use meeting::meeting;
 pub(super) use registries::audience;
 pub(super) use registries::registries;
 pub(super) use waivers::Waiving;
@@ -79,14 +84,15 @@ pub(super) struct Duties {
     pub(super) single_tenant: bool,
     /// The claim that tells the members of a family apart, if the issuer is one.
     pub(super) segment: Option<&'static str>,
-    /// Those of the preset's pins that the rule need not fix, because it says that it spans its owner's projects.
-    pub(super) freed: &'static [&'static str],
+    /// What the rule says that it spans, if that is more than one project.
+    pub(super) span: Option<&'static Span>,
 }
 
 impl Duties {
     /// The claims that rules must fix, each by literals.
     pub(super) fn pins(self) -> Vec<&'static str> {
-        let owed = pins(self.provider).iter().filter(|pin| !self.freed.contains(pin));
+        let freed = self.span.map_or(&[][..], |span| span.frees);
+        let owed = pins(self.provider).iter().filter(|pin| !freed.contains(pin));
         owed.copied().chain(self.segment).collect()
     }
 }
@@ -119,7 +125,7 @@ pub(super) fn conditions(
     for condition in conditions {
         let entry = place(&condition.claim);
         check_pin(entry, condition, duties.segment, faults);
-        patterns::check(entry, condition, faults);
+        patterns::check(entry, provider, condition, faults);
         values::check(entry, provider, condition, faults);
         check_event(entry, condition, faults);
     }
@@ -200,7 +206,7 @@ fn check_replaced<'a>(
     {
         // SECURITY: without the callee's repository, any reusable workflow with a file of that name would do.
         let fixed = |c: &Condition<'_>| CALLEES.contains(&&*c.claim) && !c.literals().is_empty();
-        if !conditions.iter().any(fixed) {
+        if !conditions.iter().any(|condition| fixed(condition) || repeats(implied, condition)) {
             let remedy = "add `job_workflow_repository: OWNER/REPOSITORY`";
             when.fault_at_key(
                 faults,
@@ -247,10 +253,19 @@ fn check_replaced<'a>(
     }
 }
 
+/// Whether a rule's own condition says what the preset says: the one claim equals the other.
+fn repeats(implied: &Implied, condition: &Condition<'_>) -> bool {
+    let (ImpliedTest::SameAs(other) | ImpliedTest::AbsentOrSameAs(other)) = implied.test else { return false };
+    *condition.claim == *implied.claim && matches!(&condition.test, Test::SameAs(claim) if **claim == *other)
+}
+
 /// Whether a rule's own condition is as closed as what it replaces: literals, none of them what the preset refuses by
 /// name, and no other truth for a boolean.
 fn is_no_laxer(implied: &Implied, condition: &Condition<'_>) -> bool {
     let literals = condition.literals();
+    if repeats(implied, condition) {
+        return true;
+    }
     match implied.test {
         ImpliedTest::IsTrue => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(true)),
         ImpliedTest::IsFalse => !literals.is_empty() && literals.iter().all(|literal| *literal == Literal::Bool(false)),

@@ -187,6 +187,7 @@ pub(super) fn rules(
     faults: &mut Faults,
 ) -> Arc<RuleSet> {
     let mut set = RuleSetBuilder::default();
+    let mut limited = Vec::new();
     let mut first: HashMap<Cow<'_, str>, Spot<'_>> = HashMap::new();
     for mut section in sections {
         let key = section.key().clone();
@@ -207,9 +208,14 @@ pub(super) fn rules(
                 entry.fault_at_key(faults, "is one rule too many", "let the registry serve its rules as a bundle");
                 return set.finish();
             }
+            if lint::is_limited(&rule) {
+                limited.push(set.last());
+            }
         }
     }
-    set.finish()
+    let set = set.finish();
+    lint::meeting(&set, &limited, |name| first.get(name).copied(), faults);
+    set
 }
 
 fn count<T>(list: &[T]) -> u32 {

@@ -119,6 +119,11 @@ impl RuleSetBuilder {
         Some(())
     }
 
+    /// The position of the rule that was added last.
+    pub(super) fn last(&self) -> u32 {
+        count(&self.starts).saturating_sub(1)
+    }
+
     /// The set.
     pub(super) fn finish(self) -> Arc<RuleSet> {
         let mut set = RuleSet {

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::policy::lint::catalogue;
 use trustmint::policy::watch;
 use trustmint::policy::yaml::Faults;
+use trustmint::policy::yaml::Ruling;
 
 fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -59,6 +61,70 @@ fn each_warned_policy_loads_with_the_expected_warnings() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_is_found_in_good_policies() {
+    for file in yaml_files("tests/data/policy/good") {
+        let policy = load_alone(&file).unwrap_or_else(|faults| panic!("{}:\n{faults}", file.display()));
+        let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();
+        assert!(warnings.is_empty(), "{}:\n{}", file.display(), warnings.join("\n"));
+        assert_eq!((policy.rule_count(), policy.warnings().waived()), (1, 0), "{}", file.display());
+    }
+}
+
+#[test]
+fn every_preset_has_a_good_policy() {
+    let good: Vec<String> = yaml_files("tests/data/policy/good")
+        .iter()
+        .flat_map(|file| {
+            load_alone(file)
+                .unwrap()
+                .issuers()
+                .iter()
+                .map(|issuer| issuer.provider().name.to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    for provider in trustmint::identity::provider::ALL.iter().filter(|provider| provider.name != "generic") {
+        assert!(good.iter().any(|name| name == provider.name), "{}", provider.name);
+    }
+}
+
+#[test]
+fn what_is_shipped_has_nothing_but_waived_warnings() {
+    let examples = fs::read_dir(data("examples/policies")).unwrap().map(|entry| entry.unwrap().path());
+    for directory in examples.filter(|path| path.is_dir()).chain([data("config/policy")]) {
+        let policy = watch::load(&directory).unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();
+        assert!(warnings.is_empty(), "{}", warnings.join("\n"));
+    }
+}
+
+#[test]
+fn each_code_that_can_be_found_is_found_in_an_example() {
+    let found: String = ["broken", "warned"]
+        .iter()
+        .flat_map(|folder| yaml_files(&format!("tests/data/policy/{folder}")))
+        .map(|file| fs::read_to_string(file.with_extension("expected")).unwrap())
+        .collect();
+    let mut wrong = Vec::new();
+    for lint in catalogue::ALL {
+        let is_found = |severity: &str| {
+            let code = format!(": {}: ", lint.code);
+            found.lines().any(|line| line.contains(&code) && line.contains(": warning: ") == (severity == "warning"))
+        };
+        let (error, warning) = match lint.ruling {
+            Ruling::Refused => (true, false),
+            Ruling::Warned => (false, true),
+            Ruling::RefusedOrWarned => (true, true),
+            Ruling::Impossible | Ruling::Unseen => (false, false),
+        };
+        if (is_found("error"), is_found("warning")) != (error, warning) {
+            wrong.push(lint.code);
+        }
+    }
+    assert!(wrong.is_empty(), "without an example, or with one that it should not have: {wrong:?}");
 }
 
 #[test]

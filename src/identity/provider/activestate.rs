@@ -20,7 +20,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Fixed("https://platform.activestate.com/api/v1/oauth/oidc"),
     hosts: &[HostName::Is("platform.activestate.com")],
     pins: &["organization_id", "project_id", "actor_id", "builder"],
-    spans: &[Span { name: "organization", frees: &["project_id"] }],
+    spans: &[Span { name: "organization", frees: &["project_id"], names: &["project"] }],
     required: &["sub", "organization_id", "project_id", "actor_id", "builder"],
     claims: &[
         Claim::string("sub"),

@@ -27,7 +27,10 @@ pub static PROVIDER: Provider = Provider {
     site: Site::OneOf(&["https://vstoken.dev.azure.com/*"]),
     hosts: &[HostName::Is("vstoken.dev.azure.com")],
     pins: &["org_id", "prj_id", "def_id"],
-    spans: &[Span { name: "organization", frees: &["prj_id", "def_id"] }, Span { name: "project", frees: &["def_id"] }],
+    spans: &[
+        Span { name: "organization", frees: &["prj_id", "def_id"], names: &[] },
+        Span { name: "project", frees: &["def_id"], names: &[] },
+    ],
     // A service connection's token has none but `sub`.
     required: &["sub", "org_id", "prj_id", "def_id", "run_id", "rpo_ref"],
     claims: &[

@@ -24,7 +24,7 @@ pub static PROVIDER: Provider = Provider {
     // SECURITY: without the environment, a step of any branch's own `bitbucket-pipelines.yml` would do.
     pins: &["workspaceUuid", "repositoryUuid", "deploymentEnvironmentUuid"],
     // The environment stays: it is what a repository can restrict.
-    spans: &[Span { name: "workspace", frees: &["repositoryUuid"] }],
+    spans: &[Span { name: "workspace", frees: &["repositoryUuid"], names: &[] }],
     required: &["sub", "workspaceUuid", "repositoryUuid", "pipelineUuid", "stepUuid"],
     claims: &[
         Claim::string("sub"),

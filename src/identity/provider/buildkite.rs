@@ -29,7 +29,7 @@ pub static PROVIDER: Provider = Provider {
     pins: &["organization_id", "pipeline_id"],
     // SECURITY: without one, a build of any branch publishes, and of a fork's pull request where the pipeline builds them.
     narrows: &["tag", "build_tag", "branch", "build_branch"],
-    spans: &[Span { name: "organization", frees: &["pipeline_id"] }],
+    spans: &[Span { name: "organization", frees: &["pipeline_id"], names: &["pipeline_slug"] }],
     required: &[
         "sub",
         "organization_id",

@@ -41,7 +41,7 @@ pub static PROVIDER: Provider = Provider {
     // `vcs-origin` then names the fork. The pipeline definition says which configuration file runs.
     pins: &[ORG_ID, PROJECT_ID, DEFINITION_ID, VCS_ORIGIN],
     // SECURITY: the origin stays: without it, a fork of any project that passes secrets to forks publishes.
-    spans: &[Span { name: "organization", frees: &[PROJECT_ID, DEFINITION_ID] }],
+    spans: &[Span { name: "organization", frees: &[PROJECT_ID, DEFINITION_ID], names: &[] }],
     required: &["sub", ORG_ID, PROJECT_ID, DEFINITION_ID, JOB_ID],
     claims: &[
         Claim::string("sub"),

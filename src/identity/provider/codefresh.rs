@@ -25,7 +25,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://oidc.codefresh.io"),
     hosts: &[HostName::Is("oidc.codefresh.io")],
     pins: &["account_id", "pipeline_id"],
-    spans: &[Span { name: "account", frees: &["pipeline_id"] }],
+    spans: &[Span { name: "account", frees: &["pipeline_id"], names: &[] }],
     required: &["sub", "account_id", "pipeline_id", "workflow_id"],
     claims: &[
         Claim::string("sub"),

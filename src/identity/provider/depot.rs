@@ -27,7 +27,7 @@ pub static PROVIDER: Provider = Provider {
     pins: &["org_id", "repository_owner_id", "repository_id"],
     // SECURITY: without one, any file that a branch adds to the workflows' folder publishes.
     narrows: &["workflow_file", "workflow_ref"],
-    spans: &[Span { name: "owner", frees: &["repository_id"] }],
+    spans: &[Span { name: "owner", frees: &["repository_id"], names: &["repository_name"] }],
     required: &[
         "sub",
         "org_id",

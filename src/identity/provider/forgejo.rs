@@ -28,7 +28,7 @@ pub static PROVIDER: Provider = Provider {
     pins: &["repository_owner_id", "repository_id"],
     // SECURITY: without one, any file that a branch adds to the workflows' folder publishes.
     narrows: &["workflow_file", "workflow_ref"],
-    spans: &[Span { name: "owner", frees: &["repository_id"] }],
+    spans: &[Span { name: "owner", frees: &["repository_id"], names: &["repository_name"] }],
     required: &["sub", "repository", "repository_id", "repository_owner_id", "event_name", "workflow_ref", "ref"],
     claims: &[
         Claim::string("sub"),

@@ -25,7 +25,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://token.actions.githubusercontent.com"),
     hosts: &[HostName::Is("token.actions.githubusercontent.com"), HostName::Below("ghe.com")],
     pins: &["repository_owner_id", "repository_id"],
-    spans: &[Span { name: "owner", frees: &["repository_id"] }],
+    spans: &[Span { name: "owner", frees: &["repository_id"], names: &["repository_name"] }],
     // The same key signs runner-internal tokens that live for hours; they have none of these.
     required: &[
         "sub",

@@ -26,7 +26,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://gitlab.com"),
     hosts: &[HostName::Is("gitlab.com")],
     pins: &["namespace_id", "project_id"],
-    spans: &[Span { name: "namespace", frees: &["project_id"] }],
+    spans: &[Span { name: "namespace", frees: &["project_id"], names: &["project_name"] }],
     // The key set also signs users' logins, which have none of these.
     required: &["sub", "namespace_id", "project_id", "project_path", "pipeline_id", "pipeline_source", "job_id", "ref"],
     claims: CLAIMS,

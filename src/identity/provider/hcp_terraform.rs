@@ -21,7 +21,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::Default("https://app.terraform.io"),
     hosts: &[HostName::Is("app.terraform.io"), HostName::Is("app.eu.terraform.io")],
     pins: &["terraform_organization_id", "terraform_workspace_id"],
-    spans: &[Span { name: "organization", frees: &["terraform_workspace_id"] }],
+    spans: &[Span { name: "organization", frees: &["terraform_workspace_id"], names: &[] }],
     required: &[
         "sub",
         "terraform_organization_id",

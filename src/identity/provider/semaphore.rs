@@ -26,7 +26,7 @@ pub static PROVIDER: Provider = Provider {
     site: Site::OneOf(&["https://*.semaphoreci.com"]),
     hosts: &[HostName::Below("semaphoreci.com")],
     pins: &["org_id", "prj_id"],
-    spans: &[Span { name: "organization", frees: &["prj_id"] }],
+    spans: &[Span { name: "organization", frees: &["prj_id"], names: &[] }],
     // An organisation's administrators can take claims out of its tokens; without these a token is not used.
     required: &["sub", "org_id", "prj_id", "job_id", "job_type", "ref", "ref_type"],
     claims: &[

@@ -77,6 +77,9 @@ fn a_wider_scope_frees_pins_and_leaves_the_owners() {
             let place = format!("{}: {}", provider.name, span.name);
             assert!(std::ptr::eq(provider.span(span.name).unwrap(), span), "{place} is there twice");
             assert!(!span.frees.is_empty(), "{place} frees nothing");
+            for name in span.names {
+                assert!(provider.claim(name).is_some() && !provider.pins.contains(name), "{place}: {name}");
+            }
             for freed in span.frees {
                 assert!(provider.pins.contains(freed), "{place}: {freed} is no pin");
             }

@@ -2,20 +2,47 @@
 
 use super::Duties;
 use super::catalogue;
+use super::refs;
+use crate::identity::provider::Span;
+use crate::package::Action;
 use crate::policy::condition::Literal;
 use crate::policy::condition::Test;
+use crate::policy::pair::Packages;
+use crate::policy::pair::Pair;
 use crate::policy::pair::Template;
 use crate::policy::rule::Branch;
 use crate::policy::rule::Rule;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 
+/// More pairs than one workflow publishes by itself.
+const MANY: usize = 24;
+
 /// Findings about a rule that is otherwise sound.
 pub(in crate::policy) fn rule(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Faults) {
     narrowed(entry, rule, duties, faults);
-    if !duties.freed.is_empty() {
-        interpolated(entry, rule, duties, faults);
+    refs::check(entry, rule, duties, faults);
+    much(entry, rule, faults);
+    if let Some(span) = duties.span {
+        interpolated(entry, rule, duties, span, faults);
     }
+}
+
+/// What one compromised job could publish.
+fn much(entry: &Field<'_>, rule: &Rule<'_>, faults: &mut Faults) {
+    let opens = |pair: &&Pair<'_>| pair.action() == Action::CREATE && is_pattern(pair);
+    let message = if let Some(pair) = rule.pairs().iter().find(opens) {
+        format!("`{pair}` lets one job make any number of new packages")
+    } else if rule.pairs().len() > MANY {
+        format!("grants {} pairs: one compromised job could publish all of them", rule.pairs().len())
+    } else {
+        return;
+    };
+    entry.warn_at_key(faults, (&catalogue::L040, message), "grant each workflow its own packages, by name");
+}
+
+fn is_pattern(pair: &Pair<'_>) -> bool {
+    matches!(pair.packages(), Packages::Pattern(text) if text.ends_with('*'))
 }
 
 /// SECURITY: where the pins say nothing of the source that is built, a fork's pull request has all of them.
@@ -37,8 +64,23 @@ fn narrowed(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Fau
 
 /// SECURITY: a rule for all projects of an owner whose grant takes part of the name from the job: two jobs must never
 /// make one name of different parts.
-fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Faults) {
+fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, span: &Span, faults: &mut Faults) {
     let several = |template: &Template<'_>| template.placeholders().count() > 1;
+    // Any project can have a tag, or an environment, of any name.
+    let foreign = |name: &&str| !span.names.contains(name);
+    if let Some(name) = rule.package_templates().flat_map(Template::placeholders).find(foreign) {
+        let message = format!(
+            "`{{{name}}}` does not tell the projects of this rule apart, so two can meet in one package's name"
+        );
+        let remedy = match span.names {
+            [] => {
+                format!("write a rule for each project: no claim of `{}` names a project alone", duties.provider.name)
+            }
+            names => format!("take the name from `{{{}}}`, or write a rule for each project", names.join("}`, `{")),
+        };
+        entry.fault_at_key(faults, (&catalogue::L051, message), remedy);
+        return;
+    }
     let mut packages = rule.package_templates().peekable();
     if packages.peek().is_none() {
         return;

@@ -2,17 +2,23 @@
 
 use super::OWNER_FIRST;
 use super::catalogue;
+use super::pins;
+use crate::identity::provider::Provider;
 use crate::policy::condition::Condition;
 use crate::policy::condition::Test;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 
-pub(super) fn check(entry: &Field<'_>, condition: &Condition<'_>, faults: &mut Faults) {
+pub(super) fn check(entry: &Field<'_>, provider: &Provider, condition: &Condition<'_>, faults: &mut Faults) {
     if condition.claim() == "sub" && has_pattern(condition.test()) {
         // SECURITY: the shape of `sub` is chosen by the project; a pattern over it can be met by another shape.
         let message = "`sub` cannot be compared by pattern: projects choose its shape";
         let remedy = "use the claims that it is made of, or compare it whole";
         entry.fault(faults, (&catalogue::L008, message), remedy);
+    } else if is_made_up_sub(provider, condition) {
+        let message =
+            "`sub` is made of other claims, and its format changes with the provider's and the project's settings";
+        entry.warn(faults, (&catalogue::L008, message), "compare the claims that it is made of");
     } else if OWNER_FIRST.contains(&condition.claim())
         && let Some(pattern) = open_owner(condition.test())
     {
@@ -20,6 +26,12 @@ pub(super) fn check(entry: &Field<'_>, condition: &Condition<'_>, faults: &mut F
         let remedy = "write the owner out: only what follows the first `/` may vary";
         entry.fault(faults, (&catalogue::L005, message), remedy);
     }
+}
+
+/// Whether `sub` is compared whole where the preset has better claims to pin. (Forgejo's is refused: L010.)
+fn is_made_up_sub(provider: &Provider, condition: &Condition<'_>) -> bool {
+    let whole = condition.claim() == "sub" && !condition.literals().is_empty();
+    whole && !pins(provider).contains(&"sub") && provider.name != "forgejo"
 }
 
 fn has_pattern(test: &Test<'_>) -> bool {

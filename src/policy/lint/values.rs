@@ -46,14 +46,6 @@ const FINDINGS: &[Finding] = &[
         message: "in a pull request's job, `branch` is the one that the request wants to change",
     },
     Finding {
-        lint: &catalogue::L026,
-        severity: Severity::Error,
-        provider: "semaphore",
-        claims: &["sub127"],
-        text: None,
-        message: "`sub127` is cut short, so that different jobs have the same one",
-    },
-    Finding {
         lint: &catalogue::L027,
         severity: Severity::Error,
         provider: "hcp-terraform",

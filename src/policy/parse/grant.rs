@@ -48,11 +48,12 @@ pub(super) fn pairs(
 ) -> Option<Vec<Pair<'static>>> {
     let before = faults.len();
     let mut pairs: Vec<Pair<'static>> = Vec::new();
+    let mut named = false;
     for entry in field.entries(faults)? {
         let Some(action) = action(&entry, faults) else { continue };
         let mut any = false;
         for item in entry.items(faults).into_iter().flatten() {
-            any = true;
+            (any, named) = (true, true);
             let Some(packages) = packages(&item, ecosystem, sources, faults) else { continue };
             let pair = Pair { action: Text::from(action.as_str()), packages };
             if pairs.contains(&pair) {
@@ -65,14 +66,15 @@ pub(super) fn pairs(
             entry.fault(faults, "names no package", "write the packages: [widgets, widgets-*]");
         }
     }
-    if pairs.is_empty() && faults.len() == before {
+    if !named && faults.len() == before {
         field.fault(faults, "grants nothing", "write `{upload: [PACKAGE]}`");
     }
     if pairs.len() > MAX_PAIRS {
         let message = format!("grants {} pairs, and a token has room for {MAX_PAIRS}", pairs.len());
         field.fault(faults, message, "use a pattern (`widgets-*`), or several rules");
     }
-    (faults.len() == before).then_some(pairs)
+    // A name whose placeholders refer to faulty conditions is left out: those have been reported.
+    (faults.len() == before && !pairs.is_empty()).then_some(pairs)
 }
 
 fn packages(

@@ -55,7 +55,7 @@ pub(super) fn duties(entry: &Field<'_>, faults: &mut Faults) -> Option<Duties> {
     let single_tenant = tenancy(&fields, provider, faults);
     let url = fields.get("url").and_then(|field| field.text(&mut Faults::new()));
     let segment = url.and_then(|url| family::template(provider, url)).map(|(_, claim)| claim);
-    Some(Duties { provider, single_tenant, segment, freed: &[] })
+    Some(Duties { provider, single_tenant, segment, span: None })
 }
 
 /// An issuer, or a family of issuers, whose preset is known.

@@ -5,6 +5,7 @@ use super::World;
 use super::condition;
 use super::grant;
 use super::grant::Sources;
+use crate::identity::provider::Span;
 use crate::package::Ecosystem;
 use crate::policy::lint;
 use crate::policy::lint::Duties;
@@ -58,7 +59,7 @@ pub(super) fn rule(
     let issuer_name = fields.get("issuer").and_then(|field| field.text(&mut Faults::new()));
     let duties = issuer_name.and_then(|name| world.duties.get(name)).copied();
     let duties = match (fields.get("span"), duties) {
-        (Some(field), Some(duties)) => span(&field, duties, faults).map(|freed| Duties { freed, ..duties }),
+        (Some(field), Some(duties)) => span(&field, duties, faults).map(|span| Duties { span: Some(span), ..duties }),
         (Some(_) | None, duties) => duties,
     };
     let dialect = entry_of_registry.map(|registry| registry.dialect);
@@ -94,10 +95,10 @@ pub(super) fn rule(
     Some(rule)
 }
 
-/// The pins that a rule need not fix because it says that it is for all projects of an owner.
+/// For which projects of an owner a rule says that it is.
 ///
 /// SECURITY: the one way to leave a project's id out, and so that it is one, it is said in words and still pins the owner.
-fn span(field: &Field<'_>, duties: Duties, faults: &mut Faults) -> Option<&'static [&'static str]> {
+fn span(field: &Field<'_>, duties: Duties, faults: &mut Faults) -> Option<&'static Span> {
     let name = field.text(faults)?;
     let found = duties.provider.span(name);
     if found.is_none() {
@@ -109,7 +110,7 @@ fn span(field: &Field<'_>, duties: Duties, faults: &mut Faults) -> Option<&'stat
         };
         field.fault(faults, format!("there is no span `{}`", shown(name)), remedy);
     }
-    found.map(|span| span.frees)
+    found
 }
 
 /// The registry that a rule is for. A bundle's rules are for the registry that serves it.

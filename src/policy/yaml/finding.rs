@@ -48,8 +48,6 @@ pub enum Ruling {
     Impossible,
     /// Nothing here can see it.
     Unseen,
-    /// It could be seen, and is not looked for yet.
-    Planned,
 }
 
 impl Ruling {
@@ -61,7 +59,6 @@ impl Ruling {
             Self::RefusedOrWarned => "error or warning",
             Self::Impossible => "impossible",
             Self::Unseen => "not looked for",
-            Self::Planned => "not looked for yet",
         }
     }
 
