@@ -169,6 +169,11 @@ impl App {
         self.in_force.policy()
     }
 
+    /// Since when they are in force here.
+    pub fn policy_since(&self) -> Timestamp {
+        self.in_force.since()
+    }
+
     /// Puts other rules in force, for requests that begin from now on. Where a directory is watched, it is what the
     /// next reload replaces.
     pub fn activate(&self, policy: Policy) {

@@ -118,6 +118,11 @@ pub(crate) fn complain(text: &str) {
     let _closed = writeln!(io::stderr().lock(), "error: {text}");
 }
 
+/// Prints what is worth knowing beside the answer to standard error.
+pub(crate) fn note(text: &str) {
+    let _closed = writeln!(io::stderr().lock(), "note: {text}");
+}
+
 /// Prints how far the reading of a large policy is, to standard error.
 pub(crate) fn tell_progress(rules: usize) {
     let _closed = writeln!(io::stderr().lock(), "reading the policy: {rules} rules so far");

@@ -12,7 +12,9 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 use serde_json::json;
+use tempfile::TempDir;
 use trustmint::identity::fetch::Answer as Fetched;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
@@ -26,6 +28,8 @@ use trustmint::secret::sha256;
 use trustmint::time::Timestamp;
 use url::Url;
 
+use crate::operations::KEY;
+use crate::operations::Operations;
 use crate::support::Service;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
@@ -116,6 +120,10 @@ struct Bench {
 }
 
 fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
+    policy(&directory_text(base, issuer, bundle, rules))
+}
+
+fn directory_text(base: &str, issuer: &str, bundle: &str, rules: &str) -> String {
     let text = policy_of(
         base,
         &format!("  github: {{provider: github, url: \"{issuer}\"}}\n  gitlab: {{provider: gitlab}}"),
@@ -130,7 +138,7 @@ fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
     )
     .unwrap();
     let text = text.replacen("registries:\n", &registries, 1);
-    policy(&text.replacen("    audiences: [acme]\n", &format!("    audiences: [acme]\n    bundle: {bundle}\n"), 1))
+    text.replacen("    audiences: [acme]\n", &format!("    audiences: [acme]\n    bundle: {bundle}\n"), 1)
 }
 
 fn usual() -> String {
@@ -270,6 +278,49 @@ async fn what_has_not_changed_is_asked_for_by_its_entity_tag() {
     assert!(known.is_some(), "{asked:?}");
     assert!(Arc::ptr_eq(&since, &bench.service.app.policy()), "nothing new came into force");
     assert!(bench.service.app.metrics().render().unwrap().contains("acme-pypi\",result=\"same\"} 1"));
+}
+
+#[actix_web::test]
+async fn operators_see_each_registrys_bundle_beside_the_policy_and_its_warnings() {
+    let (files, servers) = (TempDir::new().unwrap(), Arc::new(Servers::default()));
+    let fetch = Arc::clone(&servers);
+    let write = |base: &str, issuer: &str| {
+        let text = directory_text(base, issuer, &usual(), "  {}")
+            .replace("provider: gitlab", "provider: gitlab, max_lifetime: 5h");
+        std::fs::write(files.path().join("policy.yaml"), text).unwrap();
+        files.path().to_owned()
+    };
+    let bench = Bench { service: Service::watching_with(write, fetch).await, servers };
+    let operations = Operations::of(Arc::clone(&bench.service.app));
+    let seen = async || {
+        let request = operations.client.get(format!("{}/policy", operations.base)).bearer_auth(KEY);
+        Answer::of(request.send().await.unwrap()).await.body
+    };
+    let before = seen().await;
+    assert_eq!(before["warnings"]["count"], 1, "{before:#}");
+    let warning = &before["warnings"]["listed"][0];
+    assert_eq!(
+        (&warning["code"], &warning["key"], &warning["line"]),
+        (&json!("L038"), &json!("issuers.gitlab.max_lifetime"), &json!(3))
+    );
+
+    bench.serve(&Text::new(&bench.service, 7)).await;
+    let after = seen().await;
+    let (own, tools) = (&after["bundles"][0], &after["bundles"][1]);
+    let not_after = bench.service.app.policy().bundle("acme-pypi").unwrap().not_after().to_string();
+    assert_eq!(
+        (&own["registry"], &own["serial"], &own["rules"]),
+        (&json!("acme-pypi"), &json!(7), &json!(1)),
+        "{after:#}"
+    );
+    assert_eq!((&own["not_after"], &own["failures"], &own["last_error"]), (&json!(not_after), &json!(0), &Value::Null));
+    assert_eq!((&tools["registry"], &tools["serial"], &tools["failures"]), (&json!("tools"), &Value::Null, &json!(1)));
+    assert_eq!(tools["last_error"]["code"], "not-fetched");
+    // What decides is the directory with the bundles; what the directory alone is stays visible.
+    assert_eq!(after["revision"], bench.service.app.policy().revision());
+    assert_eq!(after["directory_revision"], before["revision"]);
+    assert_ne!(after["revision"], before["revision"]);
+    assert_eq!(after["rules"], 1);
 }
 
 #[actix_web::test]

@@ -108,6 +108,7 @@ async fn a_rule_may_not_open_what_its_preset_closes() {
         let rules = RULES.replacen(from, &format!("{first}\n      {to}{rest}"), 1);
         assert_ne!(rules, RULES, "{to}");
         let faults = presets.faults(&rules);
-        assert!(faults.lines().count() == 1 && faults.contains(words), "{to}: {faults}");
+        let errors: Vec<&str> = faults.lines().filter(|line| !line.contains(": warning: ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(words), "{to}: {faults}");
     }
 }

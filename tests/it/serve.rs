@@ -495,6 +495,7 @@ fn explain_says_what_the_rules_say() {
     succeeded(&allowed);
     let facts: Value = serde_json::from_str(out(&allowed)).unwrap();
     assert_eq!((&facts["decision"], &facts["grant"]["rules"]), (&json!("allow"), &json!(["widgets-release"])));
+    assert_eq!(err(&allowed), "");
     let other = explain(&claims, &["--package", "gadgets"]);
     assert_eq!(other.status.code(), Some(1));
     assert!(out(&other).contains("gadgets"), "{}", out(&other));

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::Ended;
 use crate::cli::Failed;
+use crate::cli::note;
 use crate::cli::read_input;
 use crate::cli::say;
 use crate::cli::say_json;
@@ -20,7 +21,10 @@ use crate::package::PackageName;
 use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
+use crate::policy::rule_test;
+use crate::policy::rule_test::Verdict;
 use crate::policy::scope;
+use crate::policy::yaml::Faults;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
@@ -54,9 +58,16 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> Ended {
-        let policy = crate::policy::watch::read(&self.policy, tell_progress)
-            .and_then(Policy::tested)
-            .map_err(|faults| Failed::new(faults.to_string()))?;
+        let refused = |faults: Faults| Failed::new(faults.to_string());
+        let policy = crate::policy::watch::read(&self.policy, tell_progress).map_err(refused)?;
+        // Why a test fails is what an explanation is for.
+        let failing =
+            rule_test::run(&policy).iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
+        if failing > 0 {
+            note(&format!(
+                "{failing} of the policy's own tests fail, so no service would use it; `policy test` shows them"
+            ));
+        }
         let registry = self.registry(&policy)?;
         let package = self.package.as_deref().map(|name| {
             PackageName::parse(registry.ecosystem(), name).map_err(|error| Failed::new(format!("`{name}` {error}")))

@@ -4,24 +4,30 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::web;
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
 
 use super::Operators;
 use super::answer;
+use crate::app::App;
 use crate::app::Outcome;
 use crate::app::Serving;
 use crate::app::Status;
 use crate::app::Trigger;
 use crate::code::Code;
+use crate::escape::escape;
 use crate::http::context;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::policy::Policy;
+use crate::policy::bundle::poll::Health;
 use crate::policy::yaml::Fault;
 
 /// `GET /policy`: the policy in force, and what came of the latest reading.
 pub async fn policy(request: HttpRequest, operators: web::Data<Operators>) -> HttpResponse {
     let answer = operators.caller(&request).and_then(|_| {
         let status = operators.app.reloads().ok_or_else(fixed)?.status();
-        Ok(answer(HttpResponse::Ok(), &State::from(&*status)))
+        Ok(answer(HttpResponse::Ok(), &state(&operators.app, &status)))
     });
     operators.respond(answer)
 }
@@ -40,15 +46,15 @@ async fn reloaded(request: &HttpRequest, operators: &Operators, id: &str) -> Res
     tracing::info!(caller, "an operator asks for a reload of the policy");
     let client = request.peer_addr().map(|address| address.ip());
     let status = reloads.reload(Trigger::Operator { caller, request_id: id.to_owned(), client }).await;
-    let state = State::from(&*status);
+    let state = state(&operators.app, &status);
     match status.last.outcome {
         Outcome::Activated | Outcome::Unchanged => {
-            Ok(answer(HttpResponse::Ok(), &Reloaded { changed: status.last.outcome == Outcome::Activated, state }))
+            let changed = status.last.outcome == Outcome::Activated;
+            Ok(answer(HttpResponse::Ok(), &Reloaded { changed, state: &state }))
         }
         Outcome::Refused | Outcome::Unsettled => {
-            let detail = format!("the policy is refused and {} stays in force", state.revision);
-            let policy = serde_json::to_value(&state).unwrap_or_default();
-            Err(Refusal::new(Code::PolicyRefused, detail).with_policy(policy))
+            let detail = format!("the policy is refused and {} stays in force", operators.app.policy().revision());
+            Err(Refusal::new(Code::PolicyRefused, detail).with_policy(state))
         }
     }
 }
@@ -57,20 +63,50 @@ fn fixed() -> Refusal {
     Refusal::new(Code::NotFound, "this service's policy is not from a directory")
 }
 
-/// What operators see of the policy.
-#[derive(Serialize)]
-struct State<'a> {
-    revision: &'a str,
-    active_since: String,
-    /// Where it is from.
-    serving: &'a str,
-    /// Whether what the directory holds is refused, so that something older decides.
-    last_good: bool,
-    sources: &'a [String],
-    issuers: usize,
-    registries: usize,
-    rules: usize,
-    last_reload: Reload<'a>,
+/// What operators see of the policy: what decides, its warnings, the registries' own rules, and the latest reading.
+fn state(app: &App, status: &Status) -> Value {
+    let policy = app.policy();
+    let Status { sources, serving, last, .. } = status;
+    json!({
+        "revision": policy.revision(),
+        "directory_revision": policy.directory_revision(),
+        "active_since": app.policy_since().to_string(),
+        "serving": serving.as_str(),
+        // What the directory holds is refused, so that something older decides.
+        "last_good": *serving != Serving::Directory,
+        "sources": sources,
+        "issuers": policy.issuers().len(),
+        "registries": policy.registries().len(),
+        "rules": policy.rule_count(),
+        "warnings": {
+            "count": policy.warnings().len(),
+            "waived": policy.warnings().waived(),
+            "listed": policy.warnings().iter().map(Wrong::from).collect::<Vec<_>>(),
+        },
+        "bundles": app.bundles().health().iter().map(|health| bundle(&policy, health)).collect::<Vec<_>>(),
+        "last_reload": {
+            "at": last.at.to_string(),
+            "outcome": last.outcome.as_str(),
+            "faults": last.faults.iter().map(Wrong::from).collect::<Vec<_>>(),
+            "more_faults": last.faults.len() - last.faults.iter().count(),
+        },
+    })
+}
+
+/// What operators see of the rules that a registry serves itself.
+fn bundle(policy: &Policy, health: &Health) -> Value {
+    let Health { registry, next, failing, last_error } = health;
+    let held = policy.bundle(registry);
+    json!({
+        "registry": registry,
+        "serial": held.map(|bundle| bundle.serial()),
+        "rules": held.map(|bundle| bundle.rule_count()),
+        "not_after": held.map(|bundle| bundle.not_after().to_string()),
+        "next_poll": next.map(|next| next.to_string()),
+        "failing_since": failing.map(|failing| failing.since.to_string()),
+        "failures": failing.map_or(0, |failing| failing.times),
+        "last_error": last_error.as_ref().map(|error| json!({"code": error.code(), "message": escape(&error.to_string())})),
+    })
 }
 
 /// The same after a reload.
@@ -78,16 +114,7 @@ struct State<'a> {
 struct Reloaded<'a> {
     changed: bool,
     #[serde(flatten)]
-    state: State<'a>,
-}
-
-#[derive(Serialize)]
-struct Reload<'a> {
-    at: String,
-    outcome: &'a str,
-    faults: Vec<Wrong<'a>>,
-    /// How many more there are than are listed.
-    more_faults: usize,
+    state: &'a Value,
 }
 
 /// One fault. Texts of the policy in it are escaped already.
@@ -102,29 +129,6 @@ struct Wrong<'a> {
     code: Option<&'static str>,
     message: &'a str,
     remedy: &'a str,
-}
-
-impl<'a> From<&'a Status> for State<'a> {
-    fn from(status: &'a Status) -> Self {
-        let Status { policy, since, sources, serving, last } = status;
-        let faults: Vec<_> = last.faults.iter().map(Wrong::from).collect();
-        Self {
-            revision: policy.revision(),
-            active_since: since.to_string(),
-            serving: serving.as_str(),
-            last_good: *serving != Serving::Directory,
-            sources,
-            issuers: policy.issuers().len(),
-            registries: policy.registries().len(),
-            rules: policy.rule_count(),
-            last_reload: Reload {
-                at: last.at.to_string(),
-                outcome: last.outcome.as_str(),
-                more_faults: last.faults.len() - faults.len(),
-                faults,
-            },
-        }
-    }
 }
 
 impl<'a> From<&'a Fault> for Wrong<'a> {

@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::hash::RandomState;
 
 use super::catalogue;
@@ -18,6 +16,8 @@ use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
 use crate::policy::set::RuleSet;
 use crate::policy::yaml::Faults;
+use crate::policy::yaml::Key;
+use crate::policy::yaml::Path;
 use crate::policy::yaml::Spot;
 
 /// Most limited rules with the same pins that another is compared with.
@@ -59,7 +59,9 @@ pub(in crate::policy) fn meeting<'t>(
             );
             let remedy =
                 "add a condition by which they exclude each other, or give both the same `single_use` and `versions`";
-            faults.warn(spot, format!("rules.{}", name(&rule)), (&catalogue::L041, message), remedy);
+            let (section, key) = (Key { text: "rules".into(), at: spot }, Key { text: name(&rule).into(), at: spot });
+            let section = Path::below(&Path::ROOT, &section);
+            faults.warn(spot, Path::below(&section, &key).to_string(), (&catalogue::L041, message), remedy);
         }
     }
 }
@@ -78,9 +80,7 @@ fn pins(hasher: &RandomState, rule: &Rule<'_>, branch: &Branch<'_>) -> u64 {
         .map(|condition| format!("{} {}", condition.claim(), condition.test()))
         .collect();
     pins.sort_unstable();
-    let mut state = hasher.build_hasher();
-    (rule.registry, rule.issuer, pins).hash(&mut state);
-    state.finish()
+    hasher.hash_one((rule.registry, rule.issuer, pins))
 }
 
 /// Whether some job could meet both, be granted one pair by both, and not get it.

@@ -101,14 +101,14 @@ fn admits_all(condition: &Condition<'_>, before: &str) -> bool {
     TAGS.iter().all(|tag| admits(condition.test(), condition.case(), &format!("{before}{tag}")) == Some(true))
 }
 
-fn admits(test: &Test<'_>, case: Case, text: &str) -> Option<bool> {
+fn admits(test: &Test<'_>, case: Case, sample: &str) -> Option<bool> {
     match test {
-        Test::Glob(glob) => glob.matches(text, case),
-        Test::Regex(regexp) => regexp.matches(text),
+        Test::Glob(glob) => glob.matches(sample, case),
+        Test::Regex(regexp) => regexp.matches(sample),
         Test::Present => Some(true),
         Test::Not(tests) => tests
             .iter()
-            .map(|test| admits(test, case, text))
+            .map(|test| admits(test, case, sample))
             .try_fold(true, |all, one| Some(all & one?))
             .map(|all| !all),
         // None of these texts is what somebody has written out.

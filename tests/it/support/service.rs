@@ -122,8 +122,13 @@ impl Service {
 
     /// A service whose policy is the directory that is made of its own address and its loopback provider's issuer.
     pub async fn watching(directory: impl FnOnce(&str, &str) -> PathBuf) -> Self {
+        Self::watching_with(directory, Arc::new(HttpsFetch::new())).await
+    }
+
+    /// The same, with what it fetches coming from elsewhere.
+    pub async fn watching_with(directory: impl FnOnce(&str, &str) -> PathBuf, fetch: Arc<dyn Fetch>) -> Self {
         let origin = |base: &str, issuer: &str| Origin::Directory(directory(base, issuer));
-        Self::assembled(origin, |store| store, Arc::new(HttpsFetch::new())).await
+        Self::assembled(origin, |store| store, fetch).await
     }
 
     async fn assembled(
