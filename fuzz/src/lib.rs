@@ -12,12 +12,15 @@ use trustmint::time::Timestamp;
 mod claims;
 mod discovery;
 mod jwks;
+mod policy;
 mod raw;
 mod token;
 
 pub use claims::claims;
 pub use discovery::discovery;
 pub use jwks::jwks;
+pub use policy::bundle;
+pub use policy::policy;
 pub use token::is_proven;
 pub use token::token;
 

@@ -50,6 +50,16 @@ fn the_key_set_corpus_is_judged_rightly() {
     replay("jwks", targets::jwks);
 }
 
+#[test]
+fn the_policy_corpus_is_judged_rightly() {
+    replay("policy", targets::policy);
+}
+
+#[test]
+fn the_bundle_corpus_is_judged_rightly() {
+    replay("bundle", targets::bundle);
+}
+
 /// Without this the corpus might have rotted to refusals only.
 #[test]
 fn of_the_token_corpus_exactly_the_signed_ones_are_believed() {

@@ -496,6 +496,15 @@ fn explain_says_what_the_rules_say() {
     let facts: Value = serde_json::from_str(out(&allowed)).unwrap();
     assert_eq!((&facts["decision"], &facts["grant"]["rules"]), (&json!("allow"), &json!(["widgets-release"])));
     assert_eq!(err(&allowed), "");
+    // A policy whose own tests fail is explained too: that is how to find out why.
+    home.write(
+        "policy/tests.yaml",
+        "tests:\n  - {name: it fails, rule: widgets-release, token: github/pull-request, expect: allow}\n",
+    );
+    let allowed = explain(&claims, &["--json"]);
+    assert_eq!(allowed.status.code(), Some(0), "{}", err(&allowed));
+    assert!(err(&allowed).contains("note: 1 of the policy's own tests fail"), "{}", err(&allowed));
+    fs::remove_file(home.path().join("policy/tests.yaml")).unwrap();
     let other = explain(&claims, &["--package", "gadgets"]);
     assert_eq!(other.status.code(), Some(1));
     assert!(out(&other).contains("gadgets"), "{}", out(&other));
