@@ -92,7 +92,8 @@ fn past(lines: &mut Vec<String>, report: &PastReport) {
 
 fn counts(lines: &mut Vec<String>, counts: &Counts) {
     let Counts { exchanges, unchanged, changed, unknown, .. } = counts;
-    lines.push(format!("{exchanges} exchanges: {unchanged} unchanged, {changed} changed, {unknown} unknown"));
+    let s = if *exchanges == 1 { "" } else { "s" };
+    lines.push(format!("{exchanges} exchange{s}: {unchanged} unchanged, {changed} changed, {unknown} unknown"));
     let notes = [
         (counts.refused_otherwise, "are refused by both, for another reason"),
         (counts.unlike_the_record, "are decided by OLD otherwise than they were: the log is another policy's"),

@@ -66,8 +66,17 @@ fn narrowed(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, faults: &mut Fau
 /// make one name of different parts.
 fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, span: &Span, faults: &mut Faults) {
     let several = |template: &Template<'_>| template.placeholders().count() > 1;
-    // Any project can have a tag, or an environment, of any name.
-    let foreign = |name: &&str| !span.names.contains(name);
+    // Any project can have a tag, or an environment, of any name; and a group of a regular expression hides a claim of
+    // its name.
+    let captured = |name: &str| {
+        let conditions = rule.branches().iter().flat_map(Branch::conditions);
+        conditions.into_iter().any(|condition| match condition.test() {
+            Test::Regex(regexp) => regexp.groups().any(|group| group == name),
+            Test::Is(_) | Test::In(_) | Test::Glob(_) | Test::Contains(_) | Test::Exactly(_) => false,
+            Test::Present | Test::Absent | Test::SameAs(_) | Test::Not(_) => false,
+        })
+    };
+    let foreign = |name: &&str| !span.names.contains(name) || captured(name);
     if let Some(name) = rule.package_templates().flat_map(Template::placeholders).find(foreign) {
         let message = format!(
             "`{{{name}}}` does not tell the projects of this rule apart, so two can meet in one package's name"
