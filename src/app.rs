@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,10 +54,12 @@ use crate::verify;
 
 mod composition;
 mod in_force;
+mod key_reloads;
 mod reloads;
 mod warnings;
 
 use self::in_force::InForce;
+pub use self::key_reloads::KeyReloads;
 pub use self::reloads::Begun;
 pub use self::reloads::Last;
 pub use self::reloads::Outcome;
@@ -99,7 +102,9 @@ pub struct App {
     bundles: Bundles,
     /// None where the policy is a value that nobody changes but by [`App::activate`].
     reloads: Option<Arc<Reloads>>,
-    keyring: ArcSwap<Keyring>,
+    keyring: Arc<ArcSwap<Keyring>>,
+    /// None where the keys are a value that nobody changes.
+    key_reloads: Option<Arc<KeyReloads>>,
     state: Arc<State>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -140,7 +145,8 @@ impl App {
             in_force,
             bundles,
             reloads: None,
-            keyring: ArcSwap::from_pointee(parts.keyring),
+            keyring: Arc::new(ArcSwap::from_pointee(parts.keyring)),
+            key_reloads: None,
             state,
             audit: Arc::new(parts.audit),
             metrics: parts.metrics,
@@ -162,6 +168,20 @@ impl App {
         };
         self.reloads = Some(Arc::new(Reloads::new(parts, begun, every)));
         self
+    }
+
+    /// Reads the keys again whenever the directory that they are from changes, which is looked at every so often.
+    #[must_use]
+    pub fn watching_keys(mut self, directory: PathBuf, every: Duration) -> Self {
+        let (ring, state, metrics) = (Arc::clone(&self.keyring), Arc::clone(&self.state), Arc::clone(&self.metrics));
+        let reloads = KeyReloads::new((directory, every), ring, state, metrics, Arc::clone(&self.clock));
+        self.key_reloads = Some(Arc::new(reloads));
+        self
+    }
+
+    /// How the keys are read again, where they are.
+    pub const fn key_reloads(&self) -> Option<&Arc<KeyReloads>> {
+        self.key_reloads.as_ref()
     }
 
     /// The rules in force. Take them once per request: one revision decides it throughout.
@@ -340,7 +360,12 @@ impl App {
                 reloads.run().await;
             }
         };
-        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), reloads);
+        let key_reloads = async {
+            if let Some(reloads) = &self.key_reloads {
+                reloads.run().await;
+            }
+        };
+        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), reloads, key_reloads);
     }
 
     async fn keep_bundles(&self) {

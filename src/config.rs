@@ -106,6 +106,9 @@ pub struct PolicyFiles {
 pub struct KeyFiles {
     /// The directory of the key files.
     pub directory: PathBuf,
+    /// How often that is looked at.
+    #[serde(deserialize_with = "merged::seconds")]
+    pub poll: Duration,
 }
 
 /// The store.

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use crate::secret::sha256;
@@ -212,7 +213,7 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct State {
     store: Arc<dyn Store>,
-    seal_keys: SealKeys,
+    seal_keys: ArcSwap<SealKeys>,
     revocations: Revocations,
 }
 
@@ -260,7 +261,13 @@ pub enum Spent {
 impl State {
     /// The state kept in `store`, of which only what these keys have sealed has authority.
     pub fn new(store: Arc<dyn Store>, seal_keys: SealKeys) -> Self {
+        let seal_keys = ArcSwap::from_pointee(seal_keys);
         Self { revocations: Revocations::new(Arc::clone(&store)), store, seal_keys }
+    }
+
+    /// From now on only what these keys have sealed has authority, and they seal.
+    pub fn rekey(&self, seal_keys: SealKeys) {
+        self.seal_keys.store(Arc::new(seal_keys));
     }
 
     /// The tokens that were revoked.
@@ -293,7 +300,7 @@ impl State {
         body: &[u8],
     ) -> Result<SealedCopy, StoreError> {
         let unsealed = StoreError::Unavailable { reason: "a copy cannot be sealed" };
-        let bytes = self.seal_keys.seal(kind.as_str(), owner, at, revision, body).ok_or(unsealed)?;
+        let bytes = self.seal_keys.load().seal(kind.as_str(), owner, at, revision, body).ok_or(unsealed)?;
         Ok(SealedCopy { key: copy_key(kind, owner), bytes })
     }
 
@@ -316,7 +323,7 @@ impl State {
 
     /// The second half of [`State::copy`], which takes long for a large one.
     pub fn open_copy(&self, kind: CopyKind, owner: &str, held: &[u8], now: Timestamp) -> Option<StoredCopy> {
-        self.seal_keys.open(kind.as_str(), owner, held, now)
+        self.seal_keys.load().open(kind.as_str(), owner, held, now)
     }
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what

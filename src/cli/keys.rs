@@ -1,4 +1,4 @@
-//! `trustmint keys new|list`: the service's own keys, one file each in the keys directory.
+//! `trustmint keys new|list|export|retire`: the service's own keys, one file each in the keys directory.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,19 @@ use crate::time::Clock;
 use crate::time::SystemClock;
 use crate::time::Timestamp;
 
+mod export;
+mod retire;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
     /// Create a key: it verifies as soon as it is read, and mints from its activation on
     New(New),
     /// List the keys, without their secrets
     List(List),
+    /// Write the secrets of one registry to a file, for it to verify its tokens by itself
+    Export(export::Export),
+    /// Take a key away, when no token needs it any more or its bytes are known to somebody else
+    Retire(retire::Retire),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +64,8 @@ impl Keys {
         match self {
             Self::New(new) => new.run(),
             Self::List(list) => list.run(),
+            Self::Export(export) => export.run(),
+            Self::Retire(retire) => retire.run(),
         }
     }
 }

@@ -140,7 +140,10 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
         clock,
         runtime: Handle::current(),
     };
-    Ok((App::build(parts).watching(begun, settings.policy.poll), settings, tls))
+    let app = App::build(parts)
+        .watching(begun, settings.policy.poll)
+        .watching_keys(settings.keys.directory.clone(), settings.keys.poll);
+    Ok((app, settings, tls))
 }
 
 async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
@@ -188,13 +191,16 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     Ok(true)
 }
 
-/// Reloads the policy at SIGHUP, from now on.
+/// Reloads the policy and the keys at SIGHUP, from now on.
 fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_web::rt::spawn(async move {
         while hangups.recv().await.is_some() {
             if let Some(reloads) = app.reloads() {
                 reloads.reload(Trigger::Signal).await;
+            }
+            if let Some(reloads) = app.key_reloads() {
+                reloads.reload().await;
             }
         }
     });

@@ -85,7 +85,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     section("operations", &[key("address", Kind::Address), key("callers", Kind::Callers)]),
     section("policy", &[key("directory", Kind::Path), key("poll", Kind::Seconds(3600))]),
-    section("keys", &[key("directory", Kind::Path)]),
+    section("keys", &[key("directory", Kind::Path), key("poll", Kind::Seconds(3600))]),
     section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
     section(
         "audit",

@@ -4,6 +4,7 @@
 //! invented one, or took an unset one for zeros, would sign tokens that anybody can make (CVE-2019-5885).
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +13,9 @@ use zeroize::Zeroizing;
 use crate::macaroon::chain;
 use crate::macaroon::chain::Signature;
 use crate::macaroon::identifier;
+use crate::macaroon::verify::MAX_AGE;
 use crate::secret::Secret;
+use crate::secret::constant_time_eq;
 use crate::time::Timestamp;
 
 /// A key that signs for every registry, through [`registry_secret`]. Verifies as soon as it is read, and mints from its
@@ -144,6 +147,28 @@ impl Keyring {
     /// The key of that name.
     pub fn get(&self, kid: &str) -> Option<&MasterKey> {
         self.0.iter().find(|key| key.kid == kid)
+    }
+
+    /// The moment at which the last token that a key may have minted has expired, if another key has taken over from it:
+    /// from then on nothing is refused for want of it. `spread` is by how much later than its time a replica may have
+    /// gone over to the other key. `None` while the key mints, or is to; a key that never did is free at once.
+    pub fn last_token_expires(&self, kid: &str, spread: Duration, now: Timestamp) -> Option<Timestamp> {
+        let key = self.get(kid)?;
+        if key.activate_at > now {
+            return Some(now);
+        }
+        let mut later = self.0.iter().skip_while(|other| other.kid != kid).skip(1);
+        let successor = later.find(|other| other.activate_at <= now)?;
+        Some(successor.activate_at.plus(spread).plus(MAX_AGE))
+    }
+
+    /// Whether both have the same keys, by name, time and bytes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&MasterKey, &MasterKey)| {
+            let named = a.kid == b.kid && a.activate_at == b.activate_at;
+            constant_time_eq(a.bytes.expose(), b.bytes.expose()) && named
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 
     /// The keys, in the order in which they activate.

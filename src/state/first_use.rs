@@ -138,12 +138,12 @@ impl State {
         let FirstUseRecord { token_id, at, digest, kid } = record;
         let stored = Stored { token_id: token_id.clone(), digest: URL_SAFE_NO_PAD.encode(digest), kid: kid.clone() };
         let body = serde_json::to_vec(&stored).ok();
-        let sealed = body.and_then(|body| self.seal_keys.seal(KIND, owner, *at, "", &body));
+        let sealed = body.and_then(|body| self.seal_keys.load().seal(KIND, owner, *at, "", &body));
         sealed.ok_or(StoreError::Unavailable { reason: "a first-use record cannot be sealed" })
     }
 
     fn opened(&self, owner: &str, held: &[u8], now: Timestamp) -> Option<PastUse> {
-        let copy = self.seal_keys.open(KIND, owner, held, now)?;
+        let copy = self.seal_keys.load().open(KIND, owner, held, now)?;
         let Stored { token_id, digest, kid } = serde_json::from_slice(&copy.body).ok()?;
         let digest = URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?;
         Some(PastUse { record: FirstUseRecord { token_id, at: copy.at, digest, kid } })

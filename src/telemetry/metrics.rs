@@ -44,6 +44,8 @@ pub struct Metrics {
     responses: Counter<u64>,
     policy_reloads: Counter<u64>,
     shadow_disagreements: Counter<u64>,
+    keyring_reloads: Counter<u64>,
+    keyring_refused: Arc<AtomicBool>,
     policy_refused: Arc<AtomicBool>,
     policy_revision: Arc<Mutex<Option<String>>>,
     bundle_refreshes: Counter<u64>,
@@ -108,6 +110,13 @@ impl Metrics {
             .with_description("1 while what the policy directory holds is refused, and an earlier policy decides.")
             .with_callback(move |observer| observer.observe(u64::from(refused.load(Ordering::Relaxed)), &[]))
             .build();
+        let keyring_refused = Arc::new(AtomicBool::new(false));
+        let refused = Arc::clone(&keyring_refused);
+        let _observed = meter
+            .u64_observable_gauge("keyring_refused")
+            .with_description("1 while what the keys directory holds is refused, and the keys read before it are used.")
+            .with_callback(move |observer| observer.observe(u64::from(refused.load(Ordering::Relaxed)), &[]))
+            .build();
         let bundles = Arc::new(Mutex::new(Vec::new()));
         observe_bundles(&meter, "bundle_serial", "The serial of the registry's bundle in force.", &bundles, |it| {
             it.serial
@@ -141,6 +150,11 @@ impl Metrics {
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
+            keyring_reloads: counter(
+                "keyring_reloads",
+                "Readings of the keys directory that found something new, by outcome.",
+            ),
+            keyring_refused,
             shadow_disagreements: counter(
                 "shadow_disagreements",
                 "Exchanges to which a rule in shadow mode would have granted something that was not granted.",
@@ -194,6 +208,14 @@ impl Metrics {
     /// Says whether what the policy directory holds is refused, so that an earlier policy goes on deciding.
     pub fn policy_refused(&self, refused: bool) {
         self.policy_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Counts a reading of the keys directory that found something new, and says whether that is refused, so that the keys
+    /// read before it go on.
+    pub fn keyring_reload(&self, refused: bool) {
+        let outcome = if refused { "refused" } else { "activated" };
+        self.keyring_reloads.add(1, &[KeyValue::new("outcome", outcome)]);
+        self.keyring_refused.store(refused, Ordering::Relaxed);
     }
 
     /// Counts an exchange to which this rule, in shadow mode, would have granted something that was not granted.

@@ -35,6 +35,7 @@ mod loopback_provider;
 mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
+mod master_keys;
 mod operations;
 mod plug_in;
 mod policy_corpus;

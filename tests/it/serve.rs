@@ -469,6 +469,57 @@ fn keys_are_made_once_and_listed_without_their_secrets() {
 }
 
 #[test]
+fn a_key_is_retired_when_no_token_needs_it_or_in_an_emergency() {
+    let home = Home::with_key();
+    let retire = |arguments: &[&str]| home.run(&[&["keys", "retire", "--kid"], arguments].concat(), "");
+    failed(&retire(&["k0"]), 1, "there is no key `k0`; there are k1");
+    failed(&retire(&["k1"]), 1, "no other key mints yet");
+    failed(&retire(&["k1", "--emergency"]), 1, "no other key mints yet");
+    succeeded(&home.run(&["keys", "new", "--kid", "k2", "--activate-at", "2999-01-01T00:00:00Z"], ""));
+    failed(&retire(&["k1", "--emergency"]), 1, "no other key mints yet");
+    succeeded(&retire(&["k2"]));
+    assert!(!home.path().join("keys/k2").exists(), "a key that has never minted is free");
+    succeeded(&home.run(&["keys", "new", "--kid", "k3"], ""));
+    failed(&retire(&["k1"]), 1, "tokens that `k1` has minted may live until");
+    failed(&retire(&["k3"]), 1, "`k3` mints");
+    let done = retire(&["k1", "--emergency", "--json"]);
+    succeeded(&done);
+    let facts: Value = serde_json::from_str(out(&done)).unwrap();
+    assert_eq!((&facts["kid"], &facts["emergency"]), (&json!("k1"), &json!(true)));
+    assert!(!home.path().join("keys/k1").exists() && home.path().join("keys/k3").exists());
+    // A key that went over an hour and five minutes ago.
+    let old = "activate_at: 2020-01-01T00:00:00Z\nkey: ZzZwbmFiYzEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU\n";
+    home.write("keys/k-old", old);
+    fs::set_permissions(home.path().join("keys/k-old"), fs::Permissions::from_mode(0o600)).unwrap();
+    let new = old.replace("2020", "2021").replace("ZzZw", "ZzZx");
+    home.write("keys/k-new", &new);
+    fs::set_permissions(home.path().join("keys/k-new"), fs::Permissions::from_mode(0o600)).unwrap();
+    succeeded(&retire(&["k-old"]));
+}
+
+#[test]
+fn a_registrys_secrets_go_into_a_file_of_their_own() {
+    let home = Home::with_key();
+    let export = |registry: &str| home.run(&["keys", "export", "--registry", registry, "--out", "acme.json"], "");
+    failed(&export("other"), 1, "--registry must be one of acme-pypi");
+    let done = export("acme-pypi");
+    succeeded(&done);
+    let file = home.path().join("acme.json");
+    let facts: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        (&facts["registry"], &facts["codec"], &facts["keys"][0]["kid"]),
+        (&json!("acme-pypi"), &json!("text"), &json!("k1"))
+    );
+    let secret = facts["keys"][0]["secret"].as_str().unwrap();
+    assert_eq!(secret.len(), 43);
+    assert!(!out(&done).contains(secret) && !err(&done).contains(secret));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let master = fs::read_to_string(home.path().join("keys/k1")).unwrap();
+    assert!(!master.contains(secret), "it is no master key");
+    failed(&export("acme-pypi"), 1, "acme.json");
+}
+
+#[test]
 fn explain_says_what_the_rules_say() {
     let home = Home::new();
     let claims = json!({

@@ -127,7 +127,7 @@ fn a_key_is_not_printed() {
 fn a_key_verifies_at_once_and_mints_once_it_is_active() {
     let ring = Keyring::new(vec![master("b", after(60)), master("c", NOW), master("a", after(120))]).unwrap();
     let minting = |now| ring.minting_key(now).map(MasterKey::kid);
-    assert_eq!(minting(NOW.minus(std::time::Duration::from_millis(1))), None);
+    assert_eq!(minting(NOW.minus(Duration::from_millis(1))), None);
     assert_eq!(minting(NOW), Some("c"));
     assert_eq!(minting(after(59)), Some("c"));
     assert_eq!(minting(after(60)), Some("b"));
@@ -150,4 +150,41 @@ fn a_ring_has_a_key_and_no_two_of_one_name() {
     assert_eq!(Keyring::new(vec![]).unwrap_err(), KeyringError::Empty);
     let twins = vec![master("a", NOW), master("b", NOW), master("a", after(1))];
     assert_eq!(Keyring::new(twins).unwrap_err(), KeyringError::Repeated("a".to_owned()));
+}
+
+#[test]
+fn a_key_is_free_once_another_has_minted_for_an_hour_and_the_spread() {
+    let minutes = |n: u64| after(60 * n);
+    let key = |kid: &str, at: Timestamp| MasterKey::generate(kid, counting(), at).unwrap();
+    let ring = Keyring::new(vec![key("a", minutes(0)), key("b", minutes(10)), key("c", minutes(500))]).unwrap();
+    let spread = Duration::from_secs(300);
+    let free = |kid: &str, now: u64| ring.last_token_expires(kid, spread, minutes(now));
+    assert_eq!(free("a", 5), None, "it mints, and nobody has taken over");
+    assert_eq!(free("a", 10), Some(minutes(75)));
+    assert_eq!(free("a", 1000), Some(minutes(75)));
+    assert_eq!(free("b", 20), None);
+    assert_eq!(free("b", 500), Some(minutes(565)));
+    assert_eq!(free("c", 20), Some(minutes(20)), "it has never minted");
+    assert_eq!(free("c", 600), None);
+    assert_eq!(free("d", 600), None);
+}
+
+#[test]
+fn rings_are_the_same_by_name_time_and_bytes() {
+    let key = |kid: &str, byte: u8, at: Timestamp| {
+        MasterKey::generate(kid, std::array::from_fn(|i| byte ^ u8::try_from(i).unwrap()), at).unwrap()
+    };
+    let later = after(1);
+    let ring = |keys| Keyring::new(keys).unwrap();
+    let one = ring(vec![key("a", 1, NOW), key("b", 2, NOW)]);
+    assert!(one.is_same(&ring(vec![key("b", 2, NOW), key("a", 1, NOW)])));
+    for other in [
+        ring(vec![key("a", 1, NOW)]),
+        ring(vec![key("a", 1, NOW), key("b", 3, NOW)]),
+        ring(vec![key("a", 1, NOW), key("c", 2, NOW)]),
+        ring(vec![key("a", 1, NOW), key("b", 2, later)]),
+        ring(vec![key("a", 1, NOW), key("b", 2, NOW), key("c", 3, NOW)]),
+    ] {
+        assert!(!one.is_same(&other) && !other.is_same(&one));
+    }
 }

@@ -1,0 +1,127 @@
+//! The service's own keys while it runs: what their directory holds comes into force once it has come to rest, and where it
+//! is faulty the keys read before go on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::time::MissedTickBehavior;
+
+use crate::config::keys::read_keyring;
+use crate::macaroon::Keyring;
+use crate::macaroon::MasterKey;
+use crate::policy::yaml::Faults;
+use crate::state::State;
+use crate::telemetry::Metrics;
+use crate::time::Clock;
+
+/// The keys directory, and all that a change of it reaches.
+#[derive(Debug)]
+pub struct KeyReloads {
+    directory: PathBuf,
+    every: Duration,
+    ring: Arc<ArcSwap<Keyring>>,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    /// What the latest look found, if that is not in force.
+    pending: Mutex<Option<Found>>,
+}
+
+/// What a directory of keys was found to hold that is not in force.
+#[derive(Debug)]
+enum Found {
+    /// Other keys, seen once.
+    New(Keyring),
+    /// Faults, which have been told if `told`.
+    Faulty { faults: String, told: bool },
+}
+
+impl KeyReloads {
+    pub(super) fn new(
+        (directory, every): (PathBuf, Duration),
+        ring: Arc<ArcSwap<Keyring>>,
+        state: Arc<State>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { directory, every, ring, state, metrics, clock, pending: Mutex::default() }
+    }
+
+    /// Looks at the directory for as long as it is polled itself.
+    pub(super) async fn run(&self) {
+        let mut ticks = tokio::time::interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.poll().await;
+        }
+    }
+
+    /// Looks at the directory; what two looks in a row have found alike is judged.
+    pub async fn poll(&self) {
+        let mut pending = self.pending.lock().await;
+        let read = self.read().await;
+        *pending = self.after(read, pending.take());
+    }
+
+    /// Looks twice in a row: who asks says that the files are whole.
+    pub async fn reload(&self) {
+        self.poll().await;
+        self.poll().await;
+    }
+
+    async fn read(&self) -> Result<Keyring, Faults> {
+        let directory = self.directory.clone();
+        tokio::task::spawn_blocking(move || read_keyring(&directory)).await.unwrap_or_else(|_| Err(Faults::new()))
+    }
+
+    /// What is pending after a look that found this, when before it that was.
+    fn after(&self, read: Result<Keyring, Faults>, before: Option<Found>) -> Option<Found> {
+        match (read, before) {
+            (Ok(ring), before) if ring.is_same(&self.ring.load()) => {
+                if matches!(before, Some(Found::Faulty { told: true, .. })) {
+                    self.metrics.keyring_reload(false);
+                    tracing::info!("the keys directory holds the keys in force again");
+                }
+                None
+            }
+            (Ok(ring), Some(Found::New(seen))) if ring.is_same(&seen) => {
+                self.activate(ring);
+                None
+            }
+            (Ok(ring), _) => Some(Found::New(ring)),
+            (Err(faults), before) => {
+                let faults = faults.to_string();
+                let told = match before {
+                    Some(Found::Faulty { faults: seen, told }) if seen == faults => {
+                        if !told {
+                            self.metrics.keyring_reload(true);
+                            tracing::error!("the keys directory is refused, and the keys read before go on: {faults}");
+                        }
+                        true
+                    }
+                    Some(_) | None => false,
+                };
+                Some(Found::Faulty { faults, told })
+            }
+        }
+    }
+
+    /// SECURITY: what a key that is gone has sealed is not believed any more either, whoever put it into the store.
+    fn activate(&self, ring: Keyring) {
+        let now = self.clock.now();
+        let minting = ring.minting_key(now).map_or("none", MasterKey::kid).to_owned();
+        let known = ring.iter().map(MasterKey::kid).collect::<Vec<_>>().join(", ");
+        self.state.rekey(super::seal_keys(&ring));
+        self.ring.store(Arc::new(ring));
+        self.metrics.keyring_reload(false);
+        if minting == "none" {
+            tracing::error!(known, "the keys were read again, and none of them mints yet");
+        } else {
+            tracing::info!(known, minting, "the keys were read again");
+        }
+    }
+}
