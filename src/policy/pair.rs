@@ -143,7 +143,9 @@ impl Pair<'_> {
         let pattern = match &self.packages {
             Packages::Pattern(text) => Pattern::parse(ecosystem, text).map_err(|_| text.to_string())?,
             Packages::Template(template) => {
-                let name = template.fill(value).ok_or_else(String::new)?;
+                // SECURITY: `acme-` is a package, and not one of `acme-*`.
+                let some = |name: &str| value(name).filter(|value| !value.is_empty());
+                let name = template.fill(some).ok_or_else(String::new)?;
                 let parsed = PackageName::parse_interpolated(ecosystem, &name);
                 Pattern::Literal(parsed.map_err(|_| name)?)
             }
@@ -161,10 +163,11 @@ impl Pair<'_> {
     }
 }
 
-/// Whether a template can make this text: its fixed parts stand in it, in order and at the ends, with something between
-/// them.
+/// Whether a template can make this name: its fixed parts stand in it, in lower case as in every name that is put
+/// together, in order and at the ends, with something between them.
 fn covers(template: &Template<'_>, text: &str) -> bool {
-    let parts: Vec<Part<'_>> = template.parts().collect();
+    let lower = Template(Text::from(template.as_str().to_ascii_lowercase()));
+    let parts: Vec<Part<'_>> = lower.parts().collect();
     covers_parts(&parts, text)
 }
 
@@ -231,6 +234,31 @@ mod tests {
             assert!(filled(value).is_err(), "{value}");
         }
         assert!(pair.permission(Ecosystem::Pypi, |_| None).is_err());
+        // `acme-` is a name there, and none of `acme-*`.
+        for ecosystem in [Ecosystem::Npm, Ecosystem::Cargo, Ecosystem::Conda] {
+            assert!(PackageName::parse(ecosystem, "acme-").is_ok());
+            assert!(pair.permission(ecosystem, |_| Some(String::new())).is_err(), "{}", ecosystem.name());
+        }
+    }
+
+    #[test]
+    fn what_a_template_gives_it_could_give() {
+        for (ecosystem, text, value) in [
+            (Ecosystem::NuGet, "Acme.{x}", "Core"),
+            (Ecosystem::Pypi, "Acme-{x}", "core"),
+            (Ecosystem::Cargo, "{x}-Sys", "acme"),
+            (Ecosystem::Npm, "@acme/{x}", "core"),
+            (Ecosystem::RubyGems, "acme_{x}", "core"),
+        ] {
+            let packages = Packages::Template(Template::parse(text).unwrap());
+            let pair = Pair { action: Text::from("upload"), packages };
+            let given = pair.permission(ecosystem, |_| Some(value.to_owned())).unwrap();
+            let Pattern::Literal(name) = &given.pattern else { panic!("{given}") };
+            assert!(pair.could_allow(ecosystem, &Action::upload(), name), "{text}");
+            assert!(!pair.could_allow(ecosystem, &Action::create(), name), "{text}");
+            let other = PackageName::parse(ecosystem, "other.x").or_else(|_| PackageName::parse(ecosystem, "other"));
+            assert!(!pair.could_allow(ecosystem, &Action::upload(), &other.unwrap()), "{text}");
+        }
     }
 
     proptest! {

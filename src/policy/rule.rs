@@ -153,12 +153,16 @@ impl<'a> Branch<'a> {
         provider.implied.iter().enumerate().filter(move |(bit, _)| mask >> bit & 1 == 1).map(|(_, implied)| implied)
     }
 
-    /// What a placeholder stands for in this job: what a regular expression of the branch captured under that name, else
-    /// the claim of that name.
+    /// What a placeholder stands for in this job: what the regular expression of the branch that has a group of that name
+    /// captured, else the claim of that name.
+    ///
+    /// SECURITY: a group that took no part in the match stands for nothing. A claim of its name is one that no condition
+    /// is about, and so would be the package.
     pub(super) fn value(&self, claims: &Claims, name: &str) -> Option<String> {
         let captured = self.conditions.iter().find_map(|condition| match &condition.test {
-            Test::Regex(regexp) => regexp.group(name, claims.string(&condition.claim)?),
-            Test::Is(_)
+            Test::Regex(regexp) if regexp.groups().any(|group| group == name) => Some((condition, regexp)),
+            Test::Regex(_)
+            | Test::Is(_)
             | Test::In(_)
             | Test::Glob(_)
             | Test::Contains(_)
@@ -168,8 +172,8 @@ impl<'a> Branch<'a> {
             | Test::SameAs(_)
             | Test::Not(_) => None,
         });
-        if let Some(captured) = captured {
-            return Some(captured.to_owned());
+        if let Some((condition, regexp)) = captured {
+            return regexp.group(name, claims.string(&condition.claim)?).map(str::to_owned);
         }
         match claims.get(name)? {
             Json::String(text) => Some(text.clone()),

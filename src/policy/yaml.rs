@@ -6,7 +6,8 @@
 //! fault can say how to quote it. What keys mean is decided by its callers.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -251,7 +252,7 @@ impl<'t> Reader<'t, '_> {
     fn map(&mut self) -> Result<Value<'t>, ScanError> {
         let mut entries: Vec<(Key<'t>, Node<'t>)> = Vec::new();
         // Maps of many rules would make a scan of the earlier keys quadratic.
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
                 break;
@@ -279,13 +280,17 @@ impl<'t> Reader<'t, '_> {
                     continue;
                 }
             };
-            if seen.insert(text.clone()) {
-                entries.push((Key { text, at: key.at }, value));
-            } else {
+            match seen.entry(text.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(key.at.line);
+                    entries.push((Key { text, at: key.at }, value));
+                }
                 // SECURITY: with "the last one wins" the rule that a reviewer read first would not be the one in force.
-                let first = entries.iter().find(|(k, _)| k.text == text).map_or(0, |(k, _)| k.at.line);
-                let message = format!("the key `{}` is repeated: it first stands on line {first}", shown(&text));
-                self.faults.push(key.at, String::new(), message, "keep one of the two");
+                Entry::Occupied(first) => {
+                    let (name, first) = (shown(&text), first.get());
+                    let message = format!("the key `{name}` is repeated: it first stands on line {first}");
+                    self.faults.push(key.at, String::new(), message, "keep one of the two");
+                }
             }
         }
         Ok(Value::Map(entries))

@@ -20,6 +20,7 @@ use trustmint::policy::evaluate::Subject;
 use trustmint::policy::evaluate::evaluate;
 use trustmint::policy::pair::Packages;
 use trustmint::policy::rule::Mode;
+use trustmint::policy::yaml::Faults;
 
 /// A rule in the making.
 #[derive(Debug, Clone)]
@@ -95,8 +96,8 @@ fn object(entries: &[(&'static str, Value)]) -> serde_json::Map<String, Value> {
     entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
-/// A policy of these rules, each by its number.
-fn policy(drafts: &[(usize, Draft)]) -> Policy {
+/// The text of a policy of these rules, each by its number.
+fn json_of(drafts: &[(usize, Draft)]) -> Value {
     let rule = |draft: &Draft| {
         let mut when = object(&draft.when);
         if !draft.any_of.is_empty() {
@@ -108,16 +109,66 @@ fn policy(drafts: &[(usize, Draft)]) -> Policy {
         })
     };
     let rules = drafts.iter().map(|(number, draft)| (format!("r{number}"), rule(draft)));
-    let text = json!({
+    json!({
         "issuers": {"ci": {"provider": "generic", "url": "https://ci.acme.example", "tenancy": "single"}},
         "registries": {
             "acme": {"dialect": "pypi", "urls": ["https://pypi.acme.example/"], "audiences": ["acme"]},
             "other": {"dialect": "pypi", "urls": ["https://other.acme.example/"], "audiences": ["other"]},
         },
         "rules": rules.collect::<serde_json::Map<_, _>>(),
-    });
-    let source = Source { name: "p.yaml".to_owned(), text: text.to_string() };
-    Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+    })
+}
+
+fn load(text: String) -> Result<Policy, Faults> {
+    Policy::load(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None)
+}
+
+/// A policy of these rules, each by its number.
+fn policy(drafts: &[(usize, Draft)]) -> Policy {
+    let text = json_of(drafts).to_string();
+    load(text.clone()).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+}
+
+/// What a policy's rules say; what is wrong with it, if it does not load.
+fn meaning(loaded: &Result<Policy, Faults>) -> Result<Vec<String>, String> {
+    let rules = |policy: &Policy| policy.rules().map(|rule| format!("{rule:?}")).collect();
+    loaded.as_ref().map(rules).map_err(ToString::to_string)
+}
+
+/// A value as people write it: a line for each entry of a map and item of a list, indented.
+fn block(value: &Value, indent: usize) -> String {
+    let (line, deeper) = (format!("\n{}", " ".repeat(indent)), indent + 2);
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            entries.iter().map(|(key, value)| format!("{line}{}: {}", json!(key), block(value, deeper))).collect()
+        }
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().map(|item| format!("{line}- {}", block(item, deeper))).collect()
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+/// A value that no condition is about, or not in this way.
+fn oddity() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!(null),
+        json!(1.5),
+        json!([]),
+        json!({}),
+        json!(" x"),
+        json!("x*"),
+        json!("\u{202e}"),
+        json!({"is": null}),
+        json!({"in": []}),
+        json!({"in": ["x", "x", {}]}),
+        json!({"glob": "x"}),
+        json!({"regex": "("}),
+        json!({"matches": "x"}),
+        json!({"present": false}),
+        json!({"not": {"present": true}}),
+        json!({"same_as": "a"}),
+    ])
 }
 
 fn numbered(drafts: &[Draft]) -> Vec<(usize, Draft)> {
@@ -188,6 +239,28 @@ proptest! {
         for job in &jobs {
             prop_assert_eq!(pairs(&ask(&policy, job)), scan(&policy, job, &[Mode::Enforce]), "{}", job);
         }
+    }
+
+    #[test]
+    fn a_policy_means_the_same_in_json_and_in_yaml(drafts in drafts(true)) {
+        let json = json_of(&numbered(&drafts));
+        let said = meaning(&load(json.to_string()));
+        prop_assert!(said.is_ok());
+        prop_assert_eq!(&said, &meaning(&load(format!("{json} # YAML"))));
+        prop_assert_eq!(&said, &meaning(&load(block(&json, 0))));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_policy_is_the_same_in_json_and_in_yaml(drafts in drafts(true), at in any::<prop::sample::Index>(), oddity in oddity()) {
+        prop_assume!(!drafts.is_empty());
+        let mut drafts = drafts;
+        let place = at.index(drafts.len());
+        drafts[place].when.push(("e", oddity));
+        let json = json_of(&numbered(&drafts));
+        let said = meaning(&load(json.to_string()));
+        prop_assert_eq!(&said, &meaning(&load(format!("{json} # YAML"))));
+        // There the places are others.
+        prop_assert_eq!(said.is_ok(), load(block(&json, 0)).is_ok(), "{}", json);
     }
 
     #[test]

@@ -29,6 +29,13 @@ fn policy(rules: &str) -> Policy {
         .unwrap_or_else(|faults| panic!("{faults}"))
 }
 
+/// What is wrong with rules that do not load.
+#[track_caller]
+fn refused(rules: &str) -> String {
+    let text = format!("{HEAD}{rules}");
+    Policy::load(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None).map(|_| ()).unwrap_err().to_string()
+}
+
 fn claims_of(issuer: &Issuer, claims: &str) -> Claims {
     let raw = Json::parse(claims.as_bytes()).unwrap().as_object().unwrap().clone();
     let derived = issuer.provider().derive(&raw);
@@ -144,6 +151,70 @@ fn example(name: &str, overrides: &str) -> String {
 fn text_of(claims: &Object) -> String {
     let members = claims.iter().map(|(name, value)| format!("{name:?}:{:?}", value.as_str().unwrap()));
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+#[test]
+fn a_block_of_any_of_has_no_any_of_of_its_own() {
+    for when in [
+        "{any_of: [{a: x, any_of: [{b: y}]}, {a: z}]}",
+        "{any_of: [{a: z}, {a: x, any_of: [{b: y}]}]}",
+        "{a: x, any_of: [{any_of: [{b: y}]}]}",
+    ] {
+        let text = refused(&format!("  r: {{registry: acme, issuer: jenkins, when: {when}, allow: {{upload: [w]}}}}"));
+        assert!(text.contains(".any_of: a block of `any_of` has no `any_of` of its own"), "{when}: {text}");
+    }
+}
+
+#[test]
+fn a_group_that_took_no_part_stands_for_nothing() {
+    let tag = r#"{regex: "(?:(?<environment>core|cli)/)?v.*"}"#;
+    let rule = |tag: &str| {
+        format!(
+            r#"  r: {{registry: acme, issuer: github, when: {{repository_owner_id: "9123456", repository_id: "701234567", tag: {tag}}}, allow: {{upload: ["acme-{{environment}}"]}}, versions: ["1.{{environment}}"]}}"#
+        )
+    };
+    let policy = policy(&rule(tag));
+    let ask = |overrides: &str| ask(&policy, "acme", "github", &example("tag-push", overrides), &Requested::default());
+    let grant = granted(ask(r#"{"tag":"core/v1","environment":"billing"}"#));
+    assert_eq!(grant.permissions().to_string(), "upload:acme-core");
+    assert_eq!(grant.versions().unwrap(), ["1.core"]);
+    let refusal = denied(ask(r#"{"tag":"v1","environment":"billing"}"#));
+    assert_eq!(refusal.cause(), Cause::NameNotValid);
+    assert!(!refusal.to_table().contains("acme-billing"), "{}", refusal.to_table());
+}
+
+#[test]
+fn a_group_of_two_regular_expressions_has_no_one_meaning() {
+    let when = r#"{a: {regex: "(?<c>x)?.*"}, b: {regex: "(?<c>.*)"}}"#;
+    let rule = |name| format!("  r: {{registry: acme, issuer: jenkins, when: {when}, allow: {{upload: ['{name}']}}}}");
+    assert!(refused(&rule("acme-{c}")).contains("`{c}` is a group of two regular expressions"));
+    policy(&rule("acme"));
+}
+
+#[test]
+fn what_is_too_much_for_one_rule_is_refused() {
+    let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let item = |n| format!("v{n}");
+    let condition = |n| format!("c{n}: x");
+    let rule = |when: &str, upload: &str, more: &str| {
+        format!("  r: {{registry: acme, issuer: jenkins, when: {{{when}}}, allow: {{upload: [{upload}]}}{more}}}")
+    };
+    let versions = |count| rule("a: x", "w", &format!(", versions: [{}]", many(count, &item)));
+    let literals = |count| rule(&format!("a: {{in: [{}]}}", many(count, &item)), "w", "");
+    let claims = |count| rule(&many(count, &condition), "w", "");
+    let block = |count| rule(&format!("a: x, any_of: [{{b: y}}, {{{}}}]", many(count, &condition)), "w", "");
+    let pairs = |count| rule("a: x", &many(count, &item), "");
+    for (most, rule, expected) in [
+        (64, &versions as &dyn Fn(usize) -> String, "r.versions: has more than 64 versions"),
+        (256, &literals, "r.when.a.in: has 257 values, more than 256"),
+        (64, &claims, "r.when: has conditions on more than 64 claims"),
+        (64, &block, "r.when.any_of[1]: has conditions on more than 64 claims"),
+        (64, &pairs, "r.allow: grants 65 pairs, and a token has room for 64"),
+    ] {
+        policy(&rule(most));
+        let text = refused(&rule(most + 1));
+        assert!(text.contains(expected) && text.lines().count() == 1, "{text}");
+    }
 }
 
 #[test]

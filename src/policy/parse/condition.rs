@@ -34,6 +34,8 @@ pub(in crate::policy) const NEGATABLE: &[&str] = &["is", "in", "glob", "regex", 
 pub(in crate::policy) const ANY_OF: &str = "any_of";
 /// Most literals of one `in`.
 const MAX_LITERALS: usize = 256;
+/// Most claims of one `when`, or of one block.
+const MAX_CLAIMS: usize = 64;
 /// Most blocks of one `any_of`.
 const MAX_BLOCKS: usize = 16;
 
@@ -87,6 +89,24 @@ pub(super) fn block<'a>(
         }
     }
     block
+}
+
+/// Whether a `when` or a block has no more claims than one rule needs: lint looks at each beside each.
+pub(super) fn is_small(when: &Field<'_>, faults: &mut Faults) -> bool {
+    let small = !matches!(&when.node.value, Value::Map(entries) if entries.len() > MAX_CLAIMS);
+    if !small {
+        when.fault(faults, format!("has conditions on more than {MAX_CLAIMS} claims"), "split the rule");
+    }
+    small
+}
+
+/// SECURITY: an `any_of` within a block that went unread would let in every job that its blocks keep out.
+pub(super) fn refuse_nested(block: &Field<'_>, faults: &mut Faults) {
+    let nested = block.entries(faults).and_then(|mut entries| entries.find(|entry| entry.name() == ANY_OF));
+    if let Some(nested) = nested {
+        let remedy = "write its blocks out, each with the conditions that stand beside it";
+        nested.fault_at_key(faults, "a block of `any_of` has no `any_of` of its own", remedy);
+    }
 }
 
 /// The blocks of a `when`'s `any_of`, if it has one.
@@ -310,6 +330,12 @@ fn same_as(field: &Field<'_>, known: Known<'_>, duties: Duties, faults: &mut Fau
 
 fn literals(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<Vec<Literal<'static>>> {
     let before = faults.len();
+    if let Value::Seq(items) = &field.node.value
+        && items.len() > MAX_LITERALS
+    {
+        field.fault(faults, format!("has {} values, more than {MAX_LITERALS}", items.len()), "split the rule");
+        return None;
+    }
     let mut literals = Vec::new();
     for item in field.items(faults)? {
         let Some(literal) = literal(&item, known, faults) else { continue };
@@ -320,9 +346,6 @@ fn literals(field: &Field<'_>, known: Known<'_>, faults: &mut Faults) -> Option<
     }
     if literals.is_empty() && faults.len() == before {
         field.fault(faults, "is empty, so it matches nothing", "list at least one value");
-    }
-    if literals.len() > MAX_LITERALS {
-        field.fault(faults, format!("has {} values, more than {MAX_LITERALS}", literals.len()), "split the rule");
     }
     (faults.len() == before).then_some(literals)
 }

@@ -19,6 +19,7 @@ use crate::policy::rule::Branch;
 use crate::policy::text::Text;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
+use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
@@ -47,6 +48,13 @@ pub(super) fn pairs(
     faults: &mut Faults,
 ) -> Option<Vec<Pair<'static>>> {
     let before = faults.len();
+    let listed = |entry: Field<'_>| if let Value::Seq(items) = &entry.node.value { items.len() } else { 1 };
+    let many: usize = field.entries(faults)?.map(listed).sum();
+    if many > MAX_PAIRS {
+        let message = format!("grants {many} pairs, and a token has room for {MAX_PAIRS}");
+        field.fault(faults, message, "use a pattern (`widgets-*`), or several rules");
+        return None;
+    }
     let mut pairs: Vec<Pair<'static>> = Vec::new();
     let mut named = false;
     for entry in field.entries(faults)? {
@@ -68,10 +76,6 @@ pub(super) fn pairs(
     }
     if !named && faults.len() == before {
         field.fault(faults, "grants nothing", "write `{upload: [PACKAGE]}`");
-    }
-    if pairs.len() > MAX_PAIRS {
-        let message = format!("grants {} pairs, and a token has room for {MAX_PAIRS}", pairs.len());
-        field.fault(faults, message, "use a pattern (`widgets-*`), or several rules");
     }
     // A name whose placeholders refer to faulty conditions is left out: those have been reported.
     (faults.len() == before && !pairs.is_empty()).then_some(pairs)
@@ -124,6 +128,12 @@ fn is_within(item: &Field<'_>, pattern: &Pattern, within: Option<&[Pattern]>, fa
 
 pub(super) fn versions(field: &Field<'_>, sources: Sources<'_>, faults: &mut Faults) -> Option<Vec<Template<'static>>> {
     let before = faults.len();
+    if let Value::Seq(items) = &field.node.value
+        && items.len() > MAX_VERSIONS
+    {
+        field.fault(faults, format!("has more than {MAX_VERSIONS} versions"), "split the rule");
+        return None;
+    }
     let mut versions: Vec<Template<'static>> = Vec::new();
     for item in field.items(faults)? {
         let Some(text) = item.text(faults) else { continue };
@@ -139,9 +149,6 @@ pub(super) fn versions(field: &Field<'_>, sources: Sources<'_>, faults: &mut Fau
     }
     if versions.is_empty() && faults.len() == before {
         field.fault(faults, "is empty", "list the versions, or remove the line");
-    }
-    if versions.len() > MAX_VERSIONS {
-        field.fault(faults, format!("has more than {MAX_VERSIONS} versions"), "split the rule");
     }
     (faults.len() == before).then_some(versions)
 }
@@ -184,7 +191,10 @@ fn placeholder<'n>(
     branches: &[Branch<'_>],
     faults: &mut Faults,
 ) -> Option<&'n str> {
-    let groups = |branch: &Branch<'_>| branch.conditions.iter().any(|c| captures(&c.test).any(|group| group == name));
+    let count = |branch: &Branch<'_>| {
+        branch.conditions.iter().flat_map(|condition| captures(&condition.test)).filter(|group| *group == name).count()
+    };
+    let groups = |branch: &Branch<'_>| count(branch) > 0;
     let claim = duties.provider.resolve(name);
     let read = |branch: &Branch<'_>| {
         let conditions =
@@ -193,6 +203,9 @@ fn placeholder<'n>(
     };
     let (captured, known) = (branches.iter().all(groups), branches.iter().all(read));
     let fault = match (captured, known) {
+        _ if branches.iter().any(|branch| count(branch) > 1) => {
+            format!("`{{{}}}` is a group of two regular expressions", shown(name))
+        }
         (true, true) => format!("`{{{}}}` is both a claim and a group of a regular expression", shown(name)),
         (true, false) => return Some(name),
         (false, true) if condition::is_scalar(claim, duties) => return Some(claim),

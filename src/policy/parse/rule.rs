@@ -166,6 +166,9 @@ fn branches(
     let before = faults.len();
     let pins = duties.pins();
     let reader = condition::Reader { duties, pins: &pins };
+    if !condition::is_small(when, faults) {
+        return None;
+    }
     let common = condition::block(when, reader, regexps, faults);
     let branch = |conditions: Vec<_>| Branch { implied: condition::implied(duties.provider, &conditions), conditions };
     let Some(any_of) = condition::any_of(when, faults) else {
@@ -174,6 +177,10 @@ fn branches(
     };
     let mut branches = Vec::new();
     for block in any_of.items(faults).into_iter().flatten() {
+        condition::refuse_nested(&block, faults);
+        if !condition::is_small(&block, faults) {
+            continue;
+        }
         let own = condition::block(&block, reader, regexps, faults);
         let conditions: Vec<_> = common.conditions.iter().cloned().chain(own.conditions).collect();
         let reported: Vec<&str> = common.reported.iter().chain(&own.reported).copied().collect();

@@ -288,5 +288,6 @@ fn literal(text: &str) -> Option<Value<'static>> {
         _ => {}
     }
     let number: serde_json::Number = serde_json::from_str(text).ok()?;
-    number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float))
+    // As in YAML: the library takes `-0` for a fraction.
+    text.parse().map(Value::Int).ok().or_else(|| number.as_f64().map(Value::Float))
 }

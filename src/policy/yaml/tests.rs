@@ -228,6 +228,35 @@ fn json_is_read_as_the_yaml_that_it_is_but_entry_by_entry() {
 }
 
 #[test]
+fn a_number_is_the_same_in_json_and_in_yaml() {
+    for number in [
+        "0",
+        "-0",
+        "7",
+        "-7",
+        "1.5",
+        "-0.0",
+        "1e2",
+        "1E-2",
+        "1e400",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551616",
+    ] {
+        let read = |text: &str| {
+            let mut faults = Faults::new();
+            let file = File::read("p.json", text, 1 << 20, &["rules"], &mut faults).unwrap();
+            assert!(faults.is_empty(), "{faults}");
+            format!("{:?}", file.root.value)
+        };
+        let json = format!("{{\"a\": {number}}}");
+        assert_eq!(read(&json), read(&format!("{json} # YAML")), "{number}");
+    }
+}
+
+#[test]
 fn what_is_not_json_is_told_by_the_yaml_reader() {
     for (text, told) in [
         ("{\"rules\": {\"a\": {\"x\": 1, \"x\": 2}}}", "p.json:1:26: the key `x` is repeated"),
