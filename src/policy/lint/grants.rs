@@ -23,8 +23,10 @@ pub(in crate::policy) fn rule(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties
     narrowed(entry, rule, duties, faults);
     refs::check(entry, rule, duties, faults);
     much(entry, rule, faults);
-    if let Some(span) = duties.span {
-        interpolated(entry, rule, duties, span, faults);
+    match (duties.span, duties.provider.spans) {
+        (Some(span), _) => interpolated(entry, rule, duties, span, faults),
+        (None, [span, ..]) => of_several_owners(entry, rule, duties, span, faults),
+        (None, []) => {}
     }
 }
 
@@ -94,14 +96,7 @@ fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, span: &Span,
     if packages.peek().is_none() {
         return;
     }
-    let owners = duties.pins();
-    let one_owner = |branch: &Branch<'_>| {
-        let pins = branch.conditions().iter().filter(|condition| owners.contains(&condition.claim()));
-        pins.filter(|pin| pin.is_pin()).all(|pin| matches!(pin.literals(), [Literal::Text(_) | Literal::Int(_)]))
-    };
-    let first = rule.branches().first().map(owner_of(&owners));
-    let same = rule.branches().iter().map(owner_of(&owners)).all(|owner| Some(owner) == first);
-    if packages.any(several) || !same || !rule.branches().iter().all(one_owner) {
+    if packages.any(several) || !has_one_owner(rule, &duties.pins()) {
         let message = "projects of this rule can meet in one package's name";
         let remedy = "use one placeholder in each name, and pin one owner";
         entry.fault_at_key(faults, (&catalogue::L051, message), remedy);
@@ -110,6 +105,26 @@ fn interpolated(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, span: &Span,
         let remedy = "write a rule for each project, or say in `waive` who may create projects";
         entry.warn_at_key(faults, (&catalogue::L052, message), remedy);
     }
+}
+
+/// SECURITY: a rule that lists projects of several owners knows them, but not that two of them have one name.
+fn of_several_owners(entry: &Field<'_>, rule: &Rule<'_>, duties: Duties, span: &Span, faults: &mut Faults) {
+    let owners: Vec<&'static str> = duties.pins().into_iter().filter(|pin| !span.frees.contains(pin)).collect();
+    if rule.package_templates().next().is_some() && !has_one_owner(rule, &owners) {
+        let message = "projects of several owners can meet in one package's name";
+        entry.fault_at_key(faults, (&catalogue::L051, message), "write a rule for each owner");
+    }
+}
+
+/// Whether every branch pins the same owner, by one literal for each of its identifiers.
+fn has_one_owner(rule: &Rule<'_>, owners: &[&'static str]) -> bool {
+    let one_owner = |branch: &Branch<'_>| {
+        let pins = branch.conditions().iter().filter(|condition| owners.contains(&condition.claim()));
+        pins.filter(|pin| pin.is_pin()).all(|pin| matches!(pin.literals(), [Literal::Text(_) | Literal::Int(_)]))
+    };
+    let first = rule.branches().first().map(owner_of(owners));
+    let same = rule.branches().iter().map(owner_of(owners)).all(|owner| Some(owner) == first);
+    same && rule.branches().iter().all(one_owner)
 }
 
 /// What a branch says of the owner.

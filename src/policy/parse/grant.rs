@@ -1,6 +1,7 @@
 //! `allow` and `versions`: what a rule grants, and where a name takes part of it from the job.
 
 use super::condition;
+use crate::identity::provider::Derived;
 use crate::identity::provider::Provider;
 use crate::package::Action;
 use crate::package::Ecosystem;
@@ -27,6 +28,8 @@ use crate::policy::yaml::shown;
 pub(in crate::policy) const ACTIONS: &[&str] = &[Action::UPLOAD, Action::CREATE, "yank", "delete", "tag", "deprecate"];
 /// Most (action, pattern) pairs of a rule: all of them must fit into a token.
 const MAX_PAIRS: usize = 64;
+/// A claim that derived ones are computed from, and whose condition leaves their text open.
+const KIND_OF_REF: &str = "ref_type";
 /// Most versions of a rule.
 const MAX_VERSIONS: usize = 64;
 /// What stands for a placeholder when the rest of a name is checked.
@@ -225,9 +228,12 @@ fn placeholder<'n>(
 }
 
 /// Whether a condition on `condition` says something about `claim`.
+///
+/// SECURITY: what kind of ref it is says nothing of the tag's text, which is then the job's own choice.
 fn is_about(provider: &Provider, condition: &str, claim: &str) -> bool {
     let derived = provider.derived.iter().find(|derived| derived.claim.name == claim);
-    condition == claim || derived.is_some_and(|derived| derived.from.contains(&condition))
+    let source = |derived: &Derived| condition != KIND_OF_REF && derived.from.contains(&condition);
+    condition == claim || derived.is_some_and(source)
 }
 
 fn captures<'t>(test: &'t Test<'_>) -> impl Iterator<Item = &'t str> {

@@ -79,6 +79,7 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_exchanges_total", "counter"),
         ("trustmint_http_responses_total", "counter"),
         ("trustmint_jwks_refreshes_total", "counter"),
+        ("trustmint_keyring_refused", "gauge"),
         ("trustmint_policy_info", "gauge"),
         ("trustmint_policy_refused", "gauge"),
         ("trustmint_policy_reloads_total", "counter"),
