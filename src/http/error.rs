@@ -175,7 +175,7 @@ impl Refusal {
 
     fn status(&self, spelling: Spelling) -> StatusCode {
         match (self.code, self.code.class()) {
-            (Code::NotFound | Code::NoSuchIssuer, _) => StatusCode::NOT_FOUND,
+            (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
             (Code::StaticKeys, _) => StatusCode::CONFLICT,
             (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
             (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
