@@ -1,5 +1,8 @@
 //! `/stops` on the operations listener: the switch for an emergency.
 
+use std::io::Write as _;
+use std::process::Command;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,4 +182,39 @@ async fn a_stop_is_read_strictly_and_only_from_operators() {
     }
     assert_eq!(list(&operations).await.body["stops"], json!([]));
     assert_eq!(service.get("/stops").await.status, 404, "not on the public side");
+}
+
+#[actix_web::test]
+async fn the_verb_stops_lists_and_lifts() {
+    let service = Service::start().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let token = service.upload_token().await;
+    let run = async |arguments: &[&str], key: &'static str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
+        command.args(["stop", "--url", &operations.base]).args(arguments).stdin(Stdio::piped());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_ref().unwrap().write_all(key.as_bytes()).unwrap();
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let stopping = ["--rule", "widgets-release", "--reason", "INC-7", "--for", "8h", "--json"];
+    let (code, text) = run(&stopping, KEY).await;
+    assert_eq!(code, 0, "{text}");
+    let stopped: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&stopped["rule"], &stopped["by"]), (&json!("widgets-release"), &json!("oncall")));
+    assert_eq!(verdict(&service, &token).await, "stopped");
+    let id = stopped["id"].as_str().unwrap();
+    let (code, text) = run(&["--list"], KEY).await;
+    assert!(code == 0 && text.contains(id) && text.contains("by oncall: INC-7"), "{text}");
+    let (code, text) = run(&["--lift", id], KEY).await;
+    assert!(code == 0 && text.starts_with("Lifted: "), "{text}");
+    assert_eq!(verdict(&service, &token).await, "allowed");
+    let (code, text) = run(&["--lift", id], KEY).await;
+    assert!(code == 1 && text.contains("no stop of that name"), "{text}");
+    let (code, text) = run(&stopping, "another key").await;
+    assert!(code == 1 && text.contains("bad-api-key"), "{text}");
+    for wrong in [&["--reason", "r"][..], &["--rule", "r"], &["--list", "--rule", "r"], &["--rule", "r", "--for", "8"]] {
+        assert_eq!(run(wrong, KEY).await.0, 2, "{wrong:?}");
+    }
 }
