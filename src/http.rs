@@ -35,6 +35,7 @@ use crate::http::operations::Operators;
 use crate::state::StoreError;
 
 pub mod arrival;
+pub mod authorize;
 pub mod body;
 pub mod context;
 pub mod dialect;
@@ -132,6 +133,7 @@ pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) +
             .service(endpoint("/v1/explain", web::post().to(explain::explain), POST, Spelling::Native))
             .service(endpoint("/v1/policy/notify", web::post().to(notify::notify), POST, Spelling::Native))
             .service(endpoint("/v1/introspect", web::post().to(introspect::introspect), POST, Spelling::Native))
+            .service(web::resource([authorize::PATH, "/v1/authorize/{path:.*}"]).to(authorize::authorize))
             .service(endpoint("/v1/refusals", get().to(refusals::refusals), GET, Spelling::Native))
             .service(revocations_endpoint())
             .service(endpoint("/v1/revoke", web::post().to(revoke::revoke), POST, Spelling::OAuth))

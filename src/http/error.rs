@@ -108,6 +108,11 @@ impl Refusal {
         self.code
     }
 
+    /// What happened, in words, without the mend.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Renders the response in the spelling that the endpoint's clients read.
     pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
         if self.code.class() == Class::Fault {

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod authorize;
 mod bundles;
 mod causes;
 mod claim_attacks;

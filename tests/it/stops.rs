@@ -214,7 +214,8 @@ async fn the_verb_stops_lists_and_lifts() {
     assert!(code == 1 && text.contains("no stop of that name"), "{text}");
     let (code, text) = run(&stopping, "another key").await;
     assert!(code == 1 && text.contains("bad-api-key"), "{text}");
-    for wrong in [&["--reason", "r"][..], &["--rule", "r"], &["--list", "--rule", "r"], &["--rule", "r", "--for", "8"]] {
+    for wrong in [&["--reason", "r"][..], &["--rule", "r"], &["--list", "--rule", "r"], &["--rule", "r", "--for", "8"]]
+    {
         assert_eq!(run(wrong, KEY).await.0, 2, "{wrong:?}");
     }
 }
