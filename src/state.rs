@@ -263,7 +263,7 @@ impl State {
     /// The state kept in `store`, of which only what these keys have sealed has authority.
     pub fn new(store: Arc<dyn Store>, seal_keys: SealKeys) -> Self {
         let (revocations, stops) = (Revocations::new(Arc::clone(&store)), Stops::new(Arc::clone(&store)));
-        Self { revocations, stops, store, seal_keys }
+        Self { store, seal_keys, revocations, stops }
     }
 
     /// The tokens that were revoked.

@@ -212,13 +212,13 @@ fn standing(parts: Parts<'_>, registry: &Registry, authentic: &Authentic, now: T
     if !is_fresh(parts.state.restrictions_synced_at(), now) {
         return Err(Refused::RestrictionsStale);
     }
-    let issued = Issued {
+    let token = Issued {
         key_id: &registry.key_id,
         token_id: &id.id.to_string(),
         rules: &id.provenance.rules,
         issued_at: id.id.issued_at(),
     };
-    if parts.state.revocations().cover(issued) {
+    if parts.state.revocations().cover(token) {
         return Err(Refused::Revoked);
     }
     let origin = Origin {

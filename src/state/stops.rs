@@ -120,9 +120,8 @@ impl Scope {
             && fits(&self.registry, &|registry| origin.registry == registry)
             && fits(&self.rule, &|rule| origin.rules.iter().any(|granting| granting == rule))
             && fits(&self.repository_id, &|id| {
-                REPOSITORY_CLAIMS.iter().filter_map(|name| origin.claims.get(*name)).any(|claim| match claim {
-                    Json::String(text) => text == id,
-                    other => other.as_int().is_some_and(|number| number.to_string() == id),
+                REPOSITORY_CLAIMS.iter().filter_map(|name| origin.claims.get(*name)).any(|claim| {
+                    claim.as_str() == Some(id) || claim.as_int().is_some_and(|number| number.to_string() == id)
                 })
             })
     }

@@ -183,7 +183,7 @@ fn routes_are_read_strictly_and_not_for_dialects_that_name_packages_in_bodies() 
     let text = policy_text("https://a.example", "http://127.0.0.1:1", WIDGETS);
     let load = |dialect: &str, routes: &str| {
         let text = text.replace("dialect: pypi", &format!("dialect: {dialect}\n    routes: {routes}"));
-        let source = Source { name: "policy.yaml".into(), text: text.into() };
+        let source = Source { name: "policy.yaml".into(), text };
         Policy::load(&[source], &|_, _| None).map_or_else(|faults| faults.to_string(), |_| "good".to_owned())
     };
     let good = format!("{{proxy: nginx, {ALLOW}}}");

@@ -136,7 +136,7 @@ fn exists(scope: &Scope, policy: &Policy) -> Result<(), Refusal> {
         let detail = "the policy has no issuer of this id; one that it no longer has is named by its URL";
         return Err(Refusal::new(Code::NoSuchIssuer, detail));
     }
-    if !scope.registry.as_ref().is_none_or(|registry| policy.registries().by_id(registry).is_some()) {
+    if scope.registry.as_ref().is_some_and(|registry| policy.registries().by_id(registry).is_none()) {
         return Err(Refusal::new(Code::BadRequest, "the policy has no registry of this id"));
     }
     Ok(())
