@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::audit::AuditDecision;
@@ -38,7 +39,6 @@ use crate::policy::bundle::poll::Brought;
 use crate::policy::bundle::poll::Bundles;
 use crate::policy::bundle::poll::PollError;
 use crate::policy::registry::Registry;
-use crate::revoke;
 use crate::secret::random_bytes;
 use crate::state::SealKey;
 use crate::state::SealKeys;
@@ -54,8 +54,11 @@ use crate::verify;
 
 mod composition;
 mod in_force;
+mod introspection;
 mod key_reloads;
+mod refusals;
 mod reloads;
+mod restrictions;
 mod warnings;
 
 use self::in_force::InForce;
@@ -68,6 +71,7 @@ pub use self::reloads::Serving;
 pub use self::reloads::Status;
 pub use self::reloads::Trigger;
 pub use self::reloads::begin;
+pub use self::restrictions::Own;
 
 /// How often replicas learn of each other's revocations.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -110,6 +114,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
+    /// Places for refusals on their way to the store.
+    refusals: Arc<Semaphore>,
 }
 
 /// Who asks, as far as that matters for the record.
@@ -152,6 +158,7 @@ impl App {
             metrics: parts.metrics,
             clock: parts.clock,
             runtime,
+            refusals: refusals::places(),
         }
     }
 
@@ -286,6 +293,9 @@ impl App {
             event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
             event.replay = outcome.result.as_ref().ok().and_then(IssuedToken::replay);
             event.explanation = explanation;
+            if let Err(failure) = &outcome.result {
+                self.keep_refusal(registry, failure, &event);
+            }
             self.audit.record(event);
         }
         outcome.result
@@ -321,27 +331,6 @@ impl App {
             self.audit.record(event);
         }
         outcome
-    }
-
-    /// Revokes a token of one of the registries, if it is one, and records that.
-    pub async fn revoke(
-        &self,
-        registries: &[&Registry],
-        token: &str,
-        caller: &Caller,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let keyring = self.keyring.load_full();
-        let revoked = revoke::revoke(&keyring, &self.state, registries, token, now).await;
-        let code = revoked.as_ref().err().map(|_| Code::StoreUnavailable);
-        self.metrics.revocation(code_label(code));
-        if let Some((id, registry)) = revoked? {
-            let mut event = event(AuditKind::Revoke, None, caller, now);
-            event.registry = Some(registry);
-            event.token_id = Some(id.to_string());
-            self.audit.record(event);
-        }
-        Ok(())
     }
 
     /// Writes out what is still queued; for the end of the process.
@@ -381,14 +370,14 @@ impl App {
         loop {
             ticks.tick().await;
             if let Err(error) = self.sync().await {
-                tracing::warn!(%error, "the list of revocations could not be brought up to date");
+                tracing::warn!(%error, "the lists of what is revoked and stopped could not be brought up to date");
             }
         }
     }
 
-    /// Learns what was revoked on other replicas.
+    /// Learns what was revoked or stopped on other replicas.
     pub async fn sync(&self) -> Result<(), StoreError> {
-        self.state.revocations().sync(self.now()).await
+        self.state.sync(self.now()).await
     }
 }
 

@@ -133,10 +133,16 @@ pub enum AuditKind {
     Exchange,
     /// Whether an upload token allows something.
     Verify,
-    /// The end of an upload token.
+    /// What an upload token is good for.
+    Introspect,
+    /// The end of an upload token, or of a rule's.
     Revoke,
     /// Another policy, in place of the one in force.
     Reload,
+    /// A stop by the operators.
+    Stop,
+    /// The end of a stop before its time.
+    Lift,
 }
 
 /// How it ended.

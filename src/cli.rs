@@ -21,6 +21,7 @@ mod issuer;
 mod keys;
 mod policy;
 mod serve;
+mod stop;
 mod token;
 
 /// Trusted publishing for any package registry.
@@ -51,6 +52,8 @@ enum Verb {
     /// Upload tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Stop an identity provider, registry, rule or project on all replicas, now and for a time
+    Stop(stop::Stop),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Verb::Issuer(issuer) => issuer.run(),
         Verb::Keys(keys) => keys.run(),
         Verb::Token(token) => token.run(),
+        Verb::Stop(stop) => stop.run(),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "trustmint", &mut io::stdout());
             Ok(true)

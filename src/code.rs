@@ -118,6 +118,8 @@ codes! {
     IssuerDisabled = "issuer-disabled", Refused, "ask the registry's operator";
     /// The rule that matches is switched off.
     RuleDisabled = "rule-disabled", Refused, "ask the registry's operator";
+    /// The operators have stopped the identity provider, registry, rule or project, for a time.
+    Stopped = "stopped", Refused, "ask the registry's operator, who knows why and until when";
     /// No rule is for this project, or none may be shown.
     NoMatchingRule = "no-matching-rule", Refused, "ask the registry's operator for a rule that pins this project's ids";
     /// The rule pins another owner's id: the account or namespace was created anew.
@@ -185,11 +187,18 @@ codes! {
     /// The same upload was verified before with other facts.
     ConsumeConflict = "consume-conflict", Refused, "send a new `consume` identifier for each upload";
 
+    /// A proxy asks about a request that has no upload token.
+    UploadTokenMissing = "upload-token-missing", Request, "send the upload token as `Authorization: Bearer`, or as the password of `Basic`";
+    /// A proxy asks about a request that no route of the registry lists, or that is not plain.
+    RouteNotAllowed = "route-not-allowed", Refused, "use a method and path that the registry's operator has listed under `routes`, spelled plainly and without a query";
+
     // Operations.
     /// The settings name nobody who may use the operations endpoint.
     OperationsClosed = "operations-closed", Refused, "list the SHA-256 of an operator's API key under `operations.callers` in the settings";
     /// The policy has no issuer of that id.
     NoSuchIssuer = "no-such-issuer", Request, "name an issuer by an `id` that `GET /issuers` lists";
+    /// There is no stop of that name, or it is over.
+    NoSuchStop = "no-such-stop", Request, "name a stop by an `id` that `GET /stops` lists";
     /// The issuer's keys are a file of the policy, so nothing is fetched.
     StaticKeys = "static-keys", Request, "replace the issuer's `jwks_file` in the policy";
 

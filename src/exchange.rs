@@ -48,12 +48,13 @@ use crate::state::RETENTION_MARGIN;
 use crate::state::Repetition;
 use crate::state::State;
 use crate::state::StoreError;
-use crate::state::token_name;
+use crate::state::revocations::Issued;
 use crate::time::Timestamp;
 
 pub use error::Failure;
 
 mod error;
+mod stopped;
 
 /// Longest wait for an identity provider's key. With the store's share an exchange answers within 4 s, whatever they
 /// do: twine gives up after 5. The fetch itself goes on, so a retry finds the key.
@@ -210,6 +211,7 @@ async fn steps(
         Decision::Deny(explanation) => return Err(Failure::Denied(explanation)),
     };
     known.rules = grant.rules().to_vec();
+    stopped::refuse_stopped(parts.state, registry, &token, &grant, now).await?;
 
     let location = registry.location();
     let wanted = |id| wanted(parts.policy, &request, &location, &token, &grant, id);
@@ -367,9 +369,12 @@ fn repeat<'a>(
 ) -> Option<IssuedToken> {
     let id = TokenId::parse(&past.record().token_id)?;
     let master = parts.keyring.get(&past.record().kid)?;
-    let prepared = crate::macaroon::prepare_under(master, wanted(id)).ok()?;
+    let wanted = wanted(id);
+    let rules = wanted.provenance.rules.clone();
+    let prepared = crate::macaroon::prepare_under(master, wanted).ok()?;
     let repetition = past.repeated(&digest(token, &prepared), window, now)?;
-    let revoked = parts.state.revocations().is_revoked(&token_name(&registry.key_id, &id));
+    let (key_id, token_id, issued_at) = (registry.key_id.as_str(), id.to_string(), id.issued_at());
+    let revoked = parts.state.revocations().cover(Issued { key_id, token_id: &token_id, rules: &rules, issued_at });
     (!revoked).then(|| issue(prepared, Leave::Repeated(repetition)))
 }
 

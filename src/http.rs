@@ -35,15 +35,20 @@ use crate::http::operations::Operators;
 use crate::state::StoreError;
 
 pub mod arrival;
+pub mod authorize;
 pub mod body;
 pub mod context;
 pub mod dialect;
 pub mod error;
 pub mod explain;
+pub mod feed;
+pub mod introspect;
 pub mod metadata;
 pub mod notify;
 pub mod operations;
 pub mod origin;
+pub mod refusals;
+pub mod revocations;
 pub mod revoke;
 pub mod tenant;
 pub mod token;
@@ -127,6 +132,10 @@ pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) +
             .service(endpoint("/v1/verify", web::post().to(verify::verify), POST, Spelling::Native))
             .service(endpoint("/v1/explain", web::post().to(explain::explain), POST, Spelling::Native))
             .service(endpoint("/v1/policy/notify", web::post().to(notify::notify), POST, Spelling::Native))
+            .service(endpoint("/v1/introspect", web::post().to(introspect::introspect), POST, Spelling::Native))
+            .service(web::resource([authorize::PATH, "/v1/authorize/{path:.*}"]).to(authorize::authorize))
+            .service(endpoint("/v1/refusals", get().to(refusals::refusals), GET, Spelling::Native))
+            .service(revocations_endpoint())
             .service(endpoint("/v1/revoke", web::post().to(revoke::revoke), POST, Spelling::OAuth))
             .service(endpoint(metadata::PATH, get().to(metadata::metadata), GET, Spelling::OAuth))
             .service(endpoint("/.well-known/pytp", get().to(dialect::pypi::discover), GET, Spelling::Pypi))
@@ -145,6 +154,12 @@ const POST: &str = "POST";
 /// `GET`, and `HEAD` which asks for the same without the body.
 fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// The one endpoint with two methods of its own.
+fn revocations_endpoint() -> Resource {
+    endpoint("/v1/revocations", get().to(revocations::list), "GET, HEAD, POST", Spelling::Native)
+        .route(web::post().to(revocations::revoke))
 }
 
 /// One endpoint. Other methods are refused in its spelling, with the methods that it knows (RFC 9110 section 15.5.6).
@@ -170,7 +185,13 @@ pub fn operations_routes(operators: web::Data<Operators>) -> impl Fn(&mut Servic
             .service(web::resource("/policy").route(get().to(operations::policy::policy)))
             .service(web::resource("/policy/reload").route(web::post().to(operations::policy::reload)))
             .service(web::resource("/issuers").route(get().to(operations::issuers)))
-            .service(web::resource("/issuers/{id}/refresh").route(web::post().to(operations::refresh)));
+            .service(web::resource("/issuers/{id}/refresh").route(web::post().to(operations::refresh)))
+            .service(
+                web::resource("/stops")
+                    .route(get().to(operations::stops::list))
+                    .route(web::post().to(operations::stops::stop)),
+            )
+            .service(web::resource("/stops/{id}").route(web::delete().to(operations::stops::lift)));
     }
 }
 

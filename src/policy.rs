@@ -21,6 +21,7 @@ pub mod lint;
 pub mod pair;
 pub mod regexp;
 pub mod registry;
+pub mod route;
 pub mod rule;
 pub mod rule_test;
 pub mod schema;

@@ -20,9 +20,12 @@ use crate::secret::sha256;
 use crate::time::Timestamp;
 
 mod first_use;
+mod followed;
 mod memory;
-mod revocations;
+pub mod refusals;
+pub mod revocations;
 mod sealed;
+pub mod stops;
 
 pub use self::first_use::FirstUse;
 pub use self::first_use::FirstUseClaim;
@@ -37,12 +40,17 @@ pub use self::sealed::MAX_COPY_AGE;
 pub use self::sealed::SealKey;
 pub use self::sealed::SealKeys;
 pub use self::sealed::StoredCopy;
+use self::stops::Stops;
 
 /// How much longer than a token can be accepted its traces are kept, beyond the verifier's own leeway.
 ///
 /// SECURITY: a first use forgotten while some replica still accepts the token is a replay. This covers what the clocks
 /// of the replicas and of the store may differ by.
 pub const RETENTION_MARGIN: Duration = Duration::from_secs(60);
+
+/// How old the lists of what is revoked and stopped may be: older, and something that is might pass, so the answer is
+/// 503.
+pub const RESTRICTIONS_MAX_AGE: Duration = Duration::from_secs(30);
 
 /// Bytes under keys, shared by all replicas: the seam under which state lives in memory or in Redis.
 ///
@@ -215,6 +223,7 @@ pub struct State {
     store: Arc<dyn Store>,
     seal_keys: ArcSwap<SealKeys>,
     revocations: Revocations,
+    stops: Stops,
 }
 
 /// What a copy is of.
@@ -261,8 +270,8 @@ pub enum Spent {
 impl State {
     /// The state kept in `store`, of which only what these keys have sealed has authority.
     pub fn new(store: Arc<dyn Store>, seal_keys: SealKeys) -> Self {
-        let seal_keys = ArcSwap::from_pointee(seal_keys);
-        Self { revocations: Revocations::new(Arc::clone(&store)), store, seal_keys }
+        let (revocations, stops) = (Revocations::new(Arc::clone(&store)), Stops::new(Arc::clone(&store)));
+        Self { store, seal_keys: ArcSwap::from_pointee(seal_keys), revocations, stops }
     }
 
     /// From now on only what these keys have sealed has authority, and they seal.
@@ -273,6 +282,12 @@ impl State {
     /// The tokens that were revoked.
     pub const fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    /// When the lists of what is revoked and stopped were last known to be complete; `None` before the first
+    /// [`State::sync`].
+    pub fn restrictions_synced_at(&self) -> Option<Timestamp> {
+        Some(self.revocations.synced_at()?.min(self.stops_synced_at()?))
     }
 
     /// Keeps a copy of something that has authority, for other replicas and for later, in place of an older one.

@@ -4,7 +4,6 @@
 //! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::code::Code;
 use crate::macaroon::Authentic;
@@ -21,15 +20,21 @@ use crate::policy::Policy;
 use crate::policy::bundle::Lapse;
 use crate::policy::registry::Registry;
 use crate::secret::sha256;
+use crate::state::RESTRICTIONS_MAX_AGE;
 use crate::state::RETENTION_MARGIN;
 use crate::state::Spent;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::revocations::Issued;
+use crate::state::stops::Origin;
 use crate::state::token_name;
 use crate::time::Timestamp;
 
-/// How old the list of revocations may be: older, and a revoked token might pass, so the answer is 503.
-pub const REVOCATIONS_MAX_AGE: Duration = Duration::from_secs(30);
+mod introspect;
+
+pub use self::introspect::Active;
+pub use self::introspect::Inactive;
+pub use self::introspect::introspect;
 
 /// What the registry asks about one upload, bounded and typed.
 #[derive(Debug)]
@@ -74,8 +79,10 @@ pub enum Refused {
     IssuerDisabled,
     /// The token is not an authentic one of this registry.
     Token(VerifyError),
-    /// The token has been revoked.
+    /// The token has been revoked, itself or with a rule that granted it.
     Revoked,
+    /// The operators have stopped what the token comes from.
+    Stopped,
     /// No rule that granted the token grants this any more.
     RuleWithdrawn,
     /// Whether a rule that granted the token still does cannot be said: it is one of those that the registry serves
@@ -89,8 +96,8 @@ pub enum Refused {
     ConsumeConflict,
     /// Every use is spent.
     UsesSpent(u32),
-    /// The list of revocations is too old to be believed.
-    RevocationsStale,
+    /// The list of what is revoked or stopped is too old to be believed.
+    RestrictionsStale,
     /// The store failed.
     Store(StoreError),
 }
@@ -103,13 +110,14 @@ impl Refused {
             Self::IssuerDisabled => Code::IssuerDisabled,
             Self::Token(error) => error.code(),
             Self::Revoked => Code::UploadTokenRevoked,
+            Self::Stopped => Code::Stopped,
             Self::RuleWithdrawn => Code::RuleWithdrawn,
             Self::RulesUnknown(lapse) => lapse.code(),
             Self::Caveats(failed) => failed.first().map_or(Code::Internal, Failed::code),
             Self::ConsumeRequired => Code::ConsumeRequired,
             Self::ConsumeConflict => Code::ConsumeConflict,
             Self::UsesSpent(_) => Code::UsesSpent,
-            Self::RevocationsStale | Self::Store(_) => Code::StoreUnavailable,
+            Self::RestrictionsStale | Self::Store(_) => Code::StoreUnavailable,
         }
     }
 
@@ -121,13 +129,14 @@ impl Refused {
             Self::IssuerDisabled => "the identity provider that this token came from is switched off".to_owned(),
             Self::Token(error) => error.to_string(),
             Self::Revoked => "the upload token has been revoked".to_owned(),
+            Self::Stopped => "the operators have stopped what the upload token comes from".to_owned(),
             Self::RulesUnknown(lapse) => lapse.to_string(),
             Self::RuleWithdrawn => "no rule that granted the upload token grants this any more".to_owned(),
             Self::ConsumeRequired => "the upload token is limited in uses and `consume` names no upload".to_owned(),
             Self::ConsumeConflict => "this upload was verified before, with other facts".to_owned(),
             Self::UsesSpent(1) => "the upload token was good for one upload, and that one is done".to_owned(),
             Self::UsesSpent(uses) => format!("the upload token was good for {uses} uploads, and they are done"),
-            Self::RevocationsStale => "the list of revoked tokens is not up to date".to_owned(),
+            Self::RestrictionsStale => "the list of revoked tokens is not up to date".to_owned(),
             Self::Store(_) => "the store does not answer".to_owned(),
         };
         vec![sentence]
@@ -145,13 +154,17 @@ pub struct Outcome {
 
 /// Answers whether the token may do this at the registry that asks.
 pub async fn verify(parts: Parts<'_>, registry: &Registry, question: &Question<'_>, now: Timestamp) -> Outcome {
-    let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
-    let authentic = match crate::macaroon::verify(question.token, &registry.token.prefix, parts.keyring, key, now) {
+    let authentic = match authentic(parts, registry, question.token, now) {
         Ok(authentic) => authentic,
         Err(error) => return Outcome { result: Err(Refused::Token(error)), authentic: None },
     };
     let result = judge(parts, registry, &authentic, question, now).await;
     Outcome { result, authentic: Some(authentic) }
+}
+
+fn authentic(parts: Parts<'_>, registry: &Registry, token: &str, now: Timestamp) -> Result<Authentic, VerifyError> {
+    let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+    crate::macaroon::verify(token, &registry.token.prefix, parts.keyring, key, now)
 }
 
 async fn judge(
@@ -161,19 +174,8 @@ async fn judge(
     question: &Question<'_>,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    if !registry.enabled {
-        return Err(Refused::RegistryDisabled);
-    }
+    standing(parts, registry, authentic, now)?;
     let id = authentic.identifier();
-    if parts.policy.issuers().by_url(&id.provenance.issuer).is_some_and(|issuer| !issuer.enabled) {
-        return Err(Refused::IssuerDisabled);
-    }
-    if !is_fresh(parts.state.revocations().synced_at(), now) {
-        return Err(Refused::RevocationsStale);
-    }
-    if parts.state.revocations().is_revoked(&token_name(&registry.key_id, &id.id)) {
-        return Err(Refused::Revoked);
-    }
     let facts = Facts {
         registry: &registry.id,
         now,
@@ -196,13 +198,49 @@ async fn judge(
     }
 }
 
-/// SECURITY: a rule that is removed, switched off or cut down takes its live tokens with it. Only rules that came into
-/// force here after the token was issued are asked: another replica may have minted it by newer ones than these.
+/// Whether an authentic token stands at all, whatever is asked: nothing that it comes from is switched off, and neither
+/// is it revoked.
+fn standing(parts: Parts<'_>, registry: &Registry, authentic: &Authentic, now: Timestamp) -> Result<(), Refused> {
+    if !registry.enabled {
+        return Err(Refused::RegistryDisabled);
+    }
+    let id = authentic.identifier();
+    let issuer = parts.policy.issuers().by_url(&id.provenance.issuer);
+    if issuer.is_some_and(|issuer| !issuer.enabled) {
+        return Err(Refused::IssuerDisabled);
+    }
+    if !is_fresh(parts.state.restrictions_synced_at(), now) {
+        return Err(Refused::RestrictionsStale);
+    }
+    let token = Issued {
+        key_id: &registry.key_id,
+        token_id: &id.id.to_string(),
+        rules: &id.provenance.rules,
+        issued_at: id.id.issued_at(),
+    };
+    if parts.state.revocations().cover(token) {
+        return Err(Refused::Revoked);
+    }
+    let origin = Origin {
+        issuer_id: issuer.map(|issuer| issuer.id.as_str()),
+        issuer: &id.provenance.issuer,
+        registry: &registry.id,
+        rules: &id.provenance.rules,
+        claims: &id.provenance.claims,
+    };
+    if parts.state.is_stopped(&origin, now) { Err(Refused::Stopped) } else { Ok(()) }
+}
+
+/// Whether other rules than those that granted the token came into force here after it was issued. Earlier ones are not
+/// asked: another replica may have minted it by newer ones than these.
+fn may_have_changed(parts: Parts<'_>, id: &Identifier) -> bool {
+    id.provenance.policy_revision != parts.policy.revision() && id.id.issued_at() < parts.in_force_since
+}
+
+/// SECURITY: a rule that is removed, switched off or cut down takes its live tokens with it.
 fn is_withdrawn(parts: Parts<'_>, registry: &Registry, id: &Identifier, question: &Question<'_>) -> bool {
     let granted = &id.provenance;
-    let may_have_changed =
-        granted.policy_revision != parts.policy.revision() && id.id.issued_at() < parts.in_force_since;
-    may_have_changed
+    may_have_changed(parts, id)
         && !parts.policy.still_grants(&granted.rules, registry, &granted.issuer, &question.action, &question.package)
 }
 
@@ -214,9 +252,9 @@ fn withdrawn(policy: &Policy, registry: &Registry, id: &Identifier, now: Timesta
     lapse.map_or(Refused::RuleWithdrawn, Refused::RulesUnknown)
 }
 
-/// Verification believes only a list of revocations that was complete [`REVOCATIONS_MAX_AGE`] ago or later.
+/// Verification believes only lists that were complete [`RESTRICTIONS_MAX_AGE`] ago or later.
 fn is_fresh(synced_at: Option<Timestamp>, now: Timestamp) -> bool {
-    synced_at.is_some_and(|synced_at| now.since(synced_at) <= REVOCATIONS_MAX_AGE)
+    synced_at.is_some_and(|synced_at| now.since(synced_at) <= RESTRICTIONS_MAX_AGE)
 }
 
 /// Spends one use, once for each (token, upload): a repeat with equal facts gets the first answer, so that a registry

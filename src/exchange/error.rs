@@ -39,6 +39,8 @@ pub enum Failure {
     Denied(Box<Explanation>),
     /// The operator's rules say no, and those that the registry serves itself are not known.
     RulesUnknown(Lapse),
+    /// The operators have stopped what the grant comes from.
+    Stopped,
     /// No upload token can be made of the grant.
     Prepare(PrepareError),
     /// The token was exchanged before; when, if that can be told.
@@ -75,6 +77,7 @@ impl Failure {
             Self::Key(error) => error.code(),
             Self::Denied(explanation) => explanation.public().code(),
             Self::RulesUnknown(lapse) => lapse.code(),
+            Self::Stopped => Code::Stopped,
             Self::Prepare(error) => error.code(),
             Self::Replayed(_) => Code::TokenReplayed,
             Self::StateLost { .. } => Code::StateLost,
@@ -118,6 +121,7 @@ impl fmt::Display for Failure {
             Self::Key(error) => write!(f, "{error}"),
             Self::Denied(explanation) => f.write_str(&explanation.public().sentence()),
             Self::RulesUnknown(lapse) => write!(f, "{lapse}"),
+            Self::Stopped => f.write_str("the operators have stopped what this job would publish by"),
             Self::Prepare(error) => write!(f, "{error}"),
             Self::Replayed(Some(past)) => write!(f, "this ID token was already exchanged, at {}", past.record().at),
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),

@@ -108,6 +108,11 @@ impl Refusal {
         self.code
     }
 
+    /// What happened, in words, without the mend.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Renders the response in the spelling that the endpoint's clients read.
     pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
         if self.code.class() == Class::Fault {
@@ -175,7 +180,7 @@ impl Refusal {
 
     fn status(&self, spelling: Spelling) -> StatusCode {
         match (self.code, self.code.class()) {
-            (Code::NotFound | Code::NoSuchIssuer, _) => StatusCode::NOT_FOUND,
+            (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
             (Code::StaticKeys, _) => StatusCode::CONFLICT,
             (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
             (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,

@@ -30,6 +30,7 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 use crate::time::Timestamp;
 
 pub mod policy;
+pub mod stops;
 
 /// How long an operator waits for a refresh unless told otherwise; it goes on after that: discovery and key set may take 2 s each.
 const PATIENCE: Duration = Duration::from_millis(2500);

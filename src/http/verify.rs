@@ -139,7 +139,8 @@ fn action(body: &Object) -> Result<Action, Refusal> {
     }
 }
 
-fn required<'a>(body: &'a Object, name: &str) -> Result<&'a str, Refusal> {
+/// A member that must be there.
+pub fn required<'a>(body: &'a Object, name: &str) -> Result<&'a str, Refusal> {
     match body.get(name) {
         Some(Json::String(text)) => Ok(text),
         Some(other) => {
@@ -149,7 +150,8 @@ fn required<'a>(body: &'a Object, name: &str) -> Result<&'a str, Refusal> {
     }
 }
 
-fn text<'a>(body: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal> {
+/// A member that may be left out; its text is bounded.
+pub fn text<'a>(body: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal> {
     match body.get(name) {
         None | Some(Json::Null) => Ok(None),
         Some(Json::String(text)) if text.len() <= MAX_TEXT && !text.is_empty() => Ok(Some(text)),

@@ -36,6 +36,7 @@ pub(super) mod grant;
 mod issuer;
 pub(super) mod keys;
 mod registry;
+mod routes;
 mod rule;
 pub(super) mod rule_test;
 

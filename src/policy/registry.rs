@@ -15,6 +15,7 @@ use crate::package::Ecosystem;
 use crate::policy::bundle;
 use crate::policy::caller;
 use crate::policy::caller::Caller;
+use crate::policy::route::Routes;
 
 /// How a registry's clients spell the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,14 @@ impl Dialect {
 
     /// Whether its clients drop the path of the registry's URL, so that a host has room for one registry.
     pub const fn owns_host(self) -> bool {
+        match self {
+            Self::Pypi => true,
+            Self::Generic => false,
+        }
+    }
+
+    /// Whether an upload names its package in the body alone, which a proxy in front does not read.
+    pub const fn names_package_in_body(self) -> bool {
         match self {
             Self::Pypi => true,
             Self::Generic => false,
@@ -136,6 +145,8 @@ pub struct Registry {
     pub retry_window: Option<Duration>,
     /// Where it serves rules of its own, if it does.
     pub bundle: Option<Arc<bundle::Source>>,
+    /// Which requests a proxy in front of it may ask about, if one does.
+    pub routes: Option<Arc<Routes>>,
 }
 
 impl Registry {
@@ -305,6 +316,7 @@ mod tests {
             replay: Replay::Once,
             retry_window: None,
             bundle: None,
+            routes: None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::policy::explain::Cause;
 use crate::policy::lint::catalogue;
 use crate::policy::parse::keys;
 use crate::policy::registry::Dialect;
+use crate::policy::route::Proxy;
 use crate::policy::rule::Mode;
 
 mod claims;
@@ -191,7 +192,31 @@ fn registry(key: &str) -> (Value, &'static str) {
         "retry_window" => {
             (reference("duration"), "How long a client that lost the answer gets the same upload token again")
         }
+        "routes" => {
+            let routes = object(keys::ROUTES, &["proxy", "allow"], routes);
+            (routes, "Which requests a proxy in front may ask about at `/v1/authorize`")
+        }
         "bundle" => (object(keys::BUNDLE, &["url", "issuers"], bundle), "Where it serves rules of its own"),
+        _ => unknown(),
+    }
+}
+
+fn routes(key: &str) -> (Value, &'static str) {
+    match key {
+        "proxy" => (choice(Proxy::ALL.map(Proxy::name)), "Who asks, and so which headers say what the request is"),
+        "allow" => {
+            let route = object(keys::ROUTE, &["method", "path", "action"], route);
+            (json!({"type": "array", "items": route, "minItems": 1}), "What is let through, if a token allows it")
+        }
+        _ => unknown(),
+    }
+}
+
+fn route(key: &str) -> (Value, &'static str) {
+    match key {
+        "method" => (json!({"type": "string", "pattern": "^[A-Z]{1,16}$"}), "The method"),
+        "path" => (text(), "The whole path, with the places {package}, {version}, {*} and, last, {**}"),
+        "action" => (text(), "What such a request does: `upload`, `create`, `read`, `delete`, …"),
         _ => unknown(),
     }
 }

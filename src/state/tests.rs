@@ -298,3 +298,101 @@ fn cursors_only_grow() {
     assert_eq!(start.next(Timestamp::from_unix_millis(1000)), Cursor::new(1000, 6));
     assert_eq!(start.next(Timestamp::from_unix_millis(-5)), Cursor::new(1000, 6), "the clock went back");
 }
+
+fn stop(clock: &SetClock, scope: stops::Scope) -> stops::Stop {
+    let at = clock.now();
+    stops::Stop { scope, reason: "r".to_owned(), by: "oncall".to_owned(), at, until: at.plus(Duration::from_secs(600)) }
+}
+
+#[test]
+fn a_stop_covers_what_fits_all_that_it_names() {
+    let claims = [("repository_id".to_owned(), crate::json::Json::String("7".to_owned()))].into();
+    let rules = ["a".to_owned(), "b".to_owned()];
+    let origin = stops::Origin {
+        issuer_id: Some("github"),
+        issuer: "https://i.example",
+        registry: "acme",
+        rules: &rules,
+        claims: &claims,
+    };
+    let scope = |issuer: &str, registry: &str, rule: &str, repository: &str| {
+        let member = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let (issuer, registry) = (member(issuer), member(registry));
+        stops::Scope { issuer, registry, rule: member(rule), repository_id: member(repository) }.covers(&origin)
+    };
+    assert!(scope("github", "", "", "") && scope("https://i.example", "", "", "") && scope("", "acme", "", ""));
+    assert!(scope("", "", "b", "") && scope("", "", "", "7") && scope("github", "acme", "a", "7"));
+    assert!(!scope("gitlab", "", "", "") && !scope("", "other", "", "") && !scope("", "", "c", ""));
+    assert!(!scope("", "", "", "8") && !scope("github", "acme", "a", "8") && !scope("gitlab", "acme", "a", "7"));
+    assert!(!scope("", "", "", ""), "nothing named is nothing stopped");
+}
+
+#[test]
+fn a_stop_holds_elsewhere_at_the_next_sync_until_it_ends_or_is_lifted() {
+    let (clock, store, here) = setup();
+    let elsewhere = State::new(store, seal_keys());
+    let scope = stops::Scope { registry: Some("acme".to_owned()), ..stops::Scope::default() };
+    let first = run(here.stop(&stop(&clock, scope.clone()))).unwrap();
+    let second = run(here.stop(&stop(&clock, scope))).unwrap();
+    assert_eq!((here.stops(clock.now()).len(), elsewhere.stops(clock.now()).len()), (2, 0));
+    run(elsewhere.sync(clock.now())).unwrap();
+    assert_eq!(elsewhere.stops(clock.now()), here.stops(clock.now()));
+    assert!(run(elsewhere.lift(first, clock.now())).unwrap().is_some());
+    assert!(run(elsewhere.lift(first, clock.now())).unwrap().is_none(), "once");
+    run(here.sync(clock.now())).unwrap();
+    assert_eq!(here.stops(clock.now()).iter().map(|(name, _)| *name).collect::<Vec<_>>(), [second]);
+    clock.pass(Duration::from_secs(600));
+    assert!(here.stops(clock.now()).is_empty(), "it is over");
+}
+
+#[test]
+fn a_lift_without_this_services_seal_lifts_nothing() {
+    let (clock, store, state) = setup();
+    let scope = stops::Scope { registry: Some("acme".to_owned()), ..stops::Scope::default() };
+    let (name, other) =
+        (run(state.stop(&stop(&clock, scope.clone()))).unwrap(), run(state.stop(&stop(&clock, scope))).unwrap());
+    let theirs =
+        SealKeys::new(vec![SealKey::new("k1".to_owned(), Timestamp::from_unix_millis(0), Secret::new([2; 32]))]);
+    let bounds = ListBounds { keep: Duration::from_secs(86_460), cap: 10_000, when_full: WhenFull::Refuse };
+    for seal in [
+        Vec::new(),
+        theirs.seal("lift", &name.to_string(), clock.now(), "", b"").unwrap(),
+        seal_keys().seal("jwks", &name.to_string(), clock.now(), "", b"").unwrap(),
+        seal_keys().seal("lift", &other.to_string(), clock.now(), "", b"").unwrap(),
+    ] {
+        let planted = serde_json::json!({"lift": {"stop": name.to_string(), "seal": seal}}).to_string();
+        run(store.append("stops", planted.as_bytes(), bounds)).unwrap();
+        run(state.sync(clock.now())).unwrap();
+        assert_eq!(state.stops(clock.now()).len(), 2);
+    }
+    // And what all of them vary is believed.
+    run(state.lift(name, clock.now())).unwrap().unwrap();
+    assert_eq!(state.stops(clock.now()).len(), 1);
+}
+
+#[test]
+fn a_rules_revocation_is_about_its_registrys_older_tokens() {
+    let (clock, store, here) = setup();
+    let elsewhere = State::new(store, seal_keys());
+    let at = clock.now();
+    run(here.revocations().revoke_rule("acme", "release", at)).unwrap();
+    run(here.revocations().revoke_rule("acme", "release", at.minus(Duration::from_secs(5)))).unwrap();
+    run(elsewhere.sync(at)).unwrap();
+    let rules = ["other".to_owned(), "release".to_owned()];
+    let before = at.minus(Duration::from_millis(1));
+    for state in [&here, &elsewhere] {
+        let covers = |key_id: &str, rules: &[String], issued_at: Timestamp| {
+            state.revocations().cover(revocations::Issued { key_id, token_id: "t", rules, issued_at })
+        };
+        assert!(covers("acme", &rules, before));
+        assert!(!covers("acme", &rules, at), "it was issued later");
+        assert!(!covers("other", &rules, before) && !covers("acme", &rules[..1], before));
+    }
+    let page = run(here.revocations().of_registry("acme", None)).unwrap();
+    assert_eq!((page.revocations.len(), page.more), (1, false), "the second said nothing new");
+    assert!(run(here.revocations().of_registry("acm", None)).unwrap().revocations.is_empty());
+    clock.pass(Duration::from_secs(3600) + RETENTION_MARGIN);
+    run(here.sync(clock.now())).unwrap();
+    let old = revocations::Issued { key_id: "acme", token_id: "t", rules: &rules, issued_at: before };
+    assert!(!here.revocations().cover(old), "no such token lives any more");
+}

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod authorize;
 mod bundles;
 mod causes;
 mod claim_attacks;
@@ -46,6 +47,7 @@ mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;
+mod registry_api;
 mod reload;
 mod reload_under_load;
 mod replay;
@@ -55,6 +57,7 @@ mod rule_tests;
 mod serve;
 mod settings_corpus;
 mod shared_keys;
+mod stops;
 mod store_contract;
 mod support;
 mod tidy;

@@ -87,8 +87,9 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rcgen", &["demo"]),
     ("redis", &["state/redis"]),
     ("regex", &["policy/regexp"]),
-    // The demonstration's registry and client play other programs, which ask the service over the network.
-    ("reqwest", &["identity/fetch", "demo/registry", "demo/client"]),
+    // The demonstration's registry and client play other programs, which ask the service over the network; so does the
+    // verb that stops something in a service that runs.
+    ("reqwest", &["identity/fetch", "demo/registry", "demo/client", "cli/stop"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 
@@ -293,12 +294,12 @@ fn a_planted_violation_is_reported() {
         (
             "http/token",
             "use reqwest::Url;",
-            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client",
+            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client, cli/stop",
         ),
         (
             "identity/keys",
             "    client: reqwest::Client,",
-            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client",
+            "the crate `reqwest` is fenced to identity/fetch, demo/registry, demo/client, cli/stop",
         ),
         ("exchange", "fn f(key: &jsonwebtoken::DecodingKey) {}", "the crate `jsonwebtoken` is fenced to identity"),
         ("policy", "use openidconnect as oidc;", "the crate `openidconnect` is fenced to identity"),

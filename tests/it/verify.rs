@@ -364,10 +364,10 @@ async fn a_narrowed_copy_does_not_get_the_use_back() {
 }
 
 #[actix_web::test]
-async fn of_a_hundred_uploads_at_once_one_gets_the_use() {
+async fn of_a_thousand_uploads_at_once_one_gets_the_use() {
     let service = Service::start().await;
     let token = single_use(&service).await;
-    let asked = (0..100).map(|upload| {
+    let asked = (0..1000).map(|upload| {
         let question = question(&token, &json!({"consume": format!("upload-{upload}")}));
         let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
         actix_web::rt::spawn(request.body(question.to_string()).send())

@@ -9,6 +9,8 @@ pub(in crate::policy) use super::grant::ACTIONS;
 pub(in crate::policy) use super::issuer::KEYS as ISSUER;
 pub(in crate::policy) use super::registry::KEYS as REGISTRY;
 pub(in crate::policy) use super::registry::TOKEN_KEYS as TOKEN;
+pub(in crate::policy) use super::routes::KEYS as ROUTES;
+pub(in crate::policy) use super::routes::ROUTE_KEYS as ROUTE;
 pub(in crate::policy) use super::rule::KEYS as RULE;
 pub(in crate::policy) use super::rule_test::EXPECT_KEYS as EXPECT;
 pub(in crate::policy) use super::rule_test::KEYS as TEST;

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::bundle_source;
 use super::issuer::ReadFile;
+use super::routes;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
@@ -36,6 +37,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "replay",
     "retry_window",
     "bundle",
+    "routes",
     "waive",
 ];
 pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
@@ -75,6 +77,7 @@ pub(super) fn registry(
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
+    let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, faults));
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
@@ -89,6 +92,7 @@ pub(super) fn registry(
         replay: replay?,
         retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
         bundle: bundle.map_or(Some(None), |source| source.map(|source| Some(Arc::new(source))))?,
+        routes: routes.map_or(Some(None), |routes| routes.map(|routes| Some(Arc::new(routes))))?,
     })
 }
 

@@ -1,0 +1,45 @@
+//! What a registry asks of one of its tokens where it speaks RFC 7662.
+
+use crate::audit::AuditKind;
+use crate::policy::Policy;
+use crate::policy::registry::Registry;
+use crate::telemetry::Stopwatch;
+use crate::time::Timestamp;
+use crate::verify;
+use crate::verify::Active;
+use crate::verify::Inactive;
+
+use super::App;
+use super::Caller;
+use super::code_label;
+use super::event;
+
+impl App {
+    /// Answers a registry's question about one of its tokens (RFC 7662) and records the answer.
+    pub fn introspect(
+        &self,
+        policy: &Policy,
+        registry: &Registry,
+        token: &str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Active, Inactive> {
+        let keyring = self.keyring.load_full();
+        let in_force_since = self.in_force.since();
+        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
+        let stopwatch = Stopwatch::start();
+        let answer = verify::introspect(parts, registry, token, now);
+        let code = answer.as_ref().err().map(Inactive::code);
+        self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
+        if let Ok(active) = &answer {
+            let mut event = event(AuditKind::Introspect, None, caller, now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = policy.issuers().by_url(&active.issuer).map(|issuer| issuer.id.clone());
+            event.rules.clone_from(&active.rules);
+            event.policy_revision = Some(policy.revision().to_owned());
+            event.token_id = Some(active.id.to_string());
+            self.audit.record(event);
+        }
+        answer
+    }
+}

@@ -1,0 +1,134 @@
+//! What ends tokens before their time: a holder revokes one, a registry its own, an operator stops what they come from.
+
+use serde_json::json;
+
+use crate::audit::AuditKind;
+use crate::code::Code;
+use crate::macaroon::MAX_AGE;
+use crate::macaroon::TokenId;
+use crate::policy::registry::Registry;
+use crate::revoke;
+use crate::state::Cursor;
+use crate::state::RETENTION_MARGIN;
+use crate::state::StoreError;
+use crate::state::stops::Stop;
+use crate::state::token_name;
+use crate::time::Timestamp;
+
+use super::App;
+use super::Caller;
+use super::code_label;
+use super::event;
+
+/// What a registry revokes of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Own {
+    /// One token and all its copies.
+    Token(TokenId),
+    /// What a rule had a part in granting, issued before a moment that is not in the future.
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The moment.
+        issued_before: Timestamp,
+    },
+}
+
+impl App {
+    /// Revokes a token of one of the registries, if it is one, and records that.
+    pub async fn revoke(
+        &self,
+        registries: &[&Registry],
+        token: &str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let keyring = self.keyring.load_full();
+        let revoked = revoke::revoke(&keyring, &self.state, registries, token, now).await;
+        self.count_revocation(revoked.as_ref().err());
+        if let Some((id, registry)) = revoked? {
+            let mut event = event(AuditKind::Revoke, None, caller, now);
+            event.registry = Some(registry);
+            event.token_id = Some(id.to_string());
+            self.audit.record(event);
+        }
+        Ok(())
+    }
+
+    /// Revokes what a registry names of its own tokens, and records that. The answer is from when on no token that it is
+    /// about is accepted anyway; where that is past, nothing is written.
+    pub async fn revoke_own(
+        &self,
+        registry: &Registry,
+        own: &Own,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let until = match own {
+            Own::Token(id) => id.issued_at(),
+            Own::Rule { issued_before, .. } => *issued_before,
+        };
+        let until = until.plus(MAX_AGE);
+        if until <= now {
+            return Ok(until);
+        }
+        let (revocations, key_id) = (self.state.revocations(), registry.key_id.as_str());
+        self.state.take_revocation_share(key_id, now).await?;
+        let revoked = match own {
+            Own::Token(id) => revocations.revoke(&token_name(key_id, id), until.plus(RETENTION_MARGIN)).await,
+            Own::Rule { rule, issued_before } => revocations.revoke_rule(key_id, rule, *issued_before).await,
+        };
+        self.count_revocation(revoked.as_ref().err());
+        revoked?;
+        let mut event = event(AuditKind::Revoke, None, caller, now);
+        event.registry = Some(registry.id.clone());
+        match own {
+            Own::Token(id) => event.token_id = Some(id.to_string()),
+            Own::Rule { rule, issued_before } => {
+                event.rules = vec![rule.clone()];
+                event.explanation = Some(json!({"issued_before": issued_before.to_string()}));
+            }
+        }
+        self.audit.record(event);
+        Ok(until)
+    }
+
+    /// Stops what the stop says, and records that. The answer names it.
+    pub async fn stop(&self, stop: &Stop, caller: &Caller) -> Result<Cursor, StoreError> {
+        let name = self.state.stop(stop).await?;
+        self.record_stop(AuditKind::Stop, name, stop, &stop.by, caller, stop.at);
+        Ok(name)
+    }
+
+    /// Ends a stop before its time, and records that; `None` if there is none of that name that still lasts.
+    pub async fn lift(
+        &self,
+        name: Cursor,
+        by: &str,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Option<Stop>, StoreError> {
+        let lifted = self.state.lift(name, now).await?;
+        if let Some(stop) = &lifted {
+            self.record_stop(AuditKind::Lift, name, stop, by, caller, now);
+        }
+        Ok(lifted)
+    }
+
+    fn record_stop(&self, kind: AuditKind, name: Cursor, stop: &Stop, by: &str, caller: &Caller, now: Timestamp) {
+        let mut event = event(kind, None, caller, now);
+        event.registry.clone_from(&stop.scope.registry);
+        event.explanation = Some(json!({
+            "caller": by,
+            "stop": name.to_string(),
+            "scope": stop.scope,
+            "reason": stop.reason,
+            "until": stop.until.to_string(),
+        }));
+        self.audit.record(event);
+    }
+
+    fn count_revocation(&self, error: Option<&StoreError>) {
+        self.metrics.revocation(code_label(error.map(|_| Code::StoreUnavailable)));
+    }
+}

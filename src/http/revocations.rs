@@ -1,0 +1,108 @@
+//! `/v1/revocations`: what a registry that verifies offline must refuse, and what it revokes of its own tokens.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::app::Own;
+use crate::code::Code;
+use crate::http::Public;
+use crate::http::arrival;
+use crate::http::arrival::Arrival;
+use crate::http::body;
+use crate::http::body::printable;
+use crate::http::error::Refusal;
+use crate::http::feed;
+use crate::http::verify::calling_registry;
+use crate::http::verify::text;
+use crate::json::Object;
+use crate::macaroon::LEEWAY;
+use crate::macaroon::TokenId;
+use crate::policy::Policy;
+use crate::state::revocations::Revocation;
+use crate::time::Timestamp;
+
+const MEMBERS: [&str; 3] = ["token_id", "rule", "issued_before"];
+
+/// `GET /v1/revocations?since=`: the registry's revocations, oldest first.
+pub async fn list(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
+    arrival::of_registry(request, payload, public, known, listed).await
+}
+
+/// `POST /v1/revocations {token_id | rule, issued_before}`: revokes tokens of the registry that asks.
+pub async fn revoke(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
+    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
+    arrival::of_registry(request, payload, public, known, revoked).await
+}
+
+async fn listed(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registry = calling_registry(arrival.request, &arrival.policy)?;
+    let since = feed::since(arrival.request)?;
+    let page = arrival.public.app.state().revocations().of_registry(&registry.key_id, since.as_ref()).await?;
+    let entries = page.revocations.iter().map(|(_, revocation)| entry(revocation)).collect();
+    Ok(feed::part("revocations", entries, page.next, page.more))
+}
+
+fn entry(revocation: &Revocation) -> Value {
+    match revocation {
+        Revocation::Token { id, until } => json!({"token_id": id, "until": until.to_string()}),
+        Revocation::Rule { rule, issued_before, until } => {
+            json!({"rule": rule, "issued_before": moment(*issued_before), "until": until.to_string()})
+        }
+    }
+}
+
+async fn revoked(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
+    let registry = calling_registry(arrival.request, &arrival.policy)?;
+    let body = body::json_object(&arrival.body)?;
+    let own = own(&body, arrival.now)?;
+    let until = arrival.public.app.revoke_own(registry, &own, &arrival.caller, arrival.now).await?;
+    let answer = json!({"revoked": until > arrival.now, "until": until.to_string()});
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
+}
+
+fn own(body: &Object, now: Timestamp) -> Result<Own, Refusal> {
+    let bad = |detail: &str| Refusal::new(Code::BadRequest, detail);
+    if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
+        let detail = format!("`{}` is not a member; known are {}", printable(unknown), MEMBERS.join(", "));
+        return Err(Refusal::new(Code::BadRequest, detail));
+    }
+    match (text(body, "token_id")?, text(body, "rule")?, text(body, "issued_before")?) {
+        (Some(id), None, None) => {
+            let id =
+                TokenId::parse(id).ok_or_else(|| bad("`token_id` must be the id that an answer of verify names"))?;
+            // SECURITY: its revocation would be kept until such a token has ended.
+            if id.issued_at() > now.plus(LEEWAY) {
+                return Err(bad("`token_id` is of a moment that is still to come"));
+            }
+            Ok(Own::Token(id))
+        }
+        (None, Some(rule), before) => {
+            // All that there is, this very millisecond's included.
+            let Some(before) = before else {
+                return Ok(Own::Rule { rule: rule.to_owned(), issued_before: now.plus(Duration::from_millis(1)) });
+            };
+            let before = Timestamp::parse_rfc3339(before);
+            let issued_before =
+                before.ok_or_else(|| bad("`issued_before` must be a time like 2026-11-26T14:00:00Z"))?;
+            if issued_before > now {
+                return Err(bad("`issued_before` is still to come: what is revoked is what was issued"));
+            }
+            Ok(Own::Rule { rule: rule.to_owned(), issued_before })
+        }
+        _ => Err(bad("say either `token_id`, or `rule` with or without `issued_before`")),
+    }
+}
+
+/// With milliseconds: ids of tokens have them, and a copy of the list must draw the line where this service does.
+fn moment(time: Timestamp) -> String {
+    let seconds = time.to_string();
+    let millis = time.unix_millis().rem_euclid(1000);
+    format!("{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds))
+}
