@@ -364,20 +364,23 @@ async fn a_narrowed_copy_does_not_get_the_use_back() {
 }
 
 #[actix_web::test]
-async fn of_a_thousand_uploads_at_once_one_gets_the_use() {
+async fn of_a_thousand_uploads_a_hundred_at_once_one_gets_the_use() {
     let service = Service::start().await;
     let token = single_use(&service).await;
-    let asked = (0..1000).map(|upload| {
-        let question = question(&token, &json!({"consume": format!("upload-{upload}")}));
-        let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
-        actix_web::rt::spawn(request.body(question.to_string()).send())
-    });
-    let asked: Vec<_> = asked.collect();
     let mut granted = 0;
-    for answer in asked {
-        let answer = Answer::of(answer.await.unwrap().unwrap()).await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        granted += usize::from(answer.body["allowed"] == true);
+    // A connection each; more at once would measure how fast this machine opens them.
+    for wave in 0..10 {
+        let asked = (0..100).map(|upload| {
+            let question = question(&token, &json!({"consume": format!("upload-{wave}-{upload}")}));
+            let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
+            actix_web::rt::spawn(request.body(question.to_string()).send())
+        });
+        let asked: Vec<_> = asked.collect();
+        for answer in asked {
+            let answer = Answer::of(answer.await.unwrap().unwrap()).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            granted += usize::from(answer.body["allowed"] == true);
+        }
     }
     assert_eq!(granted, 1);
 }
