@@ -68,7 +68,9 @@ impl Fleet {
         let directory = TempDir::new().unwrap();
         let keyring = {
             let path = directory.path();
-            keys.iter().for_each(|(kid, at)| put(path, kid, *at));
+            for (kid, at) in keys {
+                put(path, kid, *at);
+            }
             read_keyring(path).unwrap()
         };
         let base = &self.outside.base;

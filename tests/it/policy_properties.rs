@@ -139,13 +139,15 @@ fn meaning(loaded: &Result<Policy, Faults>) -> Result<Vec<String>, String> {
 fn block(value: &Value, indent: usize) -> String {
     let (line, deeper) = (format!("\n{}", " ".repeat(indent)), indent + 2);
     match value {
-        Value::Object(entries) if !entries.is_empty() => {
-            entries.iter().map(|(key, value)| format!("{line}{}: {}", json!(key), block(value, deeper))).collect()
-        }
+        Value::Object(entries) if !entries.is_empty() => entries.iter().fold(String::new(), |text, (key, value)| {
+            text + &format!("{line}{}: {}", json!(key), block(value, deeper))
+        }),
         Value::Array(items) if !items.is_empty() => {
-            items.iter().map(|item| format!("{line}- {}", block(item, deeper))).collect()
+            items.iter().fold(String::new(), |text, item| text + &format!("{line}- {}", block(item, deeper)))
         }
-        scalar => scalar.to_string(),
+        Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            value.to_string()
+        }
     }
 }
 
