@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 
 mod first_use;
 mod memory;
+mod redis;
 mod revocations;
 mod sealed;
 
@@ -31,6 +32,13 @@ pub use self::first_use::PastUse;
 pub use self::first_use::Repetition;
 pub use self::first_use::first_use_key;
 pub use self::memory::MemoryStore;
+pub use self::redis::Endpoint;
+pub use self::redis::EndpointError;
+pub use self::redis::ReadFile;
+pub use self::redis::RedisFault;
+pub use self::redis::RedisOptions;
+pub use self::redis::RedisStore;
+pub use self::redis::Topology;
 pub use self::revocations::Revocations;
 pub use self::sealed::MAX_COPY_AGE;
 pub use self::sealed::SealKey;

@@ -88,7 +88,8 @@ impl Revocations {
             let page = self.store.since(LIST, cursor.as_ref(), PAGE).await?;
             let last = page.len() < PAGE;
             // SECURITY: one unreadable entry fails the whole step: passing over it could pass over a revocation.
-            let learnt = page.into_iter().map(|(at, entry)| Ok((at, read(&entry)?))).collect::<Result<Vec<_>, _>>()?;
+            let learnt = page.into_iter().map(|(at, entry)| Ok((at, read(&entry)?)));
+            let learnt = learnt.collect::<Result<Vec<_>, StoreError>>()?;
             let mut known = self.write();
             for (at, (token_id, expires_at)) in learnt {
                 known.tokens.insert(token_id, expires_at);
