@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 
 use trustmint::state::RedisOptions;
 use trustmint::state::RedisStore;
@@ -25,9 +27,16 @@ use trustmint::time::Timestamp;
 
 use crate::store_contract::bench::Bench;
 
-/// Where the connections of all benches live.
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+/// Where the connections of all benches live: a thread of their own.
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        sender.send(runtime.handle().clone()).unwrap();
+        runtime.block_on(std::future::pending::<()>());
+    });
+    receiver.recv().unwrap()
+});
 
 /// A `redis-server` process, killed when it is dropped.
 #[derive(Debug)]
@@ -67,7 +76,7 @@ impl Server {
             if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         panic!("redis-server did not start in {}", self.directory.path().display());
     }
@@ -106,8 +115,8 @@ fn program() -> Option<PathBuf> {
 }
 
 /// Where connections live.
-pub(crate) fn runtime() -> tokio::runtime::Handle {
-    RUNTIME.handle().clone()
+pub(crate) fn runtime() -> Handle {
+    RUNTIME.clone()
 }
 
 /// A store at that address, under a prefix.
