@@ -1,0 +1,226 @@
+//! One connection: to a server, to the master that Sentinels name, or to a Cluster.
+
+use redis::AsyncConnectionConfig;
+use redis::Client;
+use redis::Cmd;
+use redis::ConnectionInfo;
+use redis::IntoConnectionInfo as _;
+use redis::Pipeline;
+use redis::RedisConnectionInfo;
+use redis::RedisResult;
+use redis::TlsCertificates;
+use redis::TlsMode;
+use redis::Value;
+use redis::aio::ConnectionLike as _;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::MultipleNodeRoutingInfo;
+use redis::cluster_routing::ResponsePolicy;
+use redis::cluster_routing::Route;
+use redis::cluster_routing::RoutingInfo;
+use redis::cluster_routing::SingleNodeRoutingInfo;
+use redis::cluster_routing::SlotAddr;
+use redis::sentinel::SentinelClientBuilder;
+use redis::sentinel::SentinelServerType;
+use zeroize::Zeroizing;
+
+use super::fault::Fault;
+use super::options::RedisOptions;
+use super::options::Topology;
+
+/// How often a Cluster's redirections are followed.
+const REDIRECTIONS: u32 = 3;
+/// The first major version that has every command of the scripts.
+const OLDEST: u32 = 7;
+
+/// A connection that many calls share.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// Connects, and makes sure that the server is fit to remember. The files of the options are read anew.
+pub(super) async fn connect(options: &RedisOptions) -> Result<Connection, Fault> {
+    let access = Access::read(options)?;
+    let failed = |error: redis::RedisError| Fault::of(&error);
+    let mut connection = match &options.topology {
+        Topology::Single => Connection::Server(access.single(options).await.map_err(failed)?),
+        Topology::Sentinel(name) => Connection::Server(access.by_sentinel(options, name).await.map_err(failed)?),
+        Topology::Cluster => Connection::Cluster(access.cluster(options).await.map_err(failed)?),
+    };
+    connection.examine().await?;
+    Ok(connection)
+}
+
+/// What the files say at the moment.
+struct Access {
+    password: Option<Zeroizing<String>>,
+    certificates: TlsCertificates,
+}
+
+impl Access {
+    fn read(options: &RedisOptions) -> Result<Self, Fault> {
+        let password = options.password.as_ref().map(|read| read().ok_or(Fault::PasswordFile)).transpose()?;
+        let ca = options.ca.as_ref().map(|read| read().ok_or(Fault::CaFile)).transpose()?;
+        let root_cert = ca.map(|text| text.as_bytes().to_vec());
+        Ok(Self { password, certificates: TlsCertificates { client_tls: None, root_cert } })
+    }
+
+    async fn single(self, options: &RedisOptions) -> RedisResult<MultiplexedConnection> {
+        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(username) = &options.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password.as_str());
+        }
+        let endpoint = options.endpoints.first().ok_or_else(no_endpoint)?;
+        let info: ConnectionInfo = endpoint.address().into_connection_info()?.set_redis_settings(settings);
+        let client =
+            if endpoint.tls() { Client::build_with_tls(info, self.certificates)? } else { Client::open(info)? };
+        client.get_multiplexed_async_connection_with_config(&limits(options)).await
+    }
+
+    async fn by_sentinel(self, options: &RedisOptions, name: &str) -> RedisResult<MultiplexedConnection> {
+        let addresses = options.endpoints.iter().map(super::options::Endpoint::address);
+        let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
+        if options.tls() {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(self.certificates.clone())
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                .set_client_to_sentinel_certificates(self.certificates);
+        }
+        if let Some(username) = &options.username {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = &self.password {
+            builder = builder.set_client_to_redis_password(password.as_str());
+        }
+        builder.build()?.get_async_connection_with_config(&limits(options)).await
+    }
+
+    async fn cluster(self, options: &RedisOptions) -> RedisResult<ClusterConnection> {
+        let nodes = options.endpoints.iter().map(super::options::Endpoint::address);
+        let mut builder = ClusterClientBuilder::new(nodes)
+            .connection_timeout(options.timeout)
+            .response_timeout(options.timeout)
+            .retries(REDIRECTIONS)
+            .min_retry_wait(5)
+            .max_retry_wait(50);
+        if options.tls() {
+            builder = builder.tls(TlsMode::Secure).certs(self.certificates);
+        }
+        if let Some(username) = &options.username {
+            builder = builder.username(username);
+        }
+        if let Some(password) = &self.password {
+            builder = builder.password(password.as_str());
+        }
+        builder.build()?.get_async_connection().await
+    }
+}
+
+fn limits(options: &RedisOptions) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(options.timeout))
+        .set_response_timeout(Some(options.timeout))
+}
+
+fn no_endpoint() -> redis::RedisError {
+    redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "no server is named"))
+}
+
+impl Connection {
+    /// Sends a command and waits for its answer.
+    pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, Fault> {
+        let answer = match self {
+            Self::Server(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => connection.req_packed_command(command).await,
+        };
+        sound(answer.map_err(|error| Fault::of(&error))?)
+    }
+
+    /// Sends a command and, in the same round trip, waits until that many replicas of the slot's node have all that was written before.
+    pub(super) async fn send_and_wait(
+        &mut self,
+        command: &Cmd,
+        slot: u16,
+        replicas: u32,
+        millis: u64,
+    ) -> Result<Value, Fault> {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas).arg(millis);
+        let mut both = Pipeline::with_capacity(2);
+        both.add_command(command.clone()).add_command(wait);
+        let answers = match self {
+            Self::Server(connection) => connection.req_packed_commands(&both, 0, 2).await,
+            Self::Cluster(connection) => {
+                let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                connection.route_pipeline(both, 0, 2, node).await
+            }
+        };
+        let mut answers = answers.map_err(|error| Fault::of(&error))?.into_iter();
+        let answer = sound(answers.next().ok_or(Fault::Answer)?)?;
+        match sound(answers.next().ok_or(Fault::Answer)?)? {
+            Value::Int(have) if have >= i64::from(replicas) => Ok(answer),
+            Value::Int(_) => Err(Fault::Replicas),
+            _ => Err(Fault::Answer),
+        }
+    }
+
+    /// Whether the server, or each node, is new enough and evicts nothing.
+    async fn examine(&mut self) -> Result<(), Fault> {
+        for text in [self.info("server").await?, self.info("memory").await?].concat() {
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+            if let Some(version) = field("redis_version:") {
+                let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+                if major.is_none_or(|major| major < OLDEST) {
+                    return Err(Fault::Version);
+                }
+            }
+            // SECURITY: an evicted first use lets its token be used again.
+            if field("maxmemory_policy:").is_some_and(|policy| policy.trim() != "noeviction") {
+                return Err(Fault::Evicts);
+            }
+        }
+        Ok(())
+    }
+
+    async fn info(&mut self, section: &str) -> Result<Vec<String>, Fault> {
+        let mut command = redis::cmd("INFO");
+        command.arg(section);
+        let answer = match self {
+            Self::Server(connection) => connection.req_packed_command(&command).await,
+            Self::Cluster(connection) => {
+                let all = MultipleNodeRoutingInfo::AllMasters;
+                let all = RoutingInfo::MultiNode((all, Some(ResponsePolicy::Special)));
+                connection.route_command(command, all).await
+            }
+        };
+        let mut texts = Vec::new();
+        collect_texts(sound(answer.map_err(|error| Fault::of(&error))?)?, &mut texts);
+        if texts.is_empty() { Err(Fault::Answer) } else { Ok(texts) }
+    }
+}
+
+/// The texts of an answer: of one server, or of many by their names.
+fn collect_texts(value: Value, texts: &mut Vec<String>) {
+    match value {
+        Value::BulkString(bytes) => texts.extend(String::from_utf8(bytes)),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => texts.push(text),
+        Value::Array(values) => values.into_iter().for_each(|value| collect_texts(value, texts)),
+        Value::Map(entries) => entries.into_iter().for_each(|(_, value)| collect_texts(value, texts)),
+        _ => {}
+    }
+}
+
+/// The answer, unless it is the server's error.
+fn sound(answer: Value) -> Result<Value, Fault> {
+    match answer {
+        Value::ServerError(error) => Err(Fault::of(&error.into())),
+        answer => Ok(answer),
+    }
+}

@@ -1,0 +1,135 @@
+//! The connection in use: made when it is first needed, and again when it has broken.
+//!
+//! One caller makes it while others wait for what comes of it; after a failure the next attempt waits, longer each time
+//! and by a random part, and calls in between fail at once. So an outage costs each exchange little, and a server that
+//! comes back is not met by everybody in the same moment.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::secret::random_bytes;
+use crate::time::spread;
+
+use super::connect::Connection;
+use super::connect::connect;
+use super::fault::Fault;
+use super::options::RedisOptions;
+
+/// The first pause after a failed attempt; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause: what a store that is back may at most be away longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// The connection in use, if there is one.
+pub(super) struct Link {
+    options: Arc<RedisOptions>,
+    runtime: Handle,
+    live: ArcSwapOption<Connection>,
+    attempts: Mutex<Attempts>,
+}
+
+/// What came of the last attempts; the lock is held by who makes one.
+#[derive(Debug, Default)]
+struct Attempts {
+    failed: u32,
+    last: Option<(Instant, Fault)>,
+}
+
+impl Link {
+    /// No connection yet. Connections run on `runtime`, which must outlive the calls.
+    pub(super) fn new(options: Arc<RedisOptions>, runtime: Handle) -> Self {
+        Self { options, runtime, live: ArcSwapOption::empty(), attempts: Mutex::default() }
+    }
+
+    /// Makes one call on the connection, within the time-out.
+    pub(super) async fn call<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        call: impl FnOnce(Connection) -> F,
+    ) -> Result<T, Fault> {
+        let live = self.connection().await?;
+        let answer = tokio::time::timeout(self.options.timeout, call(Connection::clone(&live))).await;
+        let answer = answer.unwrap_or(Err(Fault::Timeout));
+        if let Err(fault) = &answer
+            && fault.breaks(self.options.clustered())
+        {
+            self.drop_if(&live);
+        }
+        answer
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Fault> {
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        let mut attempts = self.attempts.lock().await;
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        if let Some((next, fault)) = attempts.last
+            && Instant::now() < next
+        {
+            return Err(fault);
+        }
+        match self.attempt().await {
+            Ok(connection) => {
+                *attempts = Attempts::default();
+                let live = Arc::new(connection);
+                self.live.store(Some(Arc::clone(&live)));
+                Ok(live)
+            }
+            Err(fault) => {
+                let pause = pause(attempts.failed, random_bytes().map_or(u16::MAX, u16::from_le_bytes));
+                attempts.failed = attempts.failed.saturating_add(1);
+                attempts.last = Some((Instant::now() + pause, fault));
+                Err(fault)
+            }
+        }
+    }
+
+    /// On its own runtime: the thread of a caller may end before the connection does.
+    async fn attempt(&self) -> Result<Connection, Fault> {
+        let options = Arc::clone(&self.options);
+        let connecting = self.runtime.spawn(async move {
+            tokio::time::timeout(options.timeout, connect(&options)).await.unwrap_or(Err(Fault::Timeout))
+        });
+        connecting.await.unwrap_or(Err(Fault::Unreachable))
+    }
+
+    /// Lets go of that connection; of a newer one not.
+    fn drop_if(&self, broken: &Arc<Connection>) {
+        self.live.compare_and_swap(broken, None);
+    }
+}
+
+/// How long to wait after that many failures: at least half of the step, and a random part of the rest.
+fn pause(failed: u32, jitter: u16) -> Duration {
+    let step = FIRST_PAUSE.saturating_mul(1 << failed.min(10)).min(LONGEST_PAUSE);
+    step / 2 + spread(step / 2, jitter)
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_are_spread() {
+        let top: Vec<_> = (0..7).map(|failed| pause(failed, u16::MAX).as_millis()).collect();
+        assert_eq!(top, [50, 100, 200, 400, 800, 800, 800]);
+        for failed in 0..40 {
+            assert_eq!(pause(failed, 0) * 2, pause(failed, u16::MAX));
+        }
+    }
+}

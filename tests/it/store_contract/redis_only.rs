@@ -1,0 +1,109 @@
+//! What only the store in Redis promises: it notices what the server has forgotten, and believes nothing planted.
+
+use super::redis_bench::Server;
+use super::redis_bench::store;
+use super::*;
+
+/// Runs on a server of its own, if there is one.
+macro_rules! on_a_server {
+    ($server:ident, $body:expr) => {{
+        let Some($server) = Server::start(&[]) else { return };
+        bench::run($body);
+    }};
+}
+
+fn soon() -> Timestamp {
+    use trustmint::time::Clock as _;
+    trustmint::time::SystemClock.now().plus(MINUTE)
+}
+
+#[test]
+fn flushing_the_server_is_a_loss_that_all_replicas_see() {
+    on_a_server!(server, async {
+        let (one, two) = (store(&server.url(), "t:"), store(&server.url(), "t:"));
+        assert_eq!(one.set_once(b"k", b"v", soon()).await, Ok(SetOnce::Set));
+        let before = one.remembers_since().await.unwrap();
+        assert_eq!(two.remembers_since().await, Ok(before));
+        server.cli(&["FLUSHALL"]);
+        assert_eq!(two.set_once(b"k", b"v", soon()).await, Ok(SetOnce::Set), "it is forgotten");
+        let after = two.remembers_since().await.unwrap();
+        assert!(after > before, "and the same answer says so");
+        one.get(b"k").await.unwrap();
+        assert_eq!(one.remembers_since().await, Ok(after), "of one mind");
+    });
+}
+
+#[test]
+fn a_restart_is_a_loss_and_is_recovered_from() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    bench::run(async {
+        let one = store(&server.url(), "t:");
+        assert_eq!(one.set_once(b"k", b"v", soon()).await, Ok(SetOnce::Set));
+        let before = one.remembers_since().await.unwrap();
+        server.restart_empty();
+        // The broken connection is found out by at most one call, and the next makes another.
+        let again = match one.set_once(b"k", b"v", soon()).await {
+            Err(_) => one.set_once(b"k", b"v", soon()).await,
+            answer => answer,
+        };
+        assert_eq!(again, Ok(SetOnce::Set));
+        assert!(one.remembers_since().await.unwrap() > before);
+    });
+}
+
+#[test]
+fn a_planted_mark_moves_nothing_back() {
+    on_a_server!(server, async {
+        let one = store(&server.url(), "t:");
+        let since = one.remembers_since().await.unwrap();
+        let mark = server.cli(&["GET", "t:{0}:epoch"]);
+        let identity = mark.split(' ').next().unwrap().to_owned();
+        for planted in ["".to_owned(), "junk".to_owned(), format!("{identity} 1"), format!("{identity} 99999999999999")]
+        {
+            server.cli(&["SET", "t:{0}:epoch", &planted]);
+            one.get(b"k").await.unwrap();
+            assert!(one.remembers_since().await.unwrap() >= since, "{planted}");
+            assert!(one.remembers_since().await.unwrap() <= soon(), "{planted}");
+        }
+        server.cli(&["DEL", "t:{0}:epoch"]);
+        server.cli(&["HSET", "t:{0}:epoch", "a", "b"]);
+        one.get(b"k").await.unwrap();
+        assert!(one.remembers_since().await.unwrap() > since, "a mark of another kind is none");
+    });
+}
+
+#[test]
+fn a_server_that_evicts_is_refused() {
+    let Some(server) = Server::start(&["--maxmemory-policy", "allkeys-lru"]) else { return };
+    bench::run(async {
+        let one = store(&server.url(), "t:");
+        let fault = one.check().await.unwrap_err();
+        assert!(fault.to_string().contains("maxmemory-policy"), "{fault}");
+        assert!(fault.remedy().contains("noeviction"));
+        assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
+    });
+}
+
+#[test]
+fn a_full_server_is_full() {
+    let Some(server) = Server::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) else { return };
+    bench::run(async {
+        assert_eq!(store(&server.url(), "t:").put(b"k", b"v", soon()).await, Err(StoreError::Full));
+    });
+}
+
+#[test]
+fn too_few_replicas_are_an_error() {
+    on_a_server!(server, async {
+        let one = trustmint::state::RedisStore::new(
+            trustmint::state::RedisOptions {
+                wait_for_replicas: 1,
+                timeout: Duration::from_millis(200),
+                ..super::redis_bench::options(&server.url(), "t:")
+            },
+            super::redis_bench::runtime(),
+        );
+        assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
+        assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()), "only what must not be lost waits");
+    });
+}
