@@ -59,11 +59,18 @@ impl Server {
     }
 
     fn start_at(program: &PathBuf, port: u16, arguments: &[&str], directory: tempfile::TempDir) -> Self {
-        let child = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+        // A shell is in between, which ends the server when this process is gone, whatever became of it: a server that
+        // all tests share is never dropped.
+        let port_text = port.to_string();
+        let child = Command::new("/bin/sh")
+            .args(["-c", r#""$@" & read -r gone; kill -KILL $!; wait"#, "sh"])
+            .arg(program)
+            .args(["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
             .args(arguments)
             .current_dir(&directory)
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let server = Self { child, port, directory };
@@ -83,10 +90,15 @@ impl Server {
 
     /// The server dies, and another one without its data takes its place.
     pub(crate) fn restart_empty(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.stop();
         let directory = tempfile::tempdir().unwrap();
         *self = Self::start_at(&program().unwrap(), self.port, &[], directory);
+    }
+
+    /// The server dies at once.
+    fn stop(&mut self) {
+        drop(self.child.stdin.take());
+        let _gone = self.child.wait();
     }
 
     /// One command, by the server's own client, and its answer.
@@ -102,8 +114,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        self.stop();
     }
 }
 
