@@ -34,9 +34,10 @@ struct Draft {
 }
 
 fn test() -> impl Strategy<Value = Value> {
-    let text = || prop::sample::select(vec!["x", "xy", "x/y", "Y", "7"]);
+    // Most jobs have `x`: else few rules match, and what matching rules give together is hardly tried.
+    let text = || prop::sample::select(vec!["x", "x", "x", "xy", "x/y", "Y", "7"]);
     prop_oneof![
-        4 => text().prop_map(Value::from),
+        6 => text().prop_map(Value::from),
         1 => Just(json!({"in": ["x", "Y"]})),
         1 => Just(json!({"in": [7, "xy"]})),
         1 => prop::sample::select(vec!["x*", "*y", "x**"]).prop_map(|glob| json!({"glob": glob})),
@@ -64,8 +65,8 @@ fn draft(single_use: bool) -> impl Strategy<Value = Draft> {
     (
         prop::sample::select(vec!["acme", "acme", "acme", "other"]),
         prop::sample::select(vec!["enforce", "enforce", "enforce", "shadow", "off"]),
-        conditions(1, 3),
-        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(conditions(1, 2), 1..=3)],
+        conditions(1, 2),
+        prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(conditions(1, 2), 1..=3)],
         packages,
         if single_use { any::<bool>().boxed() } else { Just(false).boxed() },
     )
@@ -84,11 +85,12 @@ fn drafts(single_use: bool) -> impl Strategy<Value = Vec<Draft>> {
 
 fn job() -> impl Strategy<Value = Value> {
     let value = prop_oneof![
+        4 => Just(json!("x")),
         4 => prop::sample::select(vec!["x", "xy", "x/y", "Y", "y", "7", "", "x\n"]).prop_map(Value::from),
         1 => prop::sample::select(vec![json!(7), json!(true), json!(null), json!(1.5), json!({"x": "x"})]),
         1 => prop::sample::select(vec![json!(["x"]), json!(["x", "Y"]), json!(["Y", "x", "x"]), json!([["x"]]), json!([])]),
     ];
-    prop::collection::hash_map(prop::sample::select(vec!["a", "b", "c", "d"]), value, 0..=4)
+    prop::collection::hash_map(prop::sample::select(vec!["a", "b", "c", "d"]), value, 1..=4)
         .prop_map(|members| Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
