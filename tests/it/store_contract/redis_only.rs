@@ -1,13 +1,13 @@
 //! What only the store in Redis promises: it notices what the server has forgotten, and believes nothing planted.
 
-use super::redis_bench::Server;
-use super::redis_bench::store;
 use super::*;
+use redis_bench::Server;
+use redis_bench::store;
 
 /// Runs on a server of its own, if there is one.
 macro_rules! on_a_server {
     ($server:ident, $body:expr) => {{
-        let Some($server) = Server::start(&[]) else { return };
+        let $server = Server::start(&[]);
         bench::run($body);
     }};
 }
@@ -35,7 +35,7 @@ fn flushing_the_server_is_a_loss_that_all_replicas_see() {
 
 #[test]
 fn a_restart_is_a_loss_and_is_recovered_from() {
-    let Some(mut server) = Server::start(&[]) else { return };
+    let mut server = Server::start(&[]);
     bench::run(async {
         let one = store(&server.url(), "t:");
         assert_eq!(one.set_once(b"k", b"v", soon()).await, Ok(SetOnce::Set));
@@ -58,7 +58,7 @@ fn a_planted_mark_moves_nothing_back() {
         let since = one.remembers_since().await.unwrap();
         let mark = server.cli(&["GET", "t:{0}:epoch"]);
         let identity = mark.split(' ').next().unwrap().to_owned();
-        for planted in ["".to_owned(), "junk".to_owned(), format!("{identity} 1"), format!("{identity} 99999999999999")]
+        for planted in [String::new(), "junk".to_owned(), format!("{identity} 1"), format!("{identity} 99999999999999")]
         {
             server.cli(&["SET", "t:{0}:epoch", &planted]);
             one.get(b"k").await.unwrap();
@@ -74,7 +74,7 @@ fn a_planted_mark_moves_nothing_back() {
 
 #[test]
 fn a_server_that_evicts_is_refused() {
-    let Some(server) = Server::start(&["--maxmemory-policy", "allkeys-lru"]) else { return };
+    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
     bench::run(async {
         let one = store(&server.url(), "t:");
         let fault = one.check().await.unwrap_err();
@@ -86,7 +86,7 @@ fn a_server_that_evicts_is_refused() {
 
 #[test]
 fn a_full_server_is_full() {
-    let Some(server) = Server::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) else { return };
+    let server = Server::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
     bench::run(async {
         assert_eq!(store(&server.url(), "t:").put(b"k", b"v", soon()).await, Err(StoreError::Full));
     });
@@ -99,9 +99,9 @@ fn too_few_replicas_are_an_error() {
             trustmint::state::RedisOptions {
                 wait_for_replicas: 1,
                 timeout: Duration::from_millis(200),
-                ..super::redis_bench::options(&server.url(), "t:")
+                ..redis_bench::options(&server.url(), "t:")
             },
-            super::redis_bench::runtime(),
+            redis_bench::runtime(),
         );
         assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
         assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()), "only what must not be lost waits");
