@@ -218,6 +218,8 @@ codes! {
     BundleExpired = "bundle-expired", Unavailable, "retry with a fresh ID token; the registry's server must serve its rules anew";
     /// More requests than this replica takes at once.
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
+    /// The registry's allowance for this minute is used up.
+    RateLimited = "rate-limited", Unavailable, "retry with the same token after the time that `Retry-After` names; the operator sets what a registry may have a minute under its `limits`";
 
     // Page us.
     /// No key of the ring may mint at this moment.

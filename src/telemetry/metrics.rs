@@ -42,6 +42,7 @@ pub struct Metrics {
     revocations: Counter<u64>,
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
+    rate_limited: Counter<u64>,
     policy_reloads: Counter<u64>,
     shadow_disagreements: Counter<u64>,
     keyring_reloads: Counter<u64>,
@@ -148,6 +149,7 @@ impl Metrics {
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
+            rate_limited: counter("rate_limited", "Requests refused because a registry had used up an allowance."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
             keyring_reloads: counter(
@@ -193,6 +195,11 @@ impl Metrics {
     /// Counts a response: of an endpoint as the route table spells it ([`NONE`] for a path that is none), its status.
     pub fn response(&self, endpoint: &str, status: u16) {
         self.responses.add(1, &[label("endpoint", endpoint), KeyValue::new("status", i64::from(status))]);
+    }
+
+    /// Counts a request that was refused because a registry had used up an allowance.
+    pub fn rate_limited(&self, allowance: &'static str, registry: &str) {
+        self.rate_limited.add(1, &[KeyValue::new("allowance", allowance), label("registry", registry)]);
     }
 
     /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.
