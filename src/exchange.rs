@@ -230,7 +230,7 @@ async fn steps(
     // does one that was used before.
     let counted = parts.state.rates().take(&registry.id, Allowance::Exchanges, registry.limits.exchanges, now);
     let counted = counted.map_err(Failure::RateLimited)?;
-    let issued = async {
+    let minting = async {
         if let Some(not_demanded) = replay.off() {
             return Ok(issue(prepared, Leave::NotDemanded(not_demanded), counted));
         }
@@ -242,9 +242,9 @@ async fn steps(
             None => first,
         }
     };
-    let issued = issued.await.inspect_err(|_| parts.state.rates().give_back(&registry.id, counted))?;
-    known.token_id = Some(issued.minted.id);
-    Ok(issued)
+    let given = minting.await.inspect_err(|_| parts.state.rates().give_back(&registry.id, counted))?;
+    known.token_id = Some(given.minted.id);
+    Ok(given)
 }
 
 /// In mode `once-per-package`, the package whose first use is claimed: the request must name it and no other.

@@ -157,7 +157,7 @@ pub struct Refusal {
     explanation: Option<Value>,
     policy: Option<Value>,
     retry_after: Option<Duration>,
-    standing: Option<Standing>,
+    standing: Option<Box<Standing>>,
 }
 
 impl Refusal {
@@ -232,15 +232,12 @@ impl Refusal {
         if let Some(challenge) = challenge(self.code, spelling) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
-        let mut response = match spelling.media_type() {
-            Some(media_type) => {
-                response.insert_header((header::CONTENT_TYPE, media_type));
-                response.body(serde_json::to_string(&body).unwrap_or_default())
-            }
-            None => {
-                response.insert_header((PROXY_CODE, self.code.as_str())).insert_header((PROXY_DETAIL, self.line()));
-                response.finish()
-            }
+        let mut response = if let Some(media_type) = spelling.media_type() {
+            response.insert_header((header::CONTENT_TYPE, media_type));
+            response.body(serde_json::to_string(&body).unwrap_or_default())
+        } else {
+            response.insert_header((PROXY_CODE, self.code.as_str())).insert_header((PROXY_DETAIL, self.line()));
+            response.finish()
         };
         if let Some(standing) = &self.standing {
             rate::tell(response.headers_mut(), standing);
@@ -328,7 +325,7 @@ impl From<Failure> for Refusal {
             explanation: failure.explanation(),
             policy: None,
             retry_after: failure.retry_after(),
-            standing: failure.standing(),
+            standing: failure.standing().map(Box::new),
         }
     }
 }
@@ -339,7 +336,7 @@ impl From<Standing> for Refusal {
         let (what, quota) = (used_up.allowance.as_str(), used_up.quota);
         let detail = format!("this registry has had the {quota} {what} that it may have a minute");
         let retry_after = Some(used_up.next_in);
-        Self { retry_after, standing: Some(used_up), ..Self::new(Code::RateLimited, detail) }
+        Self { retry_after, standing: Some(Box::new(used_up)), ..Self::new(Code::RateLimited, detail) }
     }
 }
 

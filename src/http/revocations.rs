@@ -97,7 +97,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
     ],
 };
 
-/// A UUIDv7, in lower case.
+/// A UUID of version 7, in lower case.
 const TOKEN_ID_PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$";
 const TOKEN_ID: Member =
     Member::must("token_id", Shape::Pattern(TOKEN_ID_PATTERN), "The id that an answer of verify names.");

@@ -263,14 +263,14 @@ pub fn text<'a>(body: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal
 }
 
 fn size(body: &Object) -> Result<Option<u64>, Refusal> {
-    match body.get("size") {
-        None | Some(Json::Null) => Ok(None),
-        Some(value) => value
-            .as_int()
-            .and_then(|size| u64::try_from(size).ok())
-            .map(Some)
-            .ok_or_else(|| Refusal::new(Code::BadRequest, "`size` must be a number of bytes")),
-    }
+    let size = match body.get("size") {
+        None | Some(Json::Null) => return Ok(None),
+        // JSON has one kind of number, and some libraries write 1711.0.
+        Some(Json::Float(size)) if size.fract() == 0.0 => format!("{size:.0}").parse().ok(),
+        Some(value) => value.as_int().and_then(|size| u64::try_from(size).ok()),
+    };
+    let size = size.filter(|size| *size <= i64::MAX.cast_unsigned());
+    size.map(Some).ok_or_else(|| Refusal::new(Code::BadRequest, "`size` must be a number of bytes"))
 }
 
 fn digest(text: &str) -> Result<[u8; 32], Refusal> {

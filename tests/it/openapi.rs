@@ -107,14 +107,11 @@ async fn the_document_holds_together() {
     let mut references = Vec::new();
     let mut values = vec![&document];
     while let Some(value) = values.pop() {
-        match value {
-            Value::Object(object) => {
-                references.extend(object.get("$ref").and_then(Value::as_str));
-                values.extend(object.values());
-            }
-            Value::Array(items) => values.extend(items),
-            _ => {}
+        if let Some(object) = value.as_object() {
+            references.extend(object.get("$ref").and_then(Value::as_str));
+            values.extend(object.values());
         }
+        values.extend(value.as_array().into_iter().flatten());
     }
     assert!(references.len() > 50, "{}", references.len());
     for reference in references {

@@ -71,7 +71,7 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
         .args(["--generation-deterministic", "--max-examples", "8", "--phases", "examples,coverage,fuzzing"])
         // Forward-auth takes every method alike.
         .args(["--exclude-operation-id-regex", "^authorize.*-(put|delete|options|head|patch|trace)$"])
-        .args(["--workers", "2", "--no-color"])
+        .args(["--workers", "1", "--no-color"])
         .envs([("API_KEY", API_KEY), ("PROXY_KEY", TOOLS_KEY), ("UPLOAD_TOKEN", &token), ("NO_PROXY", "127.0.0.1")])
         .current_dir(folder.path())
         .stdin(Stdio::null());

@@ -81,7 +81,7 @@ impl Shape {
             Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
             Self::Words(words) => json!({"type": "string", "enum": words}),
             Self::Codes(groups) => json!({"type": "string", "enum": groups.concat()}),
-            Self::Count => json!({"type": "integer", "minimum": 0}),
+            Self::Count => json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
             Self::Flag => json!({"type": "boolean"}),
             Self::Always(value) => json!({"const": value}),
             Self::List(of) => json!({"type": "array", "items": of.schema()}),

@@ -236,18 +236,16 @@ fn failure(spelling: Spelling, codes: &[Code]) -> Value {
         headers.insert("Allow".to_owned(), json!({"description": "The methods.", "schema": {"type": "string"}}));
     }
     let one_of = json!({"type": "string", "enum": codes});
-    let content = match (spelling.media_type(), spelling.schema_name()) {
-        (Some(media), Some(name)) => json!({media: {"schema": {"allOf": [
-            {"$ref": format!("#/components/schemas/{name}")},
-            {"type": "object", "properties": {"code": one_of}},
-        ]}}}),
-        _ => {
-            headers.insert("X-Trustmint-Code".to_owned(), json!({"description": "The code.", "schema": one_of}));
-            let detail = json!({"description": "What happened.", "schema": {"type": "string"}});
-            headers.insert("X-Trustmint-Detail".to_owned(), detail);
-            Value::Null
-        }
-    };
+    let mut content = Value::Null;
+    if let (Some(media), Some(name)) = (spelling.media_type(), spelling.schema_name()) {
+        let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+        let code = json!({"type": "object", "properties": {"code": one_of}});
+        content = json!({media: {"schema": {"allOf": [schema, code]}}});
+    } else {
+        headers.insert("X-Trustmint-Code".to_owned(), json!({"description": "The code.", "schema": one_of}));
+        let detail = json!({"description": "What happened.", "schema": {"type": "string"}});
+        headers.insert("X-Trustmint-Detail".to_owned(), detail);
+    }
     let mut shown = json!({"description": listed.join("\n"), "headers": headers});
     if let (false, Some(shown)) = (content.is_null(), shown.as_object_mut()) {
         shown.insert("content".to_owned(), content);

@@ -154,10 +154,9 @@ fn member_rows(rows: &mut Vec<[String; 3]>, prefix: &str, members: &[Member]) {
     for member in members {
         let path = format!("{prefix}{}", member.name);
         rows.push([name(&path, member.required), inline(&member.shape.words()), inline(member.about)]);
-        let (of, prefix) = match member.shape {
-            Shape::List(of) => (*of, format!("{path}[].")),
-            of => (of, format!("{path}.")),
-        };
+        let list = if let Shape::List(of) = member.shape { Some(of) } else { None };
+        let prefix = if list.is_some() { format!("{path}[].") } else { format!("{path}.") };
+        let of = list.unwrap_or(&member.shape);
         for inner in of.objects() {
             member_rows(rows, &prefix, inner);
         }
