@@ -1,6 +1,6 @@
 //! `registries`: the tenants.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ const MAX_PREFIX: usize = 32;
 /// Reads a registry. `issuers` are those of the policy, which its bundle may name.
 pub(super) fn registry(
     entry: &Field<'_>,
-    issuers: &HashMap<String, Option<u32>>,
+    issuers: &BTreeMap<String, Option<u32>>,
     file: &ReadFile<'_>,
     faults: &mut Faults,
 ) -> Option<Registry> {
