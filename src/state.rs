@@ -39,6 +39,7 @@ pub use self::memory::MemoryStore;
 pub use self::redis::Endpoint;
 pub use self::redis::EndpointError;
 pub use self::redis::ReadFile;
+pub use self::redis::RedisCall;
 pub use self::redis::RedisFault;
 pub use self::redis::RedisOptions;
 pub use self::redis::RedisStore;

@@ -42,6 +42,8 @@ pub struct Metrics {
     revocations: Counter<u64>,
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
+    store_errors: Counter<u64>,
+    store_duration: Histogram<f64>,
     policy_reloads: Counter<u64>,
     shadow_disagreements: Counter<u64>,
     keyring_reloads: Counter<u64>,
@@ -148,6 +150,8 @@ impl Metrics {
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
+            store_errors: counter("store_errors", "Calls of the shared store that failed, by operation and reason."),
+            store_duration: duration("store_duration", "How long a call of the shared store took."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
             keyring_reloads: counter(
@@ -198,6 +202,15 @@ impl Metrics {
     /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.
     pub fn jwks_refresh(&self, issuer: &str, result: &'static str) {
         self.jwks_refreshes.add(1, &[label("issuer", issuer), KeyValue::new("result", result)]);
+    }
+
+    /// Counts a call of the shared store: what was asked, and why it failed if it did.
+    pub fn store_call(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
+        let operation = KeyValue::new("operation", operation);
+        self.store_duration.record(took.as_secs_f64(), std::slice::from_ref(&operation));
+        if let Some(reason) = error {
+            self.store_errors.add(1, &[operation, KeyValue::new("reason", reason)]);
+        }
     }
 
     /// Counts a reading of the policy directory that has changed, or that somebody asked for, by what came of it.

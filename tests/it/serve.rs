@@ -77,7 +77,7 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that does not read its input may have ended already.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));

@@ -6,6 +6,7 @@ pub mod front;
 pub mod hostile;
 pub mod internet;
 pub mod presets;
+pub mod redis;
 pub mod service;
 pub mod tenants;
 

@@ -1,5 +1,8 @@
 //! One connection: to a server, to the master that Sentinels name, or to a Cluster.
 
+use std::io;
+use std::net::SocketAddr;
+
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::Cmd;
@@ -7,6 +10,7 @@ use redis::ConnectionInfo;
 use redis::IntoConnectionInfo as _;
 use redis::Pipeline;
 use redis::RedisConnectionInfo;
+use redis::RedisFuture;
 use redis::RedisResult;
 use redis::TlsCertificates;
 use redis::TlsMode;
@@ -21,6 +25,7 @@ use redis::cluster_routing::Route;
 use redis::cluster_routing::RoutingInfo;
 use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::cluster_routing::SlotAddr;
+use redis::io::AsyncDNSResolver;
 use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
 use zeroize::Zeroizing;
@@ -112,6 +117,8 @@ impl Access {
             .max_retry_wait(50);
         if options.tls() {
             builder = builder.tls(TlsMode::Secure).certs(self.certificates);
+        } else {
+            builder = builder.async_dns_resolver(Loopback);
         }
         if let Some(username) = &options.username {
             builder = builder.username(username);
@@ -124,9 +131,34 @@ impl Access {
 }
 
 fn limits(options: &RedisOptions) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
+    let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(Some(options.timeout))
+        .set_response_timeout(Some(options.timeout));
+    if options.tls() { limits } else { limits.set_dns_resolver(Loopback) }
+}
+
+/// Finds only addresses of this machine.
+///
+/// SECURITY: Sentinels and nodes of a Cluster name other servers. Without TLS, the password and first uses would go to
+/// whatever address they say.
+struct Loopback;
+
+impl AsyncDNSResolver for Loopback {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found: io::Result<Vec<SocketAddr>> = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+            let found = found?;
+            if found.iter().all(|address| address.ip().is_loopback()) {
+                let found: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(found.into_iter());
+                return Ok(found);
+            }
+            Err(redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "a server elsewhere needs TLS")))
+        })
+    }
 }
 
 fn no_endpoint() -> redis::RedisError {

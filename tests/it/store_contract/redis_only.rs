@@ -1,8 +1,9 @@
 //! What only the store in Redis promises: it notices what the server has forgotten, and believes nothing planted.
 
 use super::*;
-use redis_bench::Server;
-use redis_bench::store;
+use crate::support::redis;
+use crate::support::redis::Server;
+use crate::support::redis::store;
 
 /// Runs on a server of its own, if there is one.
 macro_rules! on_a_server {
@@ -99,9 +100,9 @@ fn too_few_replicas_are_an_error() {
             trustmint::state::RedisOptions {
                 wait_for_replicas: 1,
                 timeout: Duration::from_millis(200),
-                ..redis_bench::options(&server.url(), "t:")
+                ..redis::options(&server.url(), "t:")
             },
-            redis_bench::runtime(),
+            redis::runtime(),
         );
         assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
         assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()), "only what must not be lost waits");
