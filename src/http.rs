@@ -14,12 +14,9 @@ use actix_web::App as Actix;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::HttpServer;
-use actix_web::Resource;
 use actix_web::Route;
 use actix_web::dev::Server;
 use actix_web::guard;
-use actix_web::http::header;
-use actix_web::http::header::HeaderValue;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
@@ -29,6 +26,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
 use crate::code::Code;
+use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::operations::Operators;
@@ -39,12 +37,14 @@ pub mod authorize;
 pub mod body;
 pub mod context;
 pub mod dialect;
+pub mod endpoint;
 pub mod error;
 pub mod explain;
 pub mod feed;
 pub mod introspect;
 pub mod metadata;
 pub mod notify;
+pub mod openapi;
 pub mod operations;
 pub mod origin;
 pub mod refusals;
@@ -123,55 +123,40 @@ impl From<StoreError> for Refusal {
     }
 }
 
+/// Every endpoint of the public listener, in the order of its documentation.
+pub static ENDPOINTS: &[&Endpoint] = &[
+    &token::ENDPOINT,
+    &metadata::ENDPOINT,
+    &dialect::pypi::DISCOVERY,
+    &dialect::pypi::AUDIENCE,
+    &dialect::pypi::MINT,
+    &dialect::pypi::GITHUB_MINT,
+    &dialect::pypi::BURN,
+    &revoke::ENDPOINT,
+    &verify::ENDPOINT,
+    &introspect::ENDPOINT,
+    &explain::ENDPOINT,
+    &revocations::ENDPOINT,
+    &refusals::ENDPOINT,
+    &notify::ENDPOINT,
+    &authorize::ENDPOINT,
+    &authorize::WITH_PATH,
+    &openapi::DOCUMENT,
+    &openapi::PAGE,
+];
+
 /// The public listener: its routes behind the middleware that every request passes.
 pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
-        let routes = web::scope("")
-            .wrap(from_fn(context::middleware))
-            .service(endpoint("/v1/token", web::post().to(token::exchange), POST, Spelling::OAuth))
-            .service(endpoint("/v1/verify", web::post().to(verify::verify), POST, Spelling::Native))
-            .service(endpoint("/v1/explain", web::post().to(explain::explain), POST, Spelling::Native))
-            .service(endpoint("/v1/policy/notify", web::post().to(notify::notify), POST, Spelling::Native))
-            .service(endpoint("/v1/introspect", web::post().to(introspect::introspect), POST, Spelling::Native))
-            .service(web::resource([authorize::PATH, "/v1/authorize/{path:.*}"]).to(authorize::authorize))
-            .service(endpoint("/v1/refusals", get().to(refusals::refusals), GET, Spelling::Native))
-            .service(revocations_endpoint())
-            .service(endpoint("/v1/revoke", web::post().to(revoke::revoke), POST, Spelling::OAuth))
-            .service(endpoint(metadata::PATH, get().to(metadata::metadata), GET, Spelling::OAuth))
-            .service(endpoint("/.well-known/pytp", get().to(dialect::pypi::discover), GET, Spelling::Pypi))
-            .service(endpoint("/_/oidc/audience", get().to(dialect::pypi::audience), GET, Spelling::Pypi))
-            .service(endpoint("/_/oidc/mint-token", web::post().to(dialect::pypi::mint), POST, Spelling::Pypi))
-            .service(endpoint("/_/oidc/github/mint-token", web::post().to(dialect::pypi::mint), POST, Spelling::Pypi))
-            .service(endpoint("/_/oidc/burn-token", web::post().to(dialect::pypi::burn), POST, Spelling::Pypi))
-            .default_service(web::to(not_found));
+        let routes = web::scope("").wrap(from_fn(context::middleware)).default_service(web::to(not_found));
+        let routes = ENDPOINTS.iter().fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
         config.app_data(public.clone()).service(routes);
     }
 }
 
-const GET: &str = "GET, HEAD";
-const POST: &str = "POST";
-
 /// `GET`, and `HEAD` which asks for the same without the body.
 fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
-}
-
-/// The one endpoint with two methods of its own.
-fn revocations_endpoint() -> Resource {
-    endpoint("/v1/revocations", get().to(revocations::list), "GET, HEAD, POST", Spelling::Native)
-        .route(web::post().to(revocations::revoke))
-}
-
-/// One endpoint. Other methods are refused in its spelling, with the methods that it knows (RFC 9110 section 15.5.6).
-fn endpoint(path: &str, route: Route, methods: &'static str, spelling: Spelling) -> Resource {
-    let refuse = move |request: HttpRequest| async move {
-        let detail = format!("the endpoint knows {methods} only");
-        let refusal = Refusal::new(Code::MethodNotAllowed, detail);
-        let mut response = refusal.respond(spelling, &context::id_of(&request));
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-        response
-    };
-    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// The operations listener: its routes.

@@ -13,11 +13,21 @@ use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::code::Class;
 use crate::code::Code;
 use crate::http::Public;
+use crate::http::arrival::rendered;
 use crate::http::context;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Parameter;
+use crate::http::endpoint::Place;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::package::PackageName;
 use crate::policy::Policy;
 use crate::policy::registry::Registry;
@@ -30,18 +40,69 @@ use crate::verify::Question;
 pub const PATH: &str = "/v1/authorize";
 /// The header with the proxy's API key: `Authorization` is its client's.
 const KEY: HeaderName = HeaderName::from_static("x-trustmint-key");
-const CODE: &str = "x-trustmint-code";
-const DETAIL: &str = "x-trustmint-detail";
-/// Longest detail in a header.
-const MAX_DETAIL: usize = 400;
+
+/// What nginx and Traefik ask.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: PATH,
+    access: Access::Proxy,
+    spelling: Spelling::Proxy,
+    operations: &[asking("authorize", &HEADERS)],
+};
+
+/// What Envoy asks: its client's method and path.
+pub static WITH_PATH: Endpoint = Endpoint {
+    path: "/v1/authorize/{path:.*}",
+    access: Access::Proxy,
+    spelling: Spelling::Proxy,
+    operations: &[asking("authorizePath", &[TAIL])],
+};
+
+const fn asking(id: &'static str, parameters: &'static [Parameter]) -> Operation {
+    Operation {
+        method: Verb::Any,
+        id,
+        summary: "Whether a request may be let through",
+        about: "Forward-auth for nginx (`auth_request`), Traefik (`forwardAuth`) and Envoy (`ext_authz`), in front of \
+                registries whose paths name the package. The registry's `routes` list what may pass and say which proxy \
+                asks: nginx and Traefik name their client's request in headers, each exactly once; Envoy asks with its \
+                client's own method, and with the path behind this one's. Only what one route lists and is spelled plainly \
+                passes. Answers have no body; what is neither 200, 401 nor 403 says that it cannot be told now.",
+        parameters,
+        body: None,
+        answers: &[Answer {
+            status: StatusCode::OK,
+            about: "Let it through.",
+            content: None,
+            headers: &[("X-Trustmint-Token-Id", "The token's id.")],
+        }],
+        failures: &[&[Code::RouteNotAllowed, Code::UploadTokenMissing], codes::UPLOAD_TOKEN, codes::UNSAID],
+        route: || web::route().to(authorize),
+    }
+}
+
+const HEADERS: [Parameter; 4] = [
+    header_of("X-Original-Method", "nginx: the method of its client's request."),
+    header_of("X-Original-URI", "nginx: the path of its client's request, as it came."),
+    header_of("X-Forwarded-Method", "Traefik: the method of its client's request."),
+    header_of("X-Forwarded-Uri", "Traefik: the path of its client's request, as it came."),
+];
+
+const fn header_of(name: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, place: Place::Header, required: false, shape: Shape::AnyText, about }
+}
+
+const TAIL: Parameter = Parameter {
+    name: "path",
+    place: Place::Path,
+    required: true,
+    shape: Shape::AnyText,
+    about: "The path of Envoy's client, its slashes as they are.",
+};
 
 /// 200 if the token may do what the request would; 401 without a token; 403 if not; 503 if that cannot be said now.
 /// Proxies take everything but the first three for an error and let nothing through.
 pub async fn authorize(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {
-    match authorized(&request, &public).await {
-        Ok(response) => response,
-        Err(refusal) => refused(&refusal),
-    }
+    rendered(authorized(&request, &public).await, Spelling::Proxy, &request)
 }
 
 async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpResponse, Refusal> {
@@ -122,28 +183,4 @@ fn one<'r>(request: &'r HttpRequest, name: &HeaderName) -> Option<&'r str> {
     let mut values = request.headers().get_all(name);
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
-}
-
-fn refused(refusal: &Refusal) -> HttpResponse {
-    let status = match (refusal.code(), refusal.code().class()) {
-        (Code::UploadTokenMissing, _) => StatusCode::UNAUTHORIZED,
-        (_, Class::Request | Class::Refused) => StatusCode::FORBIDDEN,
-        (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
-        (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    let detail: String = refusal.detail().chars().take(MAX_DETAIL).map(plain).collect();
-    let mut response = HttpResponse::build(status);
-    response.insert_header((header::CACHE_CONTROL, "no-store"));
-    response.insert_header((CODE, refusal.code().as_str())).insert_header((DETAIL, detail));
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"trustmint\""));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            response.insert_header((header::RETRY_AFTER, "2"));
-        }
-        _ => {}
-    }
-    response.finish()
 }

@@ -8,6 +8,7 @@ use actix_web::web;
 use percent_encoding::percent_decode_str;
 
 use crate::code::Code;
+use crate::http::endpoint::shape::Member;
 use crate::http::error::Refusal;
 use crate::json::Json;
 use crate::json::Object;
@@ -16,6 +17,8 @@ use crate::json::Object;
 pub const MAX_BODY: usize = 32 * 1024;
 /// Longest time a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
 /// The media type of forms.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 /// Most parameters of a form: the exchange has nine.
@@ -45,6 +48,15 @@ pub fn json_object(bytes: &[u8]) -> Result<Object, Refusal> {
         Ok(other) => Err(malformed(format!("the body must be a JSON object; it is {}", other.type_name()))),
         Err(error) => Err(malformed(format!("the body is not the JSON that this endpoint reads: {error}"))),
     }
+}
+
+/// Refuses an object with a member that the endpoint does not know: a restriction that is misspelled must not be lost.
+pub fn only(object: &Object, known: &[Member]) -> Result<(), Refusal> {
+    let Some((unknown, _)) = object.iter().find(|(name, _)| known.iter().all(|member| member.name != *name)) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = known.iter().map(|member| member.name).collect();
+    Err(malformed(format!("`{}` is not a member; known are {}", printable(unknown), known.join(", "))))
 }
 
 /// Reads `application/x-www-form-urlencoded` without repeated parameters (RFC 6749 section 3.2).

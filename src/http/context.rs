@@ -16,7 +16,9 @@ use actix_web::web;
 
 use crate::app::Caller;
 use crate::code::Code;
+use crate::http::ENDPOINTS;
 use crate::http::Public;
+use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::origin;
@@ -59,13 +61,15 @@ pub async fn middleware<B: MessageBody + 'static>(
 
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let endpoint = endpoint_of(&request);
+    let spelling = endpoint.map_or(Spelling::Native, |endpoint| endpoint.spelling);
     let mut response = if target + headers > MAX_HEADERS {
         let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
-        request.into_response(refusal.respond(Spelling::Native, &id)).map_into_right_body()
+        request.into_response(refusal.respond(spelling, &id)).map_into_right_body()
     } else {
-        to_its_end(next.call(request), &id).await?.map_into_left_body()
+        to_its_end(next.call(request), spelling, &id).await?.map_into_left_body()
     };
-    count(&response);
+    count(endpoint, &response);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -74,24 +78,28 @@ pub async fn middleware<B: MessageBody + 'static>(
     Ok(response)
 }
 
+/// The endpoint that the request's path is.
+fn endpoint_of(request: &ServiceRequest) -> Option<&'static Endpoint> {
+    let pattern = request.match_pattern()?;
+    ENDPOINTS.iter().copied().find(|endpoint| endpoint.path == pattern)
+}
+
 /// Runs a handler to its end even if its client has gone: a token that it has used must reach the audit log. A panic
 /// ends this request alone.
 async fn to_its_end<T: 'static>(
     handler: impl Future<Output = Result<T, Error>> + 'static,
+    spelling: Spelling,
     request_id: &str,
 ) -> Result<T, Error> {
     rt::spawn(handler).await.unwrap_or_else(|cause| {
         let refusal = Refusal::new(Code::Internal, "the service failed");
-        Err(InternalError::from_response(cause, refusal.respond(Spelling::Native, request_id)).into())
+        Err(InternalError::from_response(cause, refusal.respond(spelling, request_id)).into())
     })
 }
 
 /// What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
-fn count<B>(response: &ServiceResponse<B>) {
-    let request = response.request();
-    let endpoint = request.match_pattern();
-    let endpoint = endpoint.as_deref().filter(|pattern| !pattern.is_empty()).unwrap_or(NONE);
-    if let Some(public) = request.app_data::<web::Data<Public>>() {
-        public.app.metrics().response(endpoint, response.status().as_u16());
+fn count<B>(endpoint: Option<&Endpoint>, response: &ServiceResponse<B>) {
+    if let Some(public) = response.request().app_data::<web::Data<Public>>() {
+        public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
     }
 }

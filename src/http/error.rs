@@ -12,15 +12,23 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::code::Class;
 use crate::code::Code;
 use crate::escape::escape;
 use crate::exchange::Failure;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::policy::scope::ScopeError;
 
 /// The page that documents every code.
 const DOCUMENTATION: &str = "docs/errors.md";
+/// The headers in which a proxy finds the code, and what happened.
+const PROXY_CODE: &str = "x-trustmint-code";
+const PROXY_DETAIL: &str = "x-trustmint-detail";
+/// Longest detail in a header.
+const MAX_LINE: usize = 400;
 
 /// How an endpoint's clients expect failures to be spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +39,32 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+    /// A registry's proxy, which reads a status and headers: no body.
+    Proxy,
+}
+
+impl Spelling {
+    /// Every spelling.
+    pub const ALL: [Self; 4] = [Self::Native, Self::OAuth, Self::Pypi, Self::Proxy];
+
+    /// What the description of the API calls its bodies; `None` where there are none.
+    pub const fn schema_name(self) -> Option<&'static str> {
+        match self {
+            Self::Native => Some("Error"),
+            Self::OAuth => Some("OAuthError"),
+            Self::Pypi => Some("ProblemDetails"),
+            Self::Proxy => None,
+        }
+    }
+
+    /// The media type of its bodies; `None` where there are none.
+    pub const fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::Native | Self::OAuth => Some("application/json"),
+            Self::Pypi => Some("application/problem+json"),
+            Self::Proxy => None,
+        }
+    }
 }
 
 /// The body. Its members are in the order that people want to read them: uv shows the whole body as it came.
@@ -71,6 +105,46 @@ enum Own<'a> {
     Native { error: &'a str },
     OAuth { error: &'a str, error_description: &'a str },
     Pypi { error: &'a str, r#type: &'a str, title: &'a str, status: u16, detail: &'a str },
+}
+
+/// The members of [`Superset`], as the description of the API shows them.
+const MEMBERS: &[Member] = &[
+    Member::must("message", Shape::AnyText, "The cause, then the mend, in one sentence for people."),
+    Member::must("code", Shape::AnyText, "The stable code."),
+    Member::must("class", Shape::Words(&["request", "refused", "unavailable", "fault"]), "Who must act."),
+    Member::must("mend", Shape::AnyText, "What to do."),
+    Member::must("documentation", Shape::AnyText, "Where the code is documented."),
+    Member::must("request_id", Shape::AnyText, "This request."),
+    Member::must("errors", Shape::List(&Shape::AnyObject), "The same once more, where some package clients look."),
+    Member::must("body", Shape::AnyObject, "The same once more, where others do."),
+    Member::may("explanation", Shape::AnyObject, "Of a refusal by the rules: what they want and what the token has."),
+];
+
+/// The members of [`Own`].
+const fn own_members(spelling: Spelling) -> &'static [Member] {
+    match spelling {
+        Spelling::Native | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::OAuth => OAUTH_MEMBERS,
+        Spelling::Pypi => PYPI_MEMBERS,
+    }
+}
+
+const NATIVE_MEMBERS: &[Member] = &[Member::must("error", Shape::AnyText, "The message once more.")];
+const OAUTH_MEMBERS: &[Member] = &[
+    Member::must("error", Shape::Words(&OAUTH_ERRORS), "The RFCs' code."),
+    Member::must("error_description", Shape::AnyText, "The message once more."),
+];
+const PYPI_MEMBERS: &[Member] = &[
+    Member::must("error", Shape::AnyText, "The message once more."),
+    Member::must("type", Shape::AnyText, "RFC 9457's: `about:blank`."),
+    Member::must("title", Shape::AnyText, "RFC 9457's."),
+    Member::must("status", Shape::Count, "The response's status."),
+    Member::must("detail", Shape::AnyText, "The message once more."),
+];
+
+/// The JSON Schema of the bodies in that spelling.
+pub fn body_schema(spelling: Spelling) -> Value {
+    json!({"allOf": [Shape::Open(MEMBERS).schema(), Shape::Open(own_members(spelling)).schema()]})
 }
 
 /// A failure on its way out.
@@ -119,10 +193,10 @@ impl Refusal {
             // The caller is told to report the request's id: here is what it leads to.
             tracing::error!(code = self.code.as_str(), request_id, "{}", self.detail);
         }
-        let status = self.status(spelling);
+        let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native => Own::Native { error: &message },
+            Spelling::Native | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -145,22 +219,32 @@ impl Refusal {
             explanation: self.explanation.as_ref(),
             policy: self.policy.as_ref(),
         };
-        let content_type = match spelling {
-            Spelling::Pypi => "application/problem+json",
-            Spelling::Native | Spelling::OAuth => "application/json",
-        };
         let mut response = HttpResponse::build(status);
-        response.insert_header((header::CONTENT_TYPE, content_type));
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if let Some(wait) = self.wait() {
             // Rounded up: a caller who comes back early is refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if self.code == Code::BadApiKey {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"trustmint\""));
+        if let Some(challenge) = challenge(self.code, spelling) {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
-        response.body(serde_json::to_string(&body).unwrap_or_default())
+        match spelling.media_type() {
+            Some(media_type) => {
+                response.insert_header((header::CONTENT_TYPE, media_type));
+                response.body(serde_json::to_string(&body).unwrap_or_default())
+            }
+            None => {
+                response.insert_header((PROXY_CODE, self.code.as_str())).insert_header((PROXY_DETAIL, self.line()));
+                response.finish()
+            }
+        }
+    }
+
+    /// What happened, as one line that a header can carry.
+    fn line(&self) -> String {
+        let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        self.detail.chars().take(MAX_LINE).map(plain).collect()
     }
 
     /// The sentence that people read: the cause, then the mend.
@@ -172,35 +256,58 @@ impl Refusal {
     }
 
     fn wait(&self) -> Option<Duration> {
-        match self.code.class() {
-            Class::Unavailable => Some(self.retry_after.unwrap_or(Duration::from_secs(2))),
-            Class::Request | Class::Refused | Class::Fault => self.retry_after,
-        }
+        if is_retried(self.code) { Some(self.retry_after.unwrap_or(Duration::from_secs(2))) } else { self.retry_after }
     }
+}
 
-    fn status(&self, spelling: Spelling) -> StatusCode {
-        match (self.code, self.code.class()) {
-            (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
-            (Code::StaticKeys, _) => StatusCode::CONFLICT,
-            (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
-            (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
-            (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
-            (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
-            (Code::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
-            (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
-            (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+/// Whether every answer with that code says when to try again.
+pub const fn is_retried(code: Code) -> bool {
+    matches!(code.class(), Class::Unavailable)
+}
+
+/// The status by which an endpoint of that spelling says that code.
+pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
+    if matches!(spelling, Spelling::Proxy) {
+        // Proxies know 401 and 403; everything else is an error to them, which lets nothing through either.
+        return match (code, code.class()) {
+            (Code::UploadTokenMissing, _) => StatusCode::UNAUTHORIZED,
+            (_, Class::Request | Class::Refused) => StatusCode::FORBIDDEN,
             (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
-            (_, Class::Request | Class::Refused) => match (spelling, self.code.class()) {
-                // By this status PyPI's clients know that trusted publishing is switched off.
-                (Spelling::Pypi, _) if self.code == Code::RegistryDisabled => StatusCode::FORBIDDEN,
-                (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
-                (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
-                (Spelling::Native, Class::Refused) => StatusCode::FORBIDDEN,
-                (Spelling::Native, _) => StatusCode::BAD_REQUEST,
-            },
+        };
+    }
+    match (code, code.class()) {
+        (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
+        (Code::StaticKeys, _) => StatusCode::CONFLICT,
+        (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (Code::MethodNotAllowed, _) => StatusCode::METHOD_NOT_ALLOWED,
+        (Code::UnknownHost, _) => StatusCode::MISDIRECTED_REQUEST,
+        (Code::NotAcceptable, _) => StatusCode::NOT_ACCEPTABLE,
+        (Code::TooLarge, _) => StatusCode::PAYLOAD_TOO_LARGE,
+        (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
+        (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+        (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
+        (_, Class::Request | Class::Refused) => match (spelling, code.class()) {
+            // By this status PyPI's clients know that trusted publishing is switched off.
+            (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
+            (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
+            (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
+            (_, Class::Refused) => StatusCode::FORBIDDEN,
+            (_, _) => StatusCode::BAD_REQUEST,
+        },
+    }
+}
+
+/// What a 401 asks for (RFC 9110 section 11.6.1).
+fn challenge(code: Code, spelling: Spelling) -> Option<&'static str> {
+    match spelling {
+        // To the proxy's client, who has a token; the proxy's own key is another header.
+        Spelling::Proxy => (code == Code::UploadTokenMissing).then_some("Basic realm=\"trustmint\""),
+        Spelling::Native | Spelling::OAuth | Spelling::Pypi => {
+            (code == Code::BadApiKey).then_some("Bearer realm=\"trustmint\"")
         }
     }
 }
@@ -222,6 +329,16 @@ impl From<ScopeError> for Refusal {
         Self::new(Code::InvalidScope, error.to_string())
     }
 }
+
+/// What [`oauth_error`] can say.
+const OAUTH_ERRORS: [&str; 6] = [
+    "invalid_request",
+    "invalid_target",
+    "invalid_scope",
+    "unsupported_grant_type",
+    "temporarily_unavailable",
+    "server_error",
+];
 
 /// The `error` member of OAuth endpoints. RFC 8693 section 2.2.2: an invalid or unacceptable subject token is
 /// `invalid_request`; only the target, the scope and the grant type have names of their own. RFC 6749 section 5.2: a

@@ -5,6 +5,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 
@@ -17,7 +18,16 @@ use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::http::verify::calling_registry;
 use crate::json::Json;
 use crate::json::Object;
@@ -26,7 +36,56 @@ use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::scope;
 
-const MEMBERS: [&str; 5] = ["token", "claims", "issuer", "package", "scope"];
+/// The endpoint.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/explain",
+    access: Access::Registry,
+    spelling: Spelling::Native,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "explainExchange",
+        summary: "What an exchange would come to, and why",
+        about: "A dry run: nothing is minted and nothing is claimed. Send one of `token` and `claims`; the rules are asked \
+                whatever is wrong with the token. The answer is whole, so it is for the registry's people and not for a job.",
+        parameters: &[],
+        body: Some(Body {
+            media: &[body::JSON],
+            shape: Shape::Object(MEMBERS),
+            example: r#"{"issuer": "github", "claims": {"repository": "acme/widgets", "repository_id": "701234567", "repository_owner_id": "9123456"}, "package": "widgets"}"#,
+        }),
+        answers: &[Answer::json(
+            StatusCode::OK,
+            "The decision and every reason for it.",
+            Shape::Open(ANSWER),
+            r#"{"decision": "deny", "code": "environment-mismatch", "sentence": "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`", "rules": [], "policy_revision": "sha256:…"}"#,
+        )],
+        failures: &[&[Code::InvalidScope]],
+        route: || web::route().to(explain),
+    }],
+};
+
+const MEMBERS: &[Member] = &[
+    Member::may("token", Shape::OrNull(&Shape::AnyText), "An ID token, also one that has expired."),
+    Member::may("claims", Shape::OrNull(&Shape::AnyObject), "The claims of a job, without a token."),
+    Member::may(
+        "issuer",
+        Shape::OrNull(&Shape::AnyText),
+        "With `claims`: the issuer's name in the policy, if they have no `iss`.",
+    ),
+    Member::may("package", Shape::OrNull(&Shape::AnyText), "The package that would be asked for."),
+    Member::may("scope", Shape::OrNull(&Shape::AnyText), "The pairs that would be asked for, as at `/v1/token`."),
+];
+
+const ANSWER: &[Member] = &[
+    Member::must("decision", Shape::Words(&["allow", "deny"]), "What the rules decide."),
+    Member::must("code", Shape::AnyText, "`ok`, or the code that a job would get."),
+    Member::must("sentence", Shape::AnyText, "The same in words."),
+    Member::may("rules", Shape::List(&Shape::AnyObject), "Rules, nearest first, condition by condition."),
+    Member::may("grant", Shape::AnyObject, "What the job would get."),
+    Member::may("shadow", Shape::List(&Shape::AnyObject), "Rules in shadow mode that would grant more."),
+    Member::may("token", Shape::AnyObject, "What verification says of the token."),
+    Member::must("policy_revision", Shape::AnyText, "The policy that decided."),
+];
 
 /// Answers the registry's question.
 pub async fn explain(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
@@ -38,10 +97,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let Arrival { request, public, policy, now, .. } = arrival;
     let registry = calling_registry(request, policy)?;
     let body = body::json_object(&arrival.body)?;
-    if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
-        let known = MEMBERS.join(", ");
-        return Err(bad(format!("`{}` is not a member of the question; known are {known}", printable(unknown))));
-    }
+    body::only(&body, MEMBERS)?;
     let package = text(&body, "package")?.map(|name| {
         let refuse = |error| bad(format!("`package`: `{}` {error}", printable(name)));
         PackageName::parse(registry.ecosystem(), name).map_err(refuse)

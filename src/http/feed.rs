@@ -9,8 +9,31 @@ use serde_json::json;
 use crate::code::Code;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::endpoint::Parameter;
+use crate::http::endpoint::Place;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::state::Cursor;
+
+/// Where to go on.
+pub const SINCE: Parameter = Parameter {
+    name: "since",
+    place: Place::Query,
+    required: false,
+    shape: Shape::Pattern(r"^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})$"),
+    about: "The `next` of an earlier answer; without it the list begins with the oldest entry that is kept.",
+};
+
+/// The place after the part.
+pub const NEXT: Member = Member::must(
+    "next",
+    Shape::OrNull(&Shape::AnyText),
+    "What to send as `since` next time; null where there has never been anything.",
+);
+
+/// Whether there is another part already.
+pub const MORE: Member = Member::must("more", Shape::Flag, "Whether to ask again at once.");
 
 /// From where the request wants the list: after the cursor, or from the oldest that is kept.
 pub fn since(request: &HttpRequest) -> Result<Option<Cursor>, Refusal> {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
@@ -18,9 +19,61 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::http::verify::calling_registry;
 use crate::policy::Policy;
+
+/// RFC 7662's endpoint.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/introspect",
+    access: Access::Registry,
+    spelling: Spelling::Native,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "introspectToken",
+        summary: "Whether an upload token is active",
+        about: "Token introspection (RFC 7662), for frameworks that speak it. A token is `active` only if `scope` and `exp` \
+                say all that restricts it; any other is for `/v1/verify`, which is better wherever the registry can ask it.",
+        parameters: &[],
+        body: Some(Body { media: &[body::FORM], shape: Shape::Open(MEMBERS), example: r#"{"token": "pypi-AgEM…"}"# }),
+        answers: &[Answer::json(
+            StatusCode::OK,
+            "What the token is good for, or that it is not active.",
+            Shape::Either(&[Shape::Object(ACTIVE), Shape::Object(INACTIVE)]),
+            r#"{"active": true, "scope": "upload:widgets", "exp": 1795737300, "iat": 1795736400, "jti": "019ac0de-0000-7000-8000-000000000000", "aud": "acme-pypi", "iss": "https://token.actions.githubusercontent.com", "token_type": "Bearer"}"#,
+        )],
+        failures: &[codes::UNSAID],
+        route: || web::route().to(introspect),
+    }],
+};
+
+const MEMBERS: &[Member] = &[
+    Member::must("token", Shape::AnyText, "The token as the client presented it."),
+    Member::may("token_type_hint", Shape::AnyText, "RFC 7662's hint, which is not needed."),
+];
+
+const ACTIVE: &[Member] = &[
+    Member::must("active", Shape::Always(true), "It is good."),
+    Member::must("scope", Shape::AnyText, "For these `action:package` pairs, separated by spaces."),
+    Member::must("exp", Shape::Count, "Until when, in seconds of Unix time."),
+    Member::must("iat", Shape::Count, "Since when."),
+    Member::must("jti", Shape::Format("uuid"), "Its id."),
+    Member::must("aud", Shape::AnyText, "The registry that it is for, as the policy names it."),
+    Member::must("iss", Shape::AnyText, "The issuer of the job that it was minted for."),
+    Member::must("token_type", Shape::Words(&["Bearer"]), "How it is presented."),
+];
+
+const INACTIVE: &[Member] = &[Member::must("active", Shape::Always(false), "It is not, and nothing more is said.")];
 
 /// Says whether a token of the registry that asks is active, and what it is for.
 pub async fn introspect(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {

@@ -2,6 +2,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
@@ -10,9 +11,40 @@ use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::http::verify::calling_registry;
 use crate::policy::Policy;
+
+/// The endpoint.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/policy/notify",
+    access: Access::Registry,
+    spelling: Spelling::Native,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "notifyPolicy",
+        summary: "Say that the registry serves another bundle of rules",
+        about: "Brings the next poll of the registry's own rules forward. Nothing in the body is read.",
+        parameters: &[],
+        body: None,
+        answers: &[Answer::json(
+            StatusCode::ACCEPTED,
+            "When they will be asked for.",
+            Shape::Object(&[Member::must("poll_at", Shape::Format("date-time"), "That moment.")]),
+            r#"{"poll_at": "2026-11-26T14:00:05Z"}"#,
+        )],
+        failures: &[&[Code::NotFound]],
+        route: || web::route().to(notify),
+    }],
+};
 
 /// Brings the next poll forward: 202, with when it will be. Nothing in the body is read.
 pub async fn notify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {

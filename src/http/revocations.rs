@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::Value;
@@ -15,9 +16,19 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
-use crate::http::body::printable;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::http::feed;
+use crate::http::verify::MAX_TEXT;
 use crate::http::verify::calling_registry;
 use crate::http::verify::text;
 use crate::json::Object;
@@ -27,7 +38,80 @@ use crate::policy::Policy;
 use crate::state::revocations::Revocation;
 use crate::time::Timestamp;
 
-const MEMBERS: [&str; 3] = ["token_id", "rule", "issued_before"];
+/// The registry's revocations: its list of them, and its own.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/revocations",
+    access: Access::Registry,
+    spelling: Spelling::Native,
+    operations: &[
+        Operation {
+            method: Verb::Get,
+            id: "listRevocations",
+            summary: "What a registry that verifies offline must refuse",
+            about: "The registry's revocations, oldest first. Ask every few seconds; when there has been no answer for 30 s, \
+                    refuse uploads. An entry may be forgotten after its `until`.",
+            parameters: &[feed::SINCE],
+            body: None,
+            answers: &[Answer::json(
+                StatusCode::OK,
+                "A part of the list.",
+                Shape::Object(&[
+                    Member::must(
+                        "revocations",
+                        Shape::List(&Shape::Either(&[Shape::Object(TOKEN_ENTRY), Shape::Object(RULE_ENTRY)])),
+                        "The revocations, oldest first.",
+                    ),
+                    feed::NEXT,
+                    feed::MORE,
+                ]),
+                r#"{"revocations": [{"token_id": "019ac0de-0000-7000-8000-000000000000", "until": "2026-11-26T15:01:00Z"}], "next": "1795736400123-0", "more": false}"#,
+            )],
+            failures: &[codes::STORE],
+            route: || web::route().to(list),
+        },
+        Operation {
+            method: Verb::Post,
+            id: "revokeOwnTokens",
+            summary: "Revoke tokens of one's own registry",
+            about: "Either one token with every copy of it, by `token_id`, or what a `rule` had a part in granting, up to \
+                    `issued_before`, which is now if it is not given. It holds here at once and on other replicas within \
+                    a second. A registry may write 5,000 an hour.",
+            parameters: &[],
+            body: Some(Body {
+                media: &[body::JSON],
+                shape: Shape::Either(&[Shape::Object(BY_TOKEN), Shape::Object(BY_RULE)]),
+                example: r#"{"rule": "widgets-release", "issued_before": "2026-11-26T14:00:00Z"}"#,
+            }),
+            answers: &[Answer::json(
+                StatusCode::OK,
+                "It is revoked, or too old to be used anyway.",
+                Shape::Object(&[
+                    Member::must("revoked", Shape::Flag, "False if such tokens have ended already."),
+                    Member::must("until", Shape::Format("date-time"), "Until when they could have been used."),
+                ]),
+                r#"{"revoked": true, "until": "2026-11-26T15:00:00Z"}"#,
+            )],
+            failures: &[codes::STORE],
+            route: || web::route().to(revoke),
+        },
+    ],
+};
+
+const TOKEN_ID: Member = Member::must("token_id", Shape::Format("uuid"), "The id that an answer of verify names.");
+const RULE: Member = Member::must("rule", Shape::Text(MAX_TEXT), "A rule's name, as in a token's provenance.");
+const ISSUED_BEFORE: Member = Member::may("issued_before", Shape::Format("date-time"), "A moment that is not to come.");
+/// Every member of the body.
+const MEMBERS: &[Member] = &[TOKEN_ID, RULE, ISSUED_BEFORE];
+const BY_TOKEN: &[Member] = &[TOKEN_ID];
+const BY_RULE: &[Member] = &[RULE, ISSUED_BEFORE];
+
+const UNTIL: Member = Member::must("until", Shape::Format("date-time"), "When it may be forgotten.");
+const TOKEN_ENTRY: &[Member] = &[Member::must("token_id", Shape::AnyText, "The token that is revoked."), UNTIL];
+const RULE_ENTRY: &[Member] = &[
+    Member::must("rule", Shape::AnyText, "Tokens with this rule in their provenance are revoked …"),
+    Member::must("issued_before", Shape::Format("date-time"), "… that were issued before this moment."),
+    UNTIL,
+];
 
 /// `GET /v1/revocations?since=`: the registry's revocations, oldest first.
 pub async fn list(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
@@ -69,10 +153,7 @@ async fn revoked(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
 
 fn own(body: &Object, now: Timestamp) -> Result<Own, Refusal> {
     let bad = |detail: &str| Refusal::new(Code::BadRequest, detail);
-    if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
-        let detail = format!("`{}` is not a member; known are {}", printable(unknown), MEMBERS.join(", "));
-        return Err(Refusal::new(Code::BadRequest, detail));
-    }
+    body::only(body, MEMBERS)?;
     match (text(body, "token_id")?, text(body, "rule")?, text(body, "issued_before")?) {
         (Some(id), None, None) => {
             let id =

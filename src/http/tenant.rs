@@ -57,6 +57,15 @@ pub fn urls<'r>(request: &HttpRequest, public: &Public, registry: &'r Registry) 
     Ok(registry.urls_at(name, port).collect())
 }
 
+/// The URL of the host under which these registries of it are served, without a path. From the policy's URLs, not from
+/// the request: a proxy may speak http to us.
+pub fn origin(request: &HttpRequest, public: &Public, registries: &[&Registry]) -> Result<String, Refusal> {
+    let unserved = || Refusal::new(Code::UnknownHost, "no registry is served here");
+    let first = registries.first().ok_or_else(unserved)?;
+    let url = urls(request, public, first)?.into_iter().next().ok_or_else(unserved)?;
+    Ok(url.origin().ascii_serialization())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
@@ -12,10 +13,21 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
+use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
+use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
 use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
@@ -26,6 +38,62 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// CI systems' tokens are labelled one or the other.
 const SUBJECT_TOKEN_TYPES: [&str; 2] =
     ["urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"];
+
+/// The exchange of RFC 8693.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/token",
+    access: Access::Job,
+    spelling: Spelling::OAuth,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "exchangeToken",
+        summary: "Exchange an ID token for an upload token",
+        about: "OAuth 2.0 token exchange (RFC 8693), as a form or as JSON with the same names. `audience` and `resource` \
+                name the registry where a host has several, and must agree; unknown parameters are ignored (RFC 6749 \
+                section 3.2). An ID token is good for one exchange, or for one a package, as the registry's policy says; one \
+                that was refused may be sent again.",
+        parameters: &[],
+        body: Some(Body { media: &[body::FORM, body::JSON], shape: Shape::Open(PARAMETERS), example: EXAMPLE }),
+        answers: &[Answer::json(
+            StatusCode::OK,
+            "The upload token (RFC 8693 section 2.2.1).",
+            Shape::Object(ISSUED),
+            r#"{"access_token": "tm-AgEM…", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 900, "scope": "upload:widgets"}"#,
+        )],
+        failures: &[
+            &[Code::InvalidTarget, Code::InvalidScope, Code::UnsupportedGrantType],
+            codes::SUBJECT_TOKEN,
+            codes::DECISION,
+            codes::LATER,
+        ],
+        route: || web::route().to(exchange),
+    }],
+};
+
+const PARAMETERS: &[Member] = &[
+    Member::must("grant_type", Shape::Words(&[TOKEN_EXCHANGE]), "What is asked for: an exchange."),
+    Member::must("subject_token", Shape::Text(MAX_TOKEN), "The job's ID token, as the CI system issued it."),
+    Member::must("subject_token_type", Shape::Words(&SUBJECT_TOKEN_TYPES), "Both mean the same here."),
+    Member::may("requested_token_type", Shape::Words(&[ACCESS_TOKEN]), "The only kind that there is."),
+    Member::may("audience", Shape::AnyText, "One of the registry's audiences."),
+    Member::may("resource", Shape::AnyText, "One of the registry's upload URLs."),
+    Member::may(
+        "scope",
+        Shape::AnyText,
+        "Pairs like `upload:widgets`, separated by spaces, to which the upload token shall be limited; without it, it \
+         is for all that the rules grant.",
+    ),
+];
+
+const ISSUED: &[Member] = &[
+    Member::must("access_token", Shape::Text(MAX_UPLOAD_TOKEN), "The upload token: plain ASCII, fit for a header."),
+    Member::must("issued_token_type", Shape::Words(&[ACCESS_TOKEN]), "What that is."),
+    Member::must("token_type", Shape::Words(&["Bearer"]), "How it is presented."),
+    Member::must("expires_in", Shape::Count, "For how many seconds it is good."),
+    Member::must("scope", Shape::AnyText, "What it is good for: `action:package` pairs, separated by spaces."),
+];
+
+const EXAMPLE: &str = r#"{"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": "eyJhbGciOiJSUzI1NiIs…", "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "scope": "upload:widgets"}"#;
 
 /// The parameters of RFC 8693 section 2.1 that this service reads; unknown ones are ignored (RFC 6749 section 3.2).
 #[derive(Debug, Default)]
@@ -50,7 +118,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let Arrival { request, public, policy, now, .. } = arrival;
     let parameters = match body::media_type(request).as_str() {
         body::FORM => from_form(&arrival.body)?,
-        "application/json" => from_json(&arrival.body)?,
+        body::JSON => from_json(&arrival.body)?,
         _ => {
             let detail = "the body must be `application/x-www-form-urlencoded` or `application/json`";
             return Err(Refusal::new(Code::UnsupportedMediaType, detail));

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
@@ -20,7 +21,17 @@ use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
+use crate::http::error::Spelling;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::Authentic;
@@ -31,10 +42,87 @@ use crate::policy::registry::Registry;
 use crate::verify::Question;
 use crate::verify::Refused;
 
-const MEMBERS: [&str; 9] =
-    ["token", "package", "exists", "version", "sha256", "size", "client_ip", "action", "consume"];
 /// Longest version, upload identifier or action accepted.
-const MAX_TEXT: usize = 256;
+pub const MAX_TEXT: usize = 256;
+
+/// The endpoint.
+pub static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/verify",
+    access: Access::Registry,
+    spelling: Spelling::Native,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "verifyToken",
+        summary: "Whether an upload token may do this",
+        about: "To be asked before every change, with the name under which the registry stores, and with all that it knows: a \
+                token may be limited by any of it. A refusal is an answer, 200 with `allowed: false`; whatever is not \
+                `allowed: true` is a refusal. For an upload leave `action` out and say `exists`: the service tells `create` \
+                from `upload` by itself. `consume` spends one use of a token that is limited in uses, once for each \
+                (token, `consume`); a repeat with equal facts gets the first answer.",
+        parameters: &[],
+        body: Some(Body {
+            media: &[body::JSON],
+            shape: Shape::Object(MEMBERS),
+            example: r#"{"token": "pypi-AgEM…", "package": "widgets", "exists": true, "version": "1.4.0", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "size": 48213, "client_ip": "203.0.113.7", "consume": "5c1e…"}"#,
+        }),
+        answers: &[Answer::json(
+            StatusCode::OK,
+            "Yes or no.",
+            Shape::Either(&[Shape::Object(ALLOWED), Shape::Object(REFUSED)]),
+            r#"{"allowed": true, "token": {"id": "019ac0de-0000-7000-8000-000000000000", "issued_at": "2026-11-26T14:00:00Z", "expires_at": "2026-11-26T14:15:00Z"}, "publisher": {"issuer": "https://token.actions.githubusercontent.com", "rules": ["widgets-release"], "policy_revision": "sha256:…", "claims": {"repository": "acme/widgets"}}}"#,
+        )],
+        failures: &[codes::UNSAID],
+        route: || web::route().to(verify),
+    }],
+};
+
+/// The question.
+const MEMBERS: &[Member] = &[
+    Member::must("token", Shape::AnyText, "The token as the client presented it."),
+    Member::must("package", Shape::AnyText, "The package that will change."),
+    Member::may("exists", Shape::Flag, "Whether the registry has that package already; needed without `action`."),
+    Member::may("version", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The version that will change."),
+    Member::may("sha256", Shape::OrNull(&Shape::Pattern("^[0-9a-f]{64}$")), "Of the file that will be stored."),
+    Member::may("size", Shape::OrNull(&Shape::Count), "Of that file, in bytes."),
+    Member::may("client_ip", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The uploading client's IP address."),
+    Member::may(
+        "action",
+        Shape::OrNull(&Shape::Pattern("^[a-z][a-z0-9-]*$")),
+        "What is done, unless it is an upload: `read`, `yank`, `delete`, `tag`, `deprecate`, …",
+    ),
+    Member::may("consume", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The registry's id of this one change."),
+];
+
+const ALLOWED: &[Member] = &[
+    Member::must("allowed", Shape::Always(true), "Yes."),
+    Member::must(
+        "token",
+        Shape::Object(&[
+            Member::must("id", Shape::Format("uuid"), "Its id."),
+            Member::must("issued_at", Shape::Format("date-time"), "Since when it is good."),
+            Member::must("expires_at", Shape::Format("date-time"), "Until when."),
+        ]),
+        "The token.",
+    ),
+    Member::must(
+        "publisher",
+        Shape::Object(&[
+            Member::must("issuer", Shape::AnyText, "The issuer of the job's ID token."),
+            Member::must("rules", Shape::List(&Shape::AnyText), "The rules that granted."),
+            Member::must("policy_revision", Shape::AnyText, "The policy by which they did."),
+            Member::must("claims", Shape::AnyObject, "The job's public claims."),
+        ]),
+        "Where the upload comes from: to be kept with the file.",
+    ),
+];
+
+const REFUSED: &[Member] = &[
+    Member::must("allowed", Shape::Always(false), "No."),
+    Member::must("code", Shape::Codes(&[codes::UPLOAD_TOKEN]), "Why."),
+    Member::must("reasons", Shape::List(&Shape::AnyText), "Each reason in words, for the person whose job failed."),
+    Member::must("mend", Shape::AnyText, "What to do about it."),
+    Member::must("request_id", Shape::AnyText, "This request."),
+];
 
 /// Answers the registry's question.
 pub async fn verify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
@@ -46,11 +134,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let Arrival { request, public, policy, now, .. } = arrival;
     let registry = calling_registry(request, policy)?;
     let body = body::json_object(&arrival.body)?;
-    if let Some((unknown, _)) = body.iter().find(|(name, _)| !MEMBERS.contains(name)) {
-        let detail =
-            format!("`{}` is not a member of the question; known are {}", printable(unknown), MEMBERS.join(", "));
-        return Err(Refusal::new(Code::BadRequest, detail));
-    }
+    body::only(&body, MEMBERS)?;
     let name = required(&body, "package")?;
     let Ok(package) = PackageName::parse(registry.ecosystem(), name) else {
         let reason = format!("`{}` is no package name of this registry", printable(name));

@@ -5,6 +5,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
 use serde_json::json;
@@ -16,11 +17,25 @@ use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::endpoint::Access;
+use crate::http::endpoint::Answer;
+use crate::http::endpoint::Body;
+use crate::http::endpoint::Content;
+use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::Operation;
+use crate::http::endpoint::Parameter;
+use crate::http::endpoint::Place;
+use crate::http::endpoint::Verb;
+use crate::http::endpoint::codes;
+use crate::http::endpoint::shape::Member;
+use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
+use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
+use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Dialect;
 use crate::policy::registry::Registry;
@@ -28,6 +43,152 @@ use crate::policy::registry::Registry;
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
 const SINGLE_USE: &str = "single-use-token";
 const MULTI_USE: &str = "multi-use-token";
+
+/// PEP 807's discovery.
+pub static DISCOVERY: Endpoint = Endpoint {
+    path: "/.well-known/pytp",
+    access: Access::Anyone,
+    spelling: Spelling::Pypi,
+    operations: &[Operation {
+        method: Verb::Get,
+        id: "discoverPypi",
+        summary: "Where an index does trusted publishing (PEP 807)",
+        about: "Of the registry with dialect `pypi` at this host, for one of its upload URLs.",
+        parameters: &[
+            Parameter {
+                name: "discover",
+                place: Place::Query,
+                required: true,
+                shape: Shape::AnyText,
+                about: "The path of the upload URL, such as `/legacy/`.",
+            },
+            Parameter {
+                name: "Accept",
+                place: Place::Header,
+                required: false,
+                shape: Shape::Words(&[MEDIA_TYPE]),
+                about: "This media type, a range that holds it, or nothing.",
+            },
+        ],
+        body: None,
+        answers: &[Answer {
+            status: StatusCode::OK,
+            about: "The endpoints, on this very host, and the features.",
+            content: Some(Content {
+                media: MEDIA_TYPE,
+                shape: Shape::Object(&[
+                    Member::must("audience-endpoint", Shape::Format("uri"), "Where to ask for the audience."),
+                    Member::must("token-mint-endpoint", Shape::Format("uri"), "Where to exchange the ID token."),
+                    Member::must("features", Shape::List(&Shape::AnyText), "What can be asked for."),
+                    Member::must("default-features", Shape::List(&Shape::AnyText), "What there is without asking."),
+                ]),
+                example: r#"{"audience-endpoint": "https://pypi.acme.example/_/oidc/audience", "token-mint-endpoint": "https://pypi.acme.example/_/oidc/mint-token", "features": ["single-use-token", "multi-use-token"], "default-features": ["multi-use-token"]}"#,
+            }),
+            headers: &[],
+        }],
+        failures: &[codes::DIALECT, &[Code::NotAcceptable]],
+        route: || web::route().to(discover),
+    }],
+};
+
+/// PyPI's audience.
+pub static AUDIENCE: Endpoint = Endpoint {
+    path: "/_/oidc/audience",
+    access: Access::Anyone,
+    spelling: Spelling::Pypi,
+    operations: &[Operation {
+        method: Verb::Get,
+        id: "getPypiAudience",
+        summary: "For which audience a job requests its ID token",
+        about: "Of the registry with dialect `pypi` at this host.",
+        parameters: &[],
+        body: None,
+        answers: &[Answer::json(
+            StatusCode::OK,
+            "The audience.",
+            Shape::Object(&[Member::must("audience", Shape::AnyText, "The `aud` that the ID token shall have.")]),
+            r#"{"audience": "acme"}"#,
+        )],
+        failures: &[codes::DIALECT, &[Code::RegistryDisabled]],
+        route: || web::route().to(audience),
+    }],
+};
+
+/// PyPI's exchange, where uv, twine, pdm and maturin look for it.
+pub static MINT: Endpoint = minting("/_/oidc/mint-token", &[mint_operation("mintPypiToken")]);
+
+/// The same, where older clients look for it.
+pub static GITHUB_MINT: Endpoint = minting("/_/oidc/github/mint-token", &[mint_operation("mintPypiTokenGithub")]);
+
+const fn minting(path: &'static str, operations: &'static [Operation]) -> Endpoint {
+    Endpoint { path, access: Access::Job, spelling: Spelling::Pypi, operations }
+}
+
+const MINT_BODY: &[Member] = &[
+    Member::must("token", Shape::Text(MAX_TOKEN), "The job's ID token."),
+    Member::may(
+        "features",
+        Shape::OrNull(&Shape::List(&Shape::Words(&[SINGLE_USE, MULTI_USE]))),
+        "What the upload token shall be (PEP 807): one of the two.",
+    ),
+];
+
+const MINTED: &[Answer] = &[Answer::json(
+    StatusCode::OK,
+    "The upload token.",
+    Shape::Object(&[
+        Member::must("success", Shape::Always(true), "What clients look at."),
+        Member::must("token", Shape::Text(MAX_UPLOAD_TOKEN), "The upload token, for `__token__`."),
+        Member::must("expires", Shape::Count, "Until when it is good, in seconds of Unix time."),
+    ]),
+    r#"{"success": true, "token": "pypi-AgEM…", "expires": 1795737300}"#,
+)];
+
+const fn mint_operation(id: &'static str) -> Operation {
+    Operation {
+        method: Verb::Post,
+        id,
+        summary: "Exchange an ID token as PyPI's clients do",
+        about: "At the root of the host, whatever the path of the upload URL is: clients drop it. The content type is not \
+                looked at. The token is for everything that the rules grant.",
+        parameters: &[],
+        body: Some(Body {
+            media: &[body::JSON],
+            shape: Shape::Open(MINT_BODY),
+            example: r#"{"token": "eyJhbGciOiJSUzI1NiIs…"}"#,
+        }),
+        answers: MINTED,
+        failures: &[codes::DIALECT, codes::SUBJECT_TOKEN, codes::DECISION, codes::LATER],
+        route: || web::route().to(mint),
+    }
+}
+
+/// PyPI's revocation, which uv calls when it has ended.
+pub static BURN: Endpoint = Endpoint {
+    path: "/_/oidc/burn-token",
+    access: Access::Holder,
+    spelling: Spelling::Pypi,
+    operations: &[Operation {
+        method: Verb::Post,
+        id: "burnPypiToken",
+        summary: "Revoke an upload token as PyPI's clients do",
+        about: "As `/v1/revoke`. The content type is not looked at.",
+        parameters: &[],
+        body: Some(Body {
+            media: &[body::JSON],
+            shape: Shape::Open(&[Member::must("token", Shape::AnyText, "The upload token.")]),
+            example: r#"{"token": "pypi-AgEM…"}"#,
+        }),
+        answers: &[Answer::json(
+            StatusCode::ACCEPTED,
+            "The token is good for nothing; also if it never was.",
+            Shape::Object(&[]),
+            "{}",
+        )],
+        failures: &[codes::DIALECT, codes::STORE, &[Code::TokenMissing]],
+        route: || web::route().to(burn),
+    }],
+};
 
 /// `GET /.well-known/pytp?discover=<path of the upload URL>`: where this index does trusted publishing.
 pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpResponse {

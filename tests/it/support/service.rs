@@ -43,6 +43,7 @@ use trustmint::time::SystemClock;
 use trustmint::time::Timestamp;
 
 use super::SetClock;
+use super::described::assert_described;
 
 /// The API key of the registry `acme-pypi`.
 pub const API_KEY: &str = "a-test-key-with-256-bits-would-be-longer";
@@ -313,8 +314,16 @@ pub struct Answer {
 impl Answer {
     pub async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let path = response.url().path().to_owned();
         let text = response.text().await.unwrap();
-        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let answer = Self { status, headers, body, text };
+        let code = answer.headers.get("x-trustmint-code").and_then(|code| code.to_str().ok());
+        // The public side's have one, and neither operators' nor other programs' have.
+        if answer.headers.contains_key("x-request-id") {
+            assert_described(&path, status, code.or(answer.body["code"].as_str()));
+        }
+        answer
     }
 
     /// The failure's code.

@@ -1,0 +1,209 @@
+//! The description of the API, for programs and for people, says what the service does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
+use trustmint::code::Code;
+use trustmint::http::ENDPOINTS;
+use trustmint::secret::sha256;
+
+use crate::support::Service;
+use crate::support::service::Answer;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
+
+async fn ask(service: &Service, method: &str, path: &str) -> Answer {
+    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+    Answer::of(service.client.request(method, format!("{}{path}", service.base)).send().await.unwrap()).await
+}
+
+fn paths(document: &Value) -> impl Iterator<Item = (&String, Vec<&str>)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths.iter().map(|(path, item)| {
+        let methods = item.as_object().unwrap().keys().map(String::as_str).filter(|key| !key.starts_with("x-"));
+        (path, methods.collect())
+    })
+}
+
+#[actix_web::test]
+async fn what_is_described_is_routed_and_what_is_routed_is_described() {
+    let service = Service::start().await;
+    let document = service.get("/openapi.json").await.body;
+    let mut described = BTreeSet::new();
+    for (path, methods) in paths(&document) {
+        described.insert(path.clone());
+        for method in ["get", "head", "post", "put", "delete", "patch", "options", "trace"] {
+            let answer = ask(&service, method, &path.replace("{path}", "a/b")).await;
+            let listed = methods.contains(&method) || (method == "head" && methods.contains(&"get"));
+            // That there is no such endpoint, or that it does not know the method, never comes of one that is listed.
+            assert!(!answer.text.contains("there is no endpoint"), "{method} {path}: {}", answer.text);
+            assert_eq!(answer.status != 405, listed, "{method} {path}: {} {}", answer.status, answer.text);
+            if answer.status == 405 {
+                let allowed = answer.headers["allow"].to_str().unwrap().to_ascii_lowercase();
+                let allowed: Vec<&str> = allowed.split(", ").filter(|method| *method != "head").collect();
+                assert_eq!(allowed, methods, "{path}");
+                assert!(document["paths"][path]["x-other-methods"].is_object(), "{path}");
+            }
+        }
+    }
+    let routed: BTreeSet<String> = ENDPOINTS.iter().map(|endpoint| endpoint.shown_path()).collect();
+    assert_eq!((described, routed.len()), (routed.clone(), ENDPOINTS.len()));
+}
+
+/// The public routes are made of the descriptions: no file routes a path by itself, but for the operators' listener.
+#[test]
+fn no_public_path_is_routed_by_hand() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let rim = fs::read_to_string(source.join("http.rs")).unwrap();
+    let (public, operations) = rim.split_once("pub fn operations_routes").unwrap();
+    assert!(public.contains(".service(endpoint.resource())") && operations.contains("web::resource("));
+    let mut files = vec![("http.rs".to_owned(), public.to_owned())];
+    let mut folders = vec![source.join("http")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|it| it == "rs") && !entry.ends_with("http/endpoint.rs") {
+                files.push((entry.display().to_string(), fs::read_to_string(&entry).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 20, "{}", files.len());
+    for (name, text) in files {
+        for call in ["web::resource(", "web::scope(\"/", ".route("] {
+            assert!(!text.contains(call), "{name} routes a path that nothing describes: `{call}`");
+        }
+    }
+}
+
+#[test]
+fn every_code_is_described_at_an_endpoint_unless_it_is_the_operators() {
+    let operators: BTreeSet<Code> =
+        [Code::OperationsClosed, Code::NoSuchIssuer, Code::NoSuchStop, Code::StaticKeys, Code::PolicyRefused].into();
+    let mut described: BTreeSet<Code> = [Code::MethodNotAllowed].into();
+    for endpoint in ENDPOINTS {
+        described.extend(endpoint.operations.iter().flat_map(|operation| endpoint.failures(operation)));
+    }
+    // In the answer of verify, whose schema lists them.
+    let document: Value = serde_json::from_str(&trustmint::http::openapi::document::of("https://a.example")).unwrap();
+    let verify = document["paths"]["/v1/verify"]["post"]["responses"]["200"].to_string();
+    described.extend(Code::ALL.iter().filter(|code| verify.contains(&format!("\"{code}\""))));
+    for code in Code::ALL {
+        assert_eq!(described.contains(code), !operators.contains(code), "{code}");
+    }
+}
+
+#[actix_web::test]
+async fn the_document_holds_together() {
+    let service = Service::start().await;
+    let document = service.get("/openapi.json").await.body;
+    assert_eq!(document["openapi"], "3.1.1");
+    let mut references = Vec::new();
+    let mut values = vec![&document];
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Object(object) => {
+                references.extend(object.get("$ref").and_then(Value::as_str));
+                values.extend(object.values());
+            }
+            Value::Array(items) => values.extend(items),
+            _ => {}
+        }
+    }
+    assert!(references.len() > 50, "{}", references.len());
+    for reference in references {
+        assert!(document.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference}");
+    }
+    let mut ids = BTreeSet::new();
+    for (path, methods) in paths(&document) {
+        for method in methods {
+            let operation = &document["paths"][path][method];
+            assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: {}", operation["operationId"]);
+            for statement in ["summary", "description"] {
+                assert!(!operation[statement].as_str().unwrap().is_empty(), "{method} {path}");
+            }
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
+                assert_eq!(status == "503", response["headers"]["Retry-After"].is_object(), "{method} {path} {status}");
+            }
+            let body = document["paths"][path][method]["requestBody"]["content"].as_object();
+            for (media, content) in body.into_iter().flatten() {
+                assert!(content["example"].is_object(), "{method} {path} {media}: its example is no JSON");
+            }
+        }
+    }
+    let secured = |path: &str| document["paths"][path]["post"]["security"].clone();
+    assert_eq!(secured("/v1/verify"), json!([{"apiKey": []}]));
+    assert_eq!(secured("/v1/token"), json!([]), "the ID token in the body is the credential");
+    let media = document["paths"]["/v1/token"]["post"]["requestBody"]["content"].as_object().unwrap();
+    assert_eq!(media.keys().collect::<Vec<_>>(), ["application/json", "application/x-www-form-urlencoded"]);
+}
+
+#[actix_web::test]
+async fn both_name_the_hosts_own_url_and_are_sent_once() {
+    let service = Service::with_policy(|base, issuer| {
+        let text = policy_text(base, issuer, crate::support::service::WIDGETS);
+        policy(&text.replace("registries:\n", "registries:\n  beta:\n    dialect: generic\n    urls: [\"https://beta.example:8443/files/\"]\n    audiences: [beta]\n"))
+    })
+    .await;
+    let get = async |path: &str, headers: &[(&str, &str)]| {
+        let request = service.client.get(format!("{}{path}", service.base));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let document = get("/openapi.json", &[]).await;
+    assert_eq!(document.headers["content-type"], "application/json");
+    assert_eq!(document.body["servers"], json!([{"url": service.base}]));
+    let other = get("/openapi.json", &[("host", "beta.example:8443")]).await;
+    assert_eq!(other.body["servers"], json!([{"url": "https://beta.example:8443"}]));
+    assert_ne!(other.headers["etag"], document.headers["etag"]);
+
+    for path in ["/openapi.json", "/openapi.html"] {
+        let first = get(path, &[]).await;
+        let tag = first.headers["etag"].to_str().unwrap();
+        for known in [tag, &format!("\"x\", W/{tag}"), "*"] {
+            let again = get(path, &[("if-none-match", known)]).await;
+            assert_eq!((again.status, again.text.as_str()), (304, ""), "{path} {known}");
+            assert_eq!(again.headers["etag"], tag);
+        }
+        assert_eq!(get(path, &[("if-none-match", "\"x\"")]).await.status, 200);
+        let stranger = get(path, &[("host", "stranger.example")]).await;
+        assert_eq!((stranger.status, stranger.code()), (421, "unknown-host"));
+    }
+}
+
+#[actix_web::test]
+async fn the_page_shows_every_endpoint_and_every_code_and_can_do_nothing() {
+    let service = Service::start().await;
+    let page = service.get("/openapi.html").await;
+    assert_eq!((page.status, &page.headers["content-type"]), (200, &"text/html; charset=utf-8".parse().unwrap()));
+    for endpoint in ENDPOINTS {
+        assert!(page.text.contains(&format!("<code>{}</code></h3>", endpoint.shown_path())), "{}", endpoint.path);
+    }
+    for code in Code::ALL {
+        assert_eq!(page.text.matches(&format!("<code id=\"code-{code}\">")).count(), 1, "{code}");
+    }
+    // Every link leads somewhere, and nowhere else.
+    for link in page.text.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let leads = link.strip_prefix('#').map(|id| page.text.matches(&format!("id=\"{id}\"")).count());
+        assert!(link == "/openapi.json" || leads == Some(1), "{link}");
+    }
+    for active in ["<script", "javascript:", " on", "src=", "<form", "<iframe", "@import", "url("] {
+        let tags = page.text.split('<').map(|rest| rest.split('>').next().unwrap_or_default());
+        let found = tags.filter(|tag| format!("<{tag}").contains(active)).count();
+        assert_eq!(found, 0, "{active}");
+    }
+    let (_, style) = page.text.split_once("<style>").unwrap();
+    let (style, _) = style.split_once("</style>").unwrap();
+    let allowed = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(allowed.starts_with("default-src 'none'; "), "{allowed}");
+    let digest = STANDARD.encode(sha256(style.as_bytes()));
+    assert!(allowed.contains(&format!("style-src 'sha256-{digest}'")), "{allowed}");
+    assert_eq!(page.headers["x-content-type-options"], "nosniff");
+}

@@ -1,0 +1,28 @@
+//! Holds the description of the API to what the service does: every answer that any test gets is looked up in it.
+
+use trustmint::http::ENDPOINTS;
+use trustmint::http::openapi::document::by_status;
+
+/// Fails unless the description lists this answer at this path. Paths that are not described are not the public side's.
+pub fn assert_described(path: &str, status: u16, code: Option<&str>) {
+    let at = |pattern: &str| match pattern.split_once("{path:") {
+        Some((start, _)) => path.starts_with(start),
+        None => path == pattern,
+    };
+    let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| at(endpoint.path)) else { return };
+    if status == 405 {
+        assert!(endpoint.methods().is_some(), "{path} takes every method");
+        return;
+    }
+    let described = endpoint.operations.iter().any(|operation| {
+        let failures = by_status(endpoint, operation);
+        match (failures.get(&status), code) {
+            // A refusal of `/v1/verify` is an answer with a code in it, which the description's schema lists.
+            (Some(codes), Some(code)) => codes.iter().any(|known| known.as_str() == code),
+            // An answer to HEAD.
+            (Some(_), None) => true,
+            (None, _) => operation.answers.iter().any(|answer| answer.status.as_u16() == status),
+        }
+    });
+    assert!(described, "{path} answered {status} {code:?}, which its description does not list");
+}
