@@ -61,6 +61,7 @@ mod settings_corpus;
 mod shared_keys;
 mod stops;
 mod store_contract;
+mod store_drills;
 mod support;
 mod tidy;
 mod token_attacks;

@@ -11,6 +11,7 @@ use serde_json::json;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
+use trustmint::time::Timestamp;
 
 use crate::serve::Home;
 use crate::serve::Served;
@@ -26,7 +27,7 @@ use crate::support::service::policy_text;
 const ISSUER: &str = "https://ci.acme.example";
 
 /// A home whose store is in Redis at that port, with these further settings of it.
-fn home(port: u16, more: &str) -> Home {
+pub fn home(port: u16, more: &str) -> Home {
     let home = Home::with_key();
     settings(&home, port, more);
     home
@@ -48,7 +49,7 @@ fn password(home: &Home, text: &str) {
 }
 
 /// A provider whose keys are a file of the home's policy.
-fn provider(home: &Home) -> LoopbackProvider {
+pub fn provider(home: &Home) -> LoopbackProvider {
     let provider = LoopbackProvider::start(Arc::new(SystemClock)).unwrap();
     home.write("policy/jwks.json", &provider.jwks().to_string());
     let policy = policy_text("https://pypi.acme.example", ISSUER, WIDGETS);
@@ -57,24 +58,35 @@ fn provider(home: &Home) -> LoopbackProvider {
 }
 
 fn id_token(provider: &LoopbackProvider) -> String {
+    // A server that has just started refuses what was issued before it; times in tokens are whole seconds.
+    id_token_at(provider, SystemClock.now().plus(Duration::from_secs(1)))
+}
+
+/// A token of a job that may publish, issued at that time.
+pub fn id_token_at(provider: &LoopbackProvider, issued: Timestamp) -> String {
     let job = json!({"repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
         "environment": "release"});
-    // A server that has just started refuses what was issued before it; times in tokens are whole seconds.
-    let issued = SystemClock.now().plus(Duration::from_secs(1));
     let mut claims = provider.claims(&example("github", "tag-push", &job), AUDIENCE, issued);
     claims["iss"] = json!(ISSUER);
     provider.mint(&claims)
 }
 
 async fn mint(served: &Served, token: &str) -> Answer {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(format!("{}/_/oidc/mint-token", served.public)).header("host", "pypi.acme.example");
-    Answer::of(request.body(json!({"token": token}).to_string()).send().await.unwrap()).await
+    mint_at(&client(), &served.public, token).await.unwrap()
+}
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Presents a token to a service that may be gone.
+pub async fn mint_at(client: &reqwest::Client, address: &str, token: &str) -> Option<Answer> {
+    let request = client.post(format!("{address}/_/oidc/mint-token")).header("host", "pypi.acme.example");
+    Some(Answer::of(request.body(json!({"token": token}).to_string()).send().await.ok()?).await)
 }
 
 async fn operations(served: &Served, path: &str) -> Answer {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    Answer::of(client.get(format!("{}{path}", served.operations)).send().await.unwrap()).await
+    Answer::of(client().get(format!("{}{path}", served.operations)).send().await.unwrap()).await
 }
 
 #[actix_web::test]
