@@ -33,6 +33,7 @@ use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::operations::Operators;
 use crate::state::StoreError;
+use crate::state::revocations::RevokeError;
 
 pub mod arrival;
 pub mod authorize;
@@ -120,6 +121,18 @@ fn admit(limit: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
 impl From<StoreError> for Refusal {
     fn from(_: StoreError) -> Self {
         Self::new(Code::StoreUnavailable, "the store does not answer")
+    }
+}
+
+impl From<RevokeError> for Refusal {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::ShareUsed { retry_after } => {
+                let detail = "nothing was revoked: as many tokens of this registry as may be were revoked in this hour";
+                Self::new(Code::RevocationsExhausted, detail).after(retry_after)
+            }
+            RevokeError::Store(error) => error.into(),
+        }
     }
 }
 
