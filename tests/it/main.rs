@@ -48,6 +48,7 @@ mod providers;
 mod pymacaroons;
 mod pypi;
 mod registry_api;
+mod registry_attacks;
 mod reload;
 mod reload_under_load;
 mod replay;
