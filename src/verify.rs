@@ -289,7 +289,9 @@ fn may_be_believed(synced_at: Option<Timestamp>, when_down: WhenStoreDown, now: 
         WhenStoreDown::Refuse => RESTRICTIONS_MAX_AGE,
         WhenStoreDown::Accept => MAX_AGE,
     };
-    synced_at.is_some_and(|synced_at| now.since(synced_at) <= longest)
+    // A moment that is still to come was told by a clock that ran ahead and was set back: nobody knows how old they are.
+    let to_come = |synced_at: Timestamp| synced_at.since(now) > RESTRICTIONS_MAX_AGE;
+    synced_at.is_some_and(|synced_at| now.since(synced_at) <= longest && !to_come(synced_at))
 }
 
 /// Whether the lists of what is revoked and stopped are older than verification goes by unless a registry says so.
@@ -344,6 +346,11 @@ mod tests {
             let synced_at = Some(now.minus(Duration::from_millis(age)));
             let believed = WhenStoreDown::ALL.map(|choice| may_be_believed(synced_at, choice, now));
             assert_eq!(believed, [refuse, accept], "{age} ms");
+        }
+        for (ahead, expected) in [(30_000, true), (30_001, false), (3_600_000, false)] {
+            let synced_at = Some(now.plus(Duration::from_millis(ahead)));
+            let believed = WhenStoreDown::ALL.map(|choice| may_be_believed(synced_at, choice, now));
+            assert_eq!(believed, [expected, expected], "{ahead} ms ahead");
         }
         assert_eq!(WhenStoreDown::ALL.map(|choice| may_be_believed(None, choice, now)), [false, false]);
     }

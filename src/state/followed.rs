@@ -63,8 +63,8 @@ pub(super) struct Known<L> {
     remembers_since: Option<Timestamp>,
     /// The same when the list was first complete here.
     complete_since: Option<Timestamp>,
-    /// How many losses of the store's memory this replica has noticed.
-    losses: u64,
+    /// How often this replica has begun to read the list anew.
+    readings: u64,
     /// What the store has since the latest of them, while that is being compared with what is held here.
     image: Option<Image<L>>,
     /// The latest turn that was this replica's.
@@ -86,7 +86,7 @@ impl<L: Learnt> Followed<L> {
             swept_at: Timestamp::from_unix_millis(0),
             remembers_since: None,
             complete_since: None,
-            losses: 0,
+            readings: 0,
             image: None,
             turn: None,
         };
@@ -102,6 +102,7 @@ impl<L: Learnt> Followed<L> {
 
     /// Learns what was appended elsewhere, and drops what is over.
     pub(super) async fn sync(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.doubt_sweeps_after(now);
         let known = self.read().remembers_since;
         let before = match known {
             Some(before) => before,
@@ -119,7 +120,7 @@ impl<L: Learnt> Followed<L> {
         // A loss during the second reading is found by the next sync, which compares with this.
         known.remembers_since.get_or_insert(before);
         known.complete_since.get_or_insert(since);
-        known.synced_at = known.synced_at.max(Some(now));
+        known.synced_at = Some(now);
         if now.since(known.swept_at) >= SWEEP_EVERY {
             known.swept_at = now;
             known.learnt.sweep(now);
@@ -128,18 +129,29 @@ impl<L: Learnt> Followed<L> {
         Ok(())
     }
 
+    /// What was swept at a moment that is still to come may matter yet: the clock ran ahead and was set back. So the list
+    /// is read again.
+    fn doubt_sweeps_after(&self, now: Timestamp) {
+        let mut known = self.write();
+        if known.swept_at > now {
+            known.swept_at = now;
+            known.readings += 1;
+            known.cursor = None;
+        }
+    }
+
     /// Reads the list to its end.
     async fn follow(&self) -> Result<(), StoreError> {
         loop {
-            let (cursor, losses) = {
+            let (cursor, readings) = {
                 let known = self.read();
-                (known.cursor, known.losses)
+                (known.cursor, known.readings)
             };
             let page = self.store.since(self.list, cursor.as_ref(), PAGE).await?;
             let last = page.len() < PAGE;
             let mut known = self.write();
-            if known.losses != losses {
-                // Another reading has found a loss meanwhile, and this page is from a place that means nothing now.
+            if known.readings != readings {
+                // Another reading has begun anew meanwhile, and this page is from a place that means nothing now.
                 continue;
             }
             for (at, entry) in page {
@@ -163,7 +175,7 @@ impl<L: Learnt> Followed<L> {
             return;
         }
         known.remembers_since = Some(since);
-        known.losses += 1;
+        known.readings += 1;
         known.cursor = None;
         known.image = Some(Image { learnt: L::default(), until: now.plus(LOOK_AFTER_LOSS) });
     }

@@ -37,8 +37,15 @@ const BOUNDS: ListBounds =
     ListBounds { keep: LONGEST_STOP.saturating_add(RETENTION_MARGIN), cap: 10_000, when_full: WhenFull::Refuse };
 const NO_TEXT: StoreError = StoreError::Unavailable { reason: "a stop has no text" };
 /// The claims by which providers say, for good, which repository or project a job is of.
-const REPOSITORY_CLAIMS: [&str; 6] =
-    ["repository_id", "project_id", "repositoryUuid", "pipeline_id", "prj_id", "oidc.circleci.com/project-id"];
+const REPOSITORY_CLAIMS: [&str; 7] = [
+    "repository_id",
+    "project_id",
+    "repositoryUuid",
+    "pipeline_id",
+    "prj_id",
+    "terraform_workspace_id",
+    "oidc.circleci.com/project-id",
+];
 
 /// What is stopped: whatever all of the members that are there fit. At least one is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -259,6 +259,47 @@ async fn a_flood_of_refusals_at_one_registry_leaves_anothers_alone() {
 }
 
 #[actix_web::test]
+async fn strangers_cannot_push_a_registrys_own_refusals_out() {
+    let service = Service::with_policy(tenants).await;
+    let refused =
+        async |claims: &Value| service.mint(&json!({"token": service.id_token(claims)})).await.body["code"].clone();
+    for number in 0..40 {
+        let stranger = json!({"repository_owner_id": "1", "repository_id": number.to_string(), "repository": "evil/x"});
+        assert_eq!(refused(&stranger).await, "no-matching-rule");
+    }
+    assert_eq!(refused(&json!({"environment": "staging"})).await, "environment-mismatch");
+    let list = ("GET", "/v1/refusals", "", String::new());
+    let mut codes: Vec<Value> = Vec::new();
+    for _ in 0..1000 {
+        let listed = ask(&service, &list, &[format!("Bearer {API_KEY}").as_bytes()]).await;
+        codes = listed.body["refusals"].as_array().unwrap().iter().map(|refusal| refusal["code"].clone()).collect();
+        if codes.contains(&json!("environment-mismatch")) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(codes.len(), 31, "{codes:?}");
+    // And for a day, by the counts alone.
+    let (state, begin) = (service.app.state(), service.app.now());
+    for hour in 0..24 {
+        let now = begin.plus(hour * Duration::from_secs(3600));
+        for _ in 0..100 {
+            state.keep_strangers_refusal("tools", b"{}", now).await.unwrap();
+        }
+    }
+    let (mut cursor, mut kept) = (None::<Cursor>, 0);
+    loop {
+        let page = state.refusals("tools", cursor.as_ref(), begin).await.unwrap();
+        kept += page.entries.len();
+        cursor = page.next;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(kept, 720, "less than the list has room for");
+}
+
+#[actix_web::test]
 async fn a_cursor_that_no_answer_gave_shows_nothing_more() {
     let service = Service::with_policy(tenants).await;
     let until = service.app.now().plus(Duration::from_secs(900));

@@ -293,6 +293,25 @@ async fn a_server_whose_clock_is_behind_hides_nothing_after_a_loss() {
 }
 
 #[actix_web::test]
+async fn a_clock_that_ran_ahead_and_was_set_back_forgets_nothing_for_good() {
+    let replicas = Replicas::new();
+    // The store has a clock of its own.
+    let store = LossyStore::new(&Arc::new(SetClock::starting_at(replicas.clock.now())));
+    let a = State::new(store, seal_keys(&[(1, BEGIN)]));
+    a.sync(replicas.clock.now()).await.unwrap();
+    a.revocations().revoke("acme:t", replicas.clock.now().plus(HOUR)).await.unwrap();
+    a.stop(&replicas.stop("acme")).await.unwrap();
+    replicas.clock.pass(48 * HOUR);
+    a.sync(replicas.clock.now()).await.unwrap();
+    assert!(!a.revocations().is_revoked("acme:t"), "by that clock it is over");
+    replicas.clock.go_back(48 * HOUR);
+    a.sync(replicas.clock.now()).await.unwrap();
+    assert!(a.revocations().is_revoked("acme:t"));
+    assert_eq!(a.stops(replicas.clock.now()).len(), 1);
+    assert_eq!(a.restrictions_synced_at(), Some(replicas.clock.now()));
+}
+
+#[actix_web::test]
 async fn while_nothing_is_lost_nothing_is_written() {
     let replicas = Replicas::new();
     let (a, b) = (replicas.start(&[(1, BEGIN)]).await, replicas.start(&[(1, BEGIN)]).await);
