@@ -168,8 +168,8 @@ async fn about_another_registrys_token_every_answer_is_the_same_as_about_a_forge
     );
     assert_eq!(service.post("/v1/revoke", FORM, format!("token={revoked}")).await.status, 200);
     let own = exchanged(&service, "tools-aud").await;
-    let flipped = if own.ends_with('A') { "B" } else { "A" };
-    let forged = format!("{}{flipped}", &own[..own.len() - 1]);
+    let (head, tail) = own.split_at(own.len() - 20);
+    let forged = format!("{head}{}{}", if tail.starts_with('A') { "B" } else { "A" }, &tail[1..]);
     let moved = service.upload_token().await.replacen("pypi-", "tm-", 1);
     let without_id = |mut answer: Answer| {
         answer.body.as_object_mut().map(|body| body.remove("request_id"));
@@ -348,6 +348,11 @@ async fn an_upload_id_stands_for_one_set_of_facts() {
     for other in ["U", "u ", "u\u{0}", "\u{fc}", "u\n"] {
         assert_eq!(consume(&service, &token, other, &json!({"version": "1"})).await, "uses-spent", "{other:?}");
     }
+    // Another package is another upload, also where that alone differs.
+    let third = single_use(&service).await;
+    let created = |package: &str| json!({"package": package, "exists": false});
+    assert_eq!(consume(&service, &third, "u", &created("widgets-a")).await, "allowed");
+    assert_eq!(consume(&service, &third, "u", &created("widgets-b")).await, "consume-conflict");
     // What is refused for another reason spends nothing, and what is over is not revived by a repeat.
     let second = single_use(&service).await;
     let soon = narrowed(&second, &format!("time-before {}", service.app.now().plus(SECOND)));
@@ -355,6 +360,8 @@ async fn an_upload_id_stands_for_one_set_of_facts() {
     service.pass(SECOND).await;
     assert_eq!(consume(&service, &soon, "u", &json!({})).await, "upload-token-expired");
     assert_eq!(consume(&service, &second, "v", &json!({})).await, "uses-spent", "the copy's use was the original's");
+    service.pass(120 * SECOND).await;
+    assert_eq!(consume(&service, &second, "v", &json!({})).await, "uses-spent", "long after the copy's end too");
     assert_eq!(consume(&service, &second, "u", &json!({})).await, "allowed");
     assert_eq!(service.post("/v1/revoke", FORM, format!("token={soon}")).await.status, 200);
     assert_eq!(consume(&service, &second, "u", &json!({})).await, "allowed", "an expired copy revokes nothing");

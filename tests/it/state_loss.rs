@@ -1,6 +1,7 @@
 //! The store loses its memory: nobody accepts a token that may have been used or revoked before, and what replicas still
 //! hold is in the store again, once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use trustmint::app::App;
 use trustmint::app::Caller;
 use trustmint::app::Own;
@@ -62,11 +64,23 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct LossyStore {
     inner: Mutex<Arc<dyn Store>>,
     appended: Mutex<Vec<String>>,
+    /// It loses everything just before the next use is reserved.
+    loses_at_reserve: Mutex<Option<Arc<SetClock>>>,
+    /// The same before each of so many readings of a list to come.
+    loses_at_readings: Mutex<Vec<Arc<SetClock>>>,
+    /// For each reading of a list to come, what its answer waits for.
+    gates: Mutex<VecDeque<Option<Arc<Notify>>>>,
 }
 
 impl LossyStore {
     fn over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(inner), appended: Mutex::default() })
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            appended: Mutex::default(),
+            loses_at_reserve: Mutex::default(),
+            loses_at_readings: Mutex::default(),
+            gates: Mutex::default(),
+        })
     }
 
     fn new(clock: &Arc<SetClock>) -> Arc<Self> {
@@ -104,6 +118,10 @@ impl Store for LossyStore {
         limit: u32,
         until: Timestamp,
     ) -> Result<Reserved, StoreError> {
+        let loses = self.loses_at_reserve.lock().unwrap().take();
+        if let Some(clock) = loses {
+            self.lose(&clock);
+        }
         self.inner().reserve(key, member, value, limit, until).await
     }
 
@@ -131,7 +149,16 @@ impl Store for LossyStore {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<Vec<(Cursor, Vec<u8>)>, StoreError> {
-        self.inner().since(list, cursor, limit).await
+        let loses = self.loses_at_readings.lock().unwrap().pop();
+        if let Some(clock) = loses {
+            self.lose(&clock);
+        }
+        let page = self.inner().since(list, cursor, limit).await;
+        let gate = self.gates.lock().unwrap().pop_front().flatten();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        page
     }
 
     async fn remembers_since(&self) -> Result<Timestamp, StoreError> {
@@ -292,6 +319,65 @@ async fn a_server_whose_clock_is_behind_hides_nothing_after_a_loss() {
     assert!(b.revocations().is_revoked("acme:after") && b.revocations().is_revoked("acme:before"));
 }
 
+/// The background's reading finds a loss while an exchange's, which asks for the list itself, waits for its answer.
+#[actix_web::test]
+async fn two_readings_at_once_miss_nothing_of_a_list_that_begins_anew() {
+    let replicas = Replicas::new();
+    let (a, other) = (Arc::new(replicas.start(&[(1, BEGIN)]).await), replicas.start(&[(1, BEGIN)]).await);
+    let until = replicas.clock.now().plus(HOUR);
+    replicas.clock.pass(10 * SECOND);
+    a.revocations().revoke("acme:before", until).await.unwrap();
+    a.sync(replicas.clock.now()).await.unwrap();
+    replicas.clock.go_back(5 * SECOND);
+    replicas.store.lose(&replicas.clock);
+    for number in 0..1500 {
+        other.revocations().revoke(&format!("acme:t{number}"), until).await.unwrap();
+    }
+    replicas.clock.pass(10 * SECOND);
+    other.revocations().revoke("acme:last", until).await.unwrap();
+
+    let (waiting, reading) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    *replicas.store.gates.lock().unwrap() = [Some(Arc::clone(&waiting)), None, Some(Arc::clone(&reading))].into();
+    let now = replicas.clock.now();
+    let sync = || {
+        let state = Arc::clone(&a);
+        actix_web::rt::spawn(async move { state.revocations().sync(now).await })
+    };
+    let first = sync();
+    settle().await;
+    let second = sync();
+    settle().await;
+    assert!(
+        replicas.store.gates.lock().unwrap().is_empty(),
+        "the second has found the loss and waits for its first page"
+    );
+    waiting.notify_one();
+    settle().await;
+    reading.notify_one();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    assert!((0..1500).all(|number| a.revocations().is_revoked(&format!("acme:t{number}"))));
+    assert!(a.revocations().is_revoked("acme:last") && a.revocations().is_revoked("acme:before"));
+}
+
+#[actix_web::test]
+async fn what_is_lost_while_a_replica_starts_is_not_taken_for_known() {
+    let replicas = Replicas::new();
+    for losses in 1..=2 {
+        *replicas.store.loses_at_readings.lock().unwrap() = vec![replicas.clock.clone(); losses];
+        let state = State::new(replicas.store.clone(), seal_keys(&[(1, BEGIN)]));
+        state.revocations().sync(replicas.clock.now()).await.unwrap();
+        let since = replicas.store.remembers_since().await.unwrap();
+        assert_eq!(state.revocations().complete_since(), Some(since), "{losses} losses");
+    }
+}
+
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[actix_web::test]
 async fn a_clock_that_ran_ahead_and_was_set_back_forgets_nothing_for_good() {
     let replicas = Replicas::new();
@@ -391,6 +477,23 @@ async fn what_is_planted_in_the_store_takes_nothing_from_memory() {
     let issued = Issued { key_id: "acme", token_id: "u", rules: &rules, issued_at };
     assert!(a.revocations().cover(issued));
     assert_eq!(a.stops(now), before);
+    // Nor does it pass for what is held when that is written back.
+    replicas.store.lose(&replicas.clock);
+    let until_ms = replicas.clock.now().plus(HOUR).unix_millis();
+    let other = json!({"name": stop.to_string(), "scope": {"rule": "x"}, "reason": "", "by": "", "at_ms": 0, "until_ms": until_ms});
+    for (list, planted) in [
+        ("revocations", json!({"token": {"name": "acme:t", "expires_at_ms": 0}})),
+        ("revocations", json!({"rule": {"name": "acme:release", "issued_before_ms": 0}})),
+        ("stops", json!({"stop": other})),
+    ] {
+        replicas.store.append(list, planted.to_string().as_bytes(), bounds).await.unwrap();
+    }
+    replicas.seconds(20, &[&a]).await;
+    let late = replicas.start(&[(1, BEGIN)]).await;
+    assert!(late.stops(replicas.clock.now()).contains(&before[0]));
+    replicas.seconds(61, &[&late]).await;
+    assert!(late.revocations().is_revoked("acme:t"));
+    assert!(late.revocations().cover(issued));
 }
 
 /// Replicas of the whole service.
@@ -477,6 +580,10 @@ async fn a_use_that_the_store_may_have_forgotten_is_not_granted_again() {
     let token = fleet.fresh(&app, true).await;
     assert_eq!(verdict(&other, &token, Some("u1")).await, Ok(()), "fresh ones are good within a second");
     assert_eq!(verdict(&app, &token, Some("u2")).await, Err(Code::UsesSpent));
+    // Also when it is lost between the question and the use.
+    let last = fleet.fresh(&app, true).await;
+    *fleet.store.loses_at_reserve.lock().unwrap() = Some(fleet.outside.clock.clone());
+    assert_eq!(verdict(&app, &last, Some("u1")).await, Err(Code::StateLost));
     let (refused, _) = asked(&app, &used, Some("u2")).await;
     let retry_after = refused.unwrap_err().retry_after().unwrap();
     assert!(retry_after < 15 * 60 * SECOND && retry_after > 14 * 60 * SECOND, "until it is over: {retry_after:?}");
