@@ -44,12 +44,15 @@ use trustmint::state::stops::Scope;
 use trustmint::state::stops::Stop;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 use trustmint::time::Timestamp;
 use trustmint::verify::Question;
 use trustmint::verify::Refused;
 
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
+use crate::store_contract::redis_bench::Server;
+use crate::store_contract::redis_bench::store;
 use crate::support::Service;
 use crate::support::SetClock;
 use crate::support::service::WIDGETS;
@@ -494,6 +497,46 @@ async fn what_is_planted_in_the_store_takes_nothing_from_memory() {
     replicas.seconds(61, &[&late]).await;
     assert!(late.revocations().is_revoked("acme:t"));
     assert!(late.revocations().cover(issued));
+}
+
+#[actix_web::test]
+async fn a_redis_that_was_flushed_or_restarted_empty_is_given_back_what_replicas_hold() {
+    let mut server = Server::start(&[]);
+    let state = |server: &Server| State::new(Arc::new(store(&server.url(), "loss:")), seal_keys(&[(1, BEGIN)]));
+    let (a, b) = (state(&server), state(&server));
+    let sync = async |states: &[&State]| {
+        for state in states {
+            // The first call on a connection that died may fail; the next one is on a new connection.
+            if state.sync(SystemClock.now()).await.is_err() {
+                state.sync(SystemClock.now()).await.unwrap();
+            }
+        }
+    };
+    sync(&[&a, &b]).await;
+    let at = SystemClock.now();
+    for number in 0..20 {
+        a.revocations().revoke(&format!("acme:t{number}"), at.plus(HOUR)).await.unwrap();
+    }
+    let scope = Scope { registry: Some("acme".to_owned()), ..Scope::default() };
+    let stop = Stop { scope, reason: "INC".to_owned(), by: "oncall".to_owned(), at, until: at.plus(HOUR) };
+    let (kept, lifted) = (a.stop(&stop).await.unwrap(), a.stop(&stop).await.unwrap());
+    a.lift(lifted, at).await.unwrap().unwrap();
+    sync(&[&b]).await;
+    for loss in ["flushed", "restarted"] {
+        if loss == "flushed" {
+            assert_eq!(server.cli(&["FLUSHALL"]).trim(), "OK");
+        } else {
+            server.restart_empty();
+        }
+        sync(&[&a, &b, &a, &b]).await;
+        let late = state(&server);
+        sync(&[&late]).await;
+        assert!((0..20).all(|number| late.revocations().is_revoked(&format!("acme:t{number}"))), "{loss}");
+        assert_eq!(late.stops(SystemClock.now()), [(kept, b.stops(SystemClock.now())[0].1.clone())], "{loss}");
+        assert!(late.revocations().complete_since() > b.revocations().complete_since(), "{loss}");
+        let entries = server.cli(&["XLEN", "loss:{0}:l:revocations"]);
+        assert_eq!(entries.trim(), "20", "{loss}: each once");
+    }
 }
 
 /// Replicas of the whole service.
