@@ -39,6 +39,7 @@ pub struct Metrics {
     exchange_duration: Histogram<f64>,
     verifications: Counter<u64>,
     verification_duration: Histogram<f64>,
+    verifications_by_old_lists: Counter<u64>,
     revocations: Counter<u64>,
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
@@ -147,6 +148,10 @@ impl Metrics {
             exchange_duration: duration("exchange_duration", "How long a token exchange took."),
             verifications: counter("verifications", "Verifications of upload tokens, by outcome."),
             verification_duration: duration("verification_duration", "How long a verification took."),
+            verifications_by_old_lists: counter(
+                "verifications_by_old_lists",
+                "Verifications that allowed something although the lists of what is revoked and stopped were old.",
+            ),
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
@@ -187,6 +192,11 @@ impl Metrics {
         self.verifications.add(1, &labels);
         let [_, registry] = labels;
         self.verification_duration.record(took.as_secs_f64(), &[registry]);
+    }
+
+    /// Counts a verification that allowed something by lists that were old, as its registry's policy has it.
+    pub fn verification_by_old_lists(&self, registry: &str) {
+        self.verifications_by_old_lists.add(1, &[label("registry", registry)]);
     }
 
     /// Counts a revocation.

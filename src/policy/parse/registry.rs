@@ -19,6 +19,7 @@ use crate::policy::registry::Dialect;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
+use crate::policy::registry::WhenStoreDown;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
@@ -36,6 +37,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "enabled",
     "replay",
     "retry_window",
+    "verify_when_store_down",
     "bundle",
     "routes",
     "waive",
@@ -75,6 +77,9 @@ pub(super) fn registry(
     let token = token(&fields, dialect, faults);
     let replay = replay(&fields, dialect, faults);
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
+    let when_down = fields.get("verify_when_store_down").map_or(Some(WhenStoreDown::Refuse), |field| {
+        super::choice(&field, &WhenStoreDown::ALL.map(|choice| (choice.name(), choice)), faults)
+    });
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
     let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, faults));
@@ -91,6 +96,7 @@ pub(super) fn registry(
         enabled: enabled?,
         replay: replay?,
         retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
+        verify_when_store_down: when_down?,
         bundle: bundle.map_or(Some(None), |source| source.map(|source| Some(Arc::new(source))))?,
         routes: routes.map_or(Some(None), |routes| routes.map(|routes| Some(Arc::new(routes))))?,
     })
