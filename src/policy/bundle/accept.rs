@@ -161,3 +161,6 @@ fn read(
     drop(alone);
     Ok(Arc::unwrap_or_clone(bundle))
 }
+
+#[cfg(test)]
+mod tests;
