@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::policy::Policy;
 use crate::policy::bundle;
 use crate::policy::bundle::Bundle;
+use crate::policy::bundle::Last;
 use crate::policy::bundle::Signed;
 use crate::policy::bundle::Source;
 use crate::telemetry::metrics::BundleReading;
@@ -40,6 +41,11 @@ impl Composition {
         Arc::clone(&self.directory)
     }
 
+    /// Which bundle of a registry is in force.
+    pub(super) fn last(&self, registry: &str) -> Option<Last> {
+        self.bundles.get(registry).map(|held| held.bundle.last())
+    }
+
     /// Puts another directory in the place of this one, and reads the bundles anew for it. One that may not be there any
     /// more (its registry is gone, is looked for elsewhere, or may name fewer issuers) is left out: what it decided
     /// is unavailable until there is another.
@@ -62,17 +68,18 @@ impl Composition {
         self.directory = directory;
     }
 
-    /// Puts a bundle that was read for this directory in the place of its registry's last one. `false` if the directory
-    /// is another by now.
+    /// Puts a bundle that was read for this directory in the place of its registry's last one. `false` if either is
+    /// another by now.
     pub(super) fn add(
         &mut self,
         directory: &Arc<Policy>,
+        last: Option<Last>,
         registry: &str,
         source: &Source,
         bundle: Arc<Bundle>,
         bytes: &[u8],
     ) -> bool {
-        let same = Arc::ptr_eq(&self.directory, directory);
+        let same = Arc::ptr_eq(&self.directory, directory) && self.last(registry) == last;
         if same {
             let held = Held { bundle, source: source.clone(), bytes: Arc::from(bytes) };
             self.bundles.insert(registry.to_owned(), held);

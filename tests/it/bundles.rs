@@ -549,6 +549,54 @@ async fn tokens_of_a_registrys_own_rules_are_withdrawn_with_them_and_unavailable
     assert_eq!((answer.status, answer.code()), (200, "rule-withdrawn"), "{}", answer.text);
 }
 
+#[actix_web::test]
+async fn a_registry_that_was_switched_off_and_on_again_goes_back_behind_nothing() {
+    let bench = Bench::start().await;
+    bench.serve(&Text::new(&bench.service, 7)).await;
+    let activate = |bundle: &str| {
+        bench.service.app.activate(directory(&bench.service.base, bench.service.provider.issuer(), bundle, "  {}"));
+    };
+    activate(&format!("{}\n    enabled: false", usual()));
+    bench.poll().await;
+    activate(&usual());
+    let older = Text { rules: "  {}".into(), ..Text::new(&bench.service, 6) };
+    bench.refuses(older.write(), "old-serial", "one with the serial 7 was in force").await;
+    assert_eq!(bench.exchange().await, "upload:gadgets");
+    // And it asks by the entity tag of what is in force, once that was there again.
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 8).write());
+    bench.service.clock.pass(5 * MINUTE);
+    bench.poll_now().await;
+    assert_eq!((bench.refusal().as_str(), bench.serial()), ("", Some(8)));
+}
+
+#[actix_web::test]
+async fn where_more_registries_are_due_than_are_asked_at_once_each_has_its_turn() {
+    let servers = Arc::new(Servers::default());
+    let fetch = Arc::clone(&servers);
+    let start = |base: &str, issuer: &str| {
+        let text = policy_of(base, &format!("  github: {{provider: github, url: \"{issuer}\"}}"), "  {}");
+        let mut registries = String::from("registries:\n");
+        for number in 0..40 {
+            writeln!(
+                registries,
+                "  r{number:02}: {{dialect: generic, urls: [\"{base}/r{number:02}/\"], audiences: [r{number:02}], bundle: {{url: \
+                 \"https://r{number:02}.example/b\", issuers: [github], poll: 10s}}}}"
+            )
+            .unwrap();
+        }
+        policy(&text.replacen("registries:\n", &registries, 1))
+    };
+    let bench = Bench { service: Service::with_parts(start, |store| store, fetch).await, servers };
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        bench.poll_now().await;
+        asked.extend(bench.servers.asked().into_iter().map(|(url, _)| url));
+        // By then those of the turn before are due again.
+        bench.service.clock.pass(Duration::from_secs(10));
+    }
+    assert_eq!(asked.len(), 40, "{asked:?}");
+}
+
 /// Two replicas, one after the other, over one store.
 mod copies {
     use super::*;
@@ -678,6 +726,31 @@ mod copies {
         let third = fleet.replica(1, &usual());
         poll(&third).await;
         assert_eq!(serial(&third), Some(7));
+    }
+
+    #[actix_web::test]
+    async fn a_replica_accepts_nothing_older_than_what_another_has_accepted() {
+        let fleet = Fleet::new();
+        let (first, second) = (fleet.replica(1, &usual()), fleet.replica(1, &usual()));
+        for (app, shown, expected) in [
+            (&first, 7, 7),
+            (&second, 7, 7),
+            (&first, 9, 9),
+            // To the second an older one is shown, which would be new to it.
+            (&second, 8, 9),
+            (&second, 10, 10),
+            (&first, 10, 10),
+        ] {
+            fleet.publish(app, shown);
+            fleet.clock.pass(MINUTE);
+            poll(app).await;
+            assert_eq!(serial(app), Some(expected), "{shown}");
+        }
+        // So the store's copy never goes back.
+        fleet.servers.goes_down();
+        let third = fleet.replica(1, &usual());
+        poll(&third).await;
+        assert_eq!(serial(&third), Some(10));
     }
 
     #[actix_web::test]
