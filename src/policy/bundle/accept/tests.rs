@@ -257,3 +257,82 @@ fn a_lapse_is_missing_until_there_is_one_and_expired_from_its_very_end_on() {
     }
     assert_eq!(lapse(&policy, "tools", NOW), Some(Lapse::Missing), "another registry's is its own matter");
 }
+
+#[test]
+fn an_unknown_issuer_may_be_a_member_that_only_rules_which_are_not_known_pin() {
+    use crate::policy::bundle::Lapse;
+    let policy = policy_of(DIRECTORY);
+    let asked = |policy: &Policy, registry: &str, iss: &str, now| {
+        policy.may_be_bundled(policy.registries().by_id(registry).unwrap(), iss, now)
+    };
+    let member = "https://oidc.circleci.com/org/c9035e8a-1f6d-4b0e-9c2a-7d8e9fa0b1c2";
+    assert_eq!(asked(&policy, "acme-npm", member, NOW), Some(Lapse::Missing));
+    // Nobody's, or that of a family that its rules may not name, or of a registry without rules of its own.
+    for iss in [
+        "",
+        "https://oidc.circleci.com/org/",
+        "https://oidc.circleci.com/org/a/b",
+        "https://oidc.circleci.com/org/a/",
+        "https://OIDC.circleci.com/org/a",
+        "http://oidc.circleci.com/org/a",
+        "https://oidc.circleci.com.evil.example/org/a",
+        "https://token.actions.githubusercontent.com",
+        "https://gitlab.com",
+    ] {
+        assert_eq!(asked(&policy, "acme-npm", iss, NOW), None, "{iss}");
+    }
+    for registry in ["tools", "plain"] {
+        assert_eq!(asked(&policy, registry, member, NOW), None, "{registry}");
+    }
+    // While they are known they pin no such member; from their end on that is unknown again.
+    let bundle = accept(&policy, "acme-npm", &Signed::known(GOOD.as_bytes()), None, NOW).unwrap();
+    let end = bundle.not_after();
+    let policy = policy.with_bundles([Arc::new(bundle)]);
+    assert_eq!(asked(&policy, "acme-npm", member, NOW), None);
+    assert_eq!(asked(&policy, "acme-npm", member, end), Some(Lapse::Expired(end)));
+}
+
+#[test]
+fn what_is_switched_off_is_so_whether_or_not_a_bundle_is_there() {
+    use crate::identity::claims::Claims;
+    use crate::policy::evaluate::Decision;
+    use crate::policy::evaluate::Requested;
+    use crate::policy::evaluate::Subject;
+    use crate::policy::evaluate::evaluate_at;
+    let code = |from: &str, to: &str| {
+        let policy = policy_of(&DIRECTORY.replacen(from, to, 1));
+        let issuer = policy.issuers().by_id("github").unwrap();
+        let claims = Claims::new(crate::json::Object::default(), Vec::new());
+        let subject = Subject { issuer, claims: &claims };
+        let registry = policy.registries().by_id("acme-npm").unwrap();
+        match evaluate_at(&policy, registry, &subject, &Requested::default(), NOW).map(|it| it.decision) {
+            Ok(Decision::Deny(explanation)) => explanation.code(),
+            Ok(Decision::Allow(grant)) => panic!("{grant:?}"),
+            Err(lapse) => lapse.code(),
+        }
+        .to_string()
+    };
+    assert_eq!(code("github", "github"), "bundle-missing");
+    assert_eq!(code("{provider: github}", "{provider: github, enabled: false}"), "issuer-disabled");
+    assert_eq!(code("ecosystem: npm", "enabled: false\n    ecosystem: npm"), "registry-disabled");
+}
+
+#[test]
+fn what_a_bundle_makes_messages_say_is_bounded() {
+    // JSON, since YAML has no keys of this length.
+    let (long, lists) = ("a".repeat(1 << 20), vec!["[]"; 250].join(", "));
+    let rule = format!(
+        r#"{{"issuer": "own", "when": {{"sub": "x", "{long}": {{"in": [{lists}]}}}}, "allow": {{"upload": ["acme-core"]}}}}"#
+    );
+    let head = r#""registry": "acme-npm", "serial": 1, "not_after": "2027-01-15T20:00:00Z""#;
+    let text = format!(r#"{{{head}, "rules": {{"r": {rule}}}}}"#);
+    let directory = DIRECTORY
+        .replace("issuers:\n", "issuers:\n  own: {provider: generic, url: \"https://ci.example\"}\n")
+        .replacen("[github, circleci]", "[own]", 1)
+        .replace("max_bytes: 4KiB", "max_bytes: 8MiB");
+    let fault =
+        accept(&policy_of(&directory), "acme-npm", &Signed::known(text.as_bytes()), None, NOW).map(drop).unwrap_err();
+    let message = fault.to_string();
+    assert!(message.lines().count() > 200, "{}", message.chars().take(1000).collect::<String>());
+    assert!(message.len() < 1 << 20, "{}", message.len());
+}
