@@ -105,3 +105,44 @@ impl Composition {
         self.bundles.iter().map(reading).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::policy;
+    use crate::time::Timestamp;
+
+    const DIRECTORY: &str = "
+issuers: {github: {provider: github}}
+registries:
+  acme: {dialect: generic, urls: ['https://acme.example'], audiences: [acme], bundle: {url: 'https://acme.example/b', issuers: [github]}}
+";
+
+    fn directory() -> Arc<Policy> {
+        let source = policy::Source { name: "p.yaml".to_owned(), text: DIRECTORY.to_owned() };
+        Arc::new(Policy::load(&[source], &|_, _| None).unwrap())
+    }
+
+    #[test]
+    fn a_bundle_that_was_judged_beside_another_directory_or_another_bundle_is_not_added() {
+        let (directory, other) = (directory(), directory());
+        let source = directory.registries().by_id("acme").unwrap().bundle.as_deref().unwrap().clone();
+        let bundle = |serial: i64| {
+            let text = format!("registry: acme\nserial: {serial}\nnot_after: 2027-01-15T09:00:00Z\nrules: {{}}\n");
+            let now = Timestamp::from_unix_seconds(1_800_000_000);
+            Arc::new(bundle::accept(&directory, "acme", &Signed::known(text.as_bytes()), None, now).unwrap())
+        };
+        let mut composition = Composition::new(Arc::clone(&directory));
+        let mut add = |directory: &Arc<Policy>, last: Option<Last>, serial: i64| {
+            let added = composition.add(directory, last, "acme", &source, bundle(serial), b"");
+            (added, composition.last("acme").map(|last| last.serial))
+        };
+        assert_eq!(add(&other, None, 1), (false, None));
+        assert_eq!(add(&directory, Some(bundle(1).last()), 2), (false, None));
+        assert_eq!(add(&directory, None, 2), (true, Some(2)));
+        assert_eq!(add(&directory, None, 1), (false, Some(2)));
+        assert_eq!(add(&directory, Some(bundle(1).last()), 3), (false, Some(2)));
+        assert_eq!(add(&directory, Some(bundle(2).last()), 3), (true, Some(3)));
+    }
+}

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use trustmint::identity::fetch::Answer as Fetched;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
@@ -30,6 +31,8 @@ use url::Url;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
+use crate::store_contract::faulty::Fault;
+use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
@@ -55,6 +58,8 @@ struct Servers {
     documents: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What was asked for, and which entity tag was known.
     asked: Mutex<Vec<(String, Option<String>)>>,
+    /// The next answer is on its way until this is notified.
+    slow: Mutex<Option<Arc<Notify>>>,
     outside: HttpsFetch,
 }
 
@@ -65,6 +70,10 @@ impl Servers {
 
     fn goes_down(&self) {
         self.documents.lock().unwrap().clear();
+    }
+
+    fn goes_down_but(&self, url: &str) {
+        self.documents.lock().unwrap().retain(|known, _| known == url);
     }
 
     fn asked(&self) -> Vec<(String, Option<String>)> {
@@ -81,6 +90,10 @@ impl Fetch for Servers {
         self.asked.lock().unwrap().push((url.to_string(), known.map(str::to_owned)));
         let found = self.documents.lock().unwrap().get(url.as_str()).cloned();
         let bytes = found.ok_or(FetchError::Connect("refused".into()))?;
+        let slow = self.slow.lock().unwrap().take();
+        if let Some(slow) = slow {
+            slow.notified().await;
+        }
         if bytes.len() > limits.body {
             return Err(FetchError::TooLarge(limits.body));
         }
@@ -562,11 +575,57 @@ async fn a_registry_that_was_switched_off_and_on_again_goes_back_behind_nothing(
     let older = Text { rules: "  {}".into(), ..Text::new(&bench.service, 6) };
     bench.refuses(older.write(), "old-serial", "one with the serial 7 was in force").await;
     assert_eq!(bench.exchange().await, "upload:gadgets");
-    // And it asks by the entity tag of what is in force, once that was there again.
     bench.servers.publish(BUNDLE, Text::new(&bench.service, 8).write());
     bench.service.clock.pass(5 * MINUTE);
     bench.poll_now().await;
     assert_eq!((bench.refusal().as_str(), bench.serial()), ("", Some(8)));
+    // And what is in force is asked for by its entity tag, once that was seen again.
+    activate(&format!("{}\n    enabled: false", usual()));
+    bench.poll().await;
+    activate(&usual());
+    bench.servers.asked();
+    for known in [false, true] {
+        bench.poll().await;
+        let asked = bench.servers.asked().into_iter().find(|(url, _)| url == BUNDLE).unwrap();
+        assert_eq!(asked.1.is_some(), known);
+    }
+}
+
+#[actix_web::test]
+async fn of_two_polls_that_overlap_the_slower_brings_nothing_older_into_force() {
+    let (servers, down) = (Arc::new(Servers::default()), Mutex::new(None));
+    let fetch = Arc::clone(&servers);
+    let behind = |store| {
+        let store = Arc::new(FaultyStore::new(store));
+        *down.lock().unwrap() = Some(Arc::clone(&store));
+        store as Arc<dyn trustmint::state::Store>
+    };
+    let start = |base: &str, issuer: &str| directory(base, issuer, &usual(), "  {}");
+    let bench = Bench { service: Service::with_parts(start, behind, fetch).await, servers };
+    bench.serve(&Text::new(&bench.service, 7)).await;
+    // The store, which would tell what else was accepted, does not answer.
+    down.lock().unwrap().as_ref().unwrap().fail(Some(Fault::Refused));
+    let (app, slow) = (&bench.service.app, Arc::new(Notify::new()));
+    bench.servers.publish(BUNDLE, Text { rules: "  {}".into(), ..Text::new(&bench.service, 8) }.write());
+    bench.service.clock.pass(MINUTE);
+    *bench.servers.slow.lock().unwrap() = Some(Arc::clone(&slow));
+    bench.servers.goes_down_but(BUNDLE);
+    let first = app.poll_bundles();
+    while bench.servers.slow.lock().unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 9).write());
+    let oftener = usual().replace("max_bytes", "poll: 10s, max_bytes");
+    app.activate(directory(&bench.service.base, bench.service.provider.issuer(), &oftener, "  {}"));
+    for poll in app.poll_bundles() {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), Some(9));
+    slow.notify_one();
+    for poll in first {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), Some(9));
 }
 
 #[actix_web::test]

@@ -390,3 +390,28 @@ fn what_a_rule_takes_from_its_issuer_and_registry_is_compared_too() {
         assert_eq!(rules["changed"], json!([{"rule": "a", "removed": removed, "added": added}]), "{to}");
     }
 }
+
+#[test]
+fn what_is_silent_in_several_places_is_as_unknown_as_in_one() {
+    let plain = rule("a", "", "widgets");
+    let unknown = |old: &[String], new: &[String], claim: &str| {
+        let past = diff(old, new, &[event(&json!({"rules": []}))]);
+        counts(&past, 0, 0, 1);
+        assert_eq!(past["unknown"][0]["claims"], json!([claim]), "{past:#}");
+    };
+    // The claim that another is compared with.
+    let compared = rule("a", ", environment: {same_as: check_run_id}", "widgets");
+    unknown(std::slice::from_ref(&plain), &[compared], "check_run_id");
+    // Either alone would grant, both together would be ambiguous, and neither would refuse.
+    let (one, other) = (rule("b", ", check_run_id: \"7\"", "widgets"), rule("c", ", check_run_id: \"8\"", "widgets"));
+    unknown(&[], &[one, other + "    single_use: true\n"], "check_run_id");
+    // A certain grant, and beside it a name that nobody knows.
+    let named = rule("d", ", check_run_id: {regex: \"(?<x>.*)\"}", "\"acme-{x}\"");
+    unknown(std::slice::from_ref(&plain), &[plain.clone(), named], "check_run_id");
+    // Rules are found also if the claim is silent that they are filed under.
+    let mut silent = event(&json!({"rules": []}));
+    silent["claims"].as_object_mut().unwrap().remove("repository_id");
+    let past = diff(&[], &[plain], &[silent]);
+    counts(&past, 0, 0, 1);
+    assert_eq!(past["unknown"][0]["claims"], json!(["repository_id"]));
+}

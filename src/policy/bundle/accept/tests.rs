@@ -299,9 +299,9 @@ fn what_is_switched_off_is_so_whether_or_not_a_bundle_is_there() {
     use crate::policy::evaluate::Requested;
     use crate::policy::evaluate::Subject;
     use crate::policy::evaluate::evaluate_at;
-    let code = |from: &str, to: &str| {
+    let code_of = |from: &str, to: &str, issuer: &str| {
         let policy = policy_of(&DIRECTORY.replacen(from, to, 1));
-        let issuer = policy.issuers().by_id("github").unwrap();
+        let issuer = policy.issuers().by_id(issuer).unwrap();
         let claims = Claims::new(crate::json::Object::default(), Vec::new());
         let subject = Subject { issuer, claims: &claims };
         let registry = policy.registries().by_id("acme-npm").unwrap();
@@ -312,7 +312,9 @@ fn what_is_switched_off_is_so_whether_or_not_a_bundle_is_there() {
         }
         .to_string()
     };
+    let code = |from: &str, to: &str| code_of(from, to, "github");
     assert_eq!(code("github", "github"), "bundle-missing");
+    assert_eq!(code_of("github", "github", "gitlab"), "no-matching-rule", "its rules may not name that one");
     assert_eq!(code("{provider: github}", "{provider: github, enabled: false}"), "issuer-disabled");
     assert_eq!(code("ecosystem: npm", "enabled: false\n    ecosystem: npm"), "registry-disabled");
 }
