@@ -656,6 +656,26 @@ async fn where_more_registries_are_due_than_are_asked_at_once_each_has_its_turn(
     assert_eq!(asked.len(), 40, "{asked:?}");
 }
 
+#[actix_web::test]
+async fn what_was_on_its_way_from_where_the_policy_no_longer_looks_is_not_believed() {
+    let bench = Bench::start().await;
+    let slow = Arc::new(Notify::new());
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 1).write());
+    *bench.servers.slow.lock().unwrap() = Some(Arc::clone(&slow));
+    let polls = bench.service.app.poll_bundles();
+    while bench.servers.slow.lock().unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let elsewhere = usual().replace("trust/bundle.yaml", "elsewhere.yaml");
+    bench.service.app.activate(directory(&bench.service.base, bench.service.provider.issuer(), &elsewhere, "  {}"));
+    slow.notify_one();
+    for poll in polls {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), None);
+    assert_eq!(bench.exchange().await, "bundle-missing");
+}
+
 /// Two replicas, one after the other, over one store.
 mod copies {
     use super::*;

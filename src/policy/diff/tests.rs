@@ -415,3 +415,24 @@ fn what_is_silent_in_several_places_is_as_unknown_as_in_one() {
     counts(&past, 0, 0, 1);
     assert_eq!(past["unknown"][0]["claims"], json!(["repository_id"]));
 }
+
+#[test]
+fn a_token_that_lives_as_long_as_it_may_is_not_too_long() {
+    let text = format!("{WORLD}{}", rule("a", "", "widgets"));
+    let within = |most: &str| {
+        text.replace("github: {provider: github}", &format!("github: {{provider: github, max_lifetime: {most}}}"))
+    };
+    counts(&diff_of(&text, &within("5m"), &event(&json!({}))), 1, 0, 0);
+    let past = diff_of(&text, &within("4m"), &event(&json!({})));
+    counts(&past, 0, 1, 0);
+    assert_eq!(past["changes"][0]["code"], "lifetime-too-long");
+}
+
+#[test]
+fn a_claim_that_the_preset_compares_another_with_is_needed_too() {
+    let mut silent = event(&json!({"rules": []}));
+    silent["claims"].as_object_mut().unwrap().remove("workflow_ref");
+    let past = diff(&[], &[rule("a", "", "widgets")], &[silent]);
+    counts(&past, 0, 0, 1);
+    assert_eq!(past["unknown"][0]["claims"], json!(["workflow_ref"]));
+}
