@@ -377,9 +377,9 @@ fn tests_that_look_at_too_many_rules_are_refused_before_they_are_run() {
 
 #[test]
 fn what_an_unknown_name_means_is_said_for_the_first_ones() {
-    let tests: String =
+    let tests: Vec<String> =
         (0..30).map(|n| format!("  - {{name: t{n}, rule: wigets, {RELEASE}, expect: allow}}\n")).collect();
-    let text = read(&tests).map(drop).unwrap_err().to_string();
+    let text = read(&tests.concat()).map(drop).unwrap_err().to_string();
     let count = |words: &str| text.matches(words).count();
     assert_eq!((count("there is no rule `wigets`"), count("did you mean `widgets`?")), (30, 20));
 }
