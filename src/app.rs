@@ -52,6 +52,7 @@ use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
 
+mod allowances;
 mod composition;
 mod in_force;
 mod introspection;
@@ -266,6 +267,7 @@ impl App {
         let code = outcome.result.as_ref().err().map(Failure::code);
         let issuer = outcome.issuer.as_deref().unwrap_or(NONE);
         self.metrics.exchange(code_label(code), &registry.id, issuer, stopwatch.elapsed());
+        self.count_limited(registry, outcome.result.as_ref().err().and_then(Failure::standing));
         // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
         if let Some(proven) = outcome.proven {
             let explanation = match &outcome.result {

@@ -220,6 +220,8 @@ codes! {
     RevocationsExhausted = "revocations-exhausted", Unavailable, "retry after the time that `Retry-After` names; sooner, a registry revokes by `rule` as long as its own share lasts, and its operators raise its `epoch` in the policy or stop it";
     /// More requests than this replica takes at once.
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
+    /// The registry's allowance for this minute is used up.
+    RateLimited = "rate-limited", Unavailable, "retry with the same token after the time that `Retry-After` names; the operator sets what a registry may have a minute under its `limits`";
 
     // Page us.
     /// No key of the ring may mint at this moment.

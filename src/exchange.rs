@@ -47,6 +47,8 @@ use crate::state::RETENTION_MARGIN;
 use crate::state::Repetition;
 use crate::state::State;
 use crate::state::StoreError;
+use crate::state::rates::Allowance;
+use crate::state::rates::Standing;
 use crate::state::revocations::Issued;
 use crate::time::Timestamp;
 
@@ -99,6 +101,7 @@ pub struct Parts<'a> {
 pub struct IssuedToken {
     minted: Minted,
     leave: Leave,
+    counted: Standing,
 }
 
 /// Why a subject token may be answered with an upload token. Each is a proof that can be had in one way only.
@@ -113,6 +116,11 @@ impl IssuedToken {
     /// The token and what is said about it.
     pub const fn minted(&self) -> &Minted {
         &self.minted
+    }
+
+    /// How the registry's allowance stands after it.
+    pub const fn standing(&self) -> &Standing {
+        &self.counted
     }
 
     /// For the record, what the exchange was if it was no first use.
@@ -217,15 +225,25 @@ async fn steps(
     let prepared = crate::macaroon::prepare(parts.keyring, wanted(id))?;
     known.token_id = Some(id);
 
-    if let Some(not_demanded) = replay.off() {
-        return Ok(issue(prepared, Leave::NotDemanded(not_demanded)));
-    }
-    let claim = first_use_claim(&token, &prepared, package, now);
-    let first = first_use_and_issue(parts.state, claim, prepared, now).await;
-    let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
-    let Some(again) = repeat(parts, registry, past, &token, wanted, window, now) else { return first };
-    known.token_id = Some(again.minted.id);
-    Ok(again)
+    // SECURITY: only now. A stranger's tokens, proven ones too, take nothing from what the registry's jobs may have; nor
+    // does one that was used before.
+    let counted = parts.state.rates().take(&registry.id, Allowance::Exchanges, registry.limits.exchanges, now);
+    let counted = counted.map_err(Failure::RateLimited)?;
+    let minting = async {
+        if let Some(not_demanded) = replay.off() {
+            return Ok(issue(prepared, Leave::NotDemanded(not_demanded), counted));
+        }
+        let claim = first_use_claim(&token, &prepared, package, now);
+        let first = first_use_and_issue(parts.state, claim, prepared, counted, now).await;
+        let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
+        match repeat(parts, registry, past, &token, wanted, window, now) {
+            Some((again, repetition)) => Ok(issue(again, Leave::Repeated(repetition), counted)),
+            None => first,
+        }
+    };
+    let given = minting.await.inspect_err(|_| parts.state.rates().give_back(&registry.id, counted))?;
+    known.token_id = Some(given.minted.id);
+    Ok(given)
 }
 
 /// In mode `once-per-package`, the package whose first use is claimed: the request must name it and no other.
@@ -335,13 +353,14 @@ async fn first_use_and_issue(
     state: &Arc<State>,
     claim: FirstUseClaim,
     prepared: Prepared,
+    counted: Standing,
     now: Timestamp,
 ) -> Result<IssuedToken, Failure> {
     let state = Arc::clone(state);
     let steps = tokio::spawn(async move {
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
         match state.first_use(claim).await {
-            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use))),
+            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted)),
             Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past))),
             Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
             Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
@@ -370,7 +389,7 @@ fn repeat<'a>(
     wanted: impl Fn(TokenId) -> PrepareRequest<'a>,
     window: Duration,
     now: Timestamp,
-) -> Option<IssuedToken> {
+) -> Option<(Prepared, Repetition)> {
     let id = TokenId::parse(&past.record().token_id)?;
     let master = parts.keyring.get(&past.record().kid)?;
     let wanted = wanted(id);
@@ -379,12 +398,12 @@ fn repeat<'a>(
     let repetition = past.repeated(&digest(token, &prepared), window, now)?;
     let (key_id, token_id, issued_at) = (registry.key_id.as_str(), id.to_string(), id.issued_at());
     let revoked = parts.state.revocations().cover(Issued { key_id, token_id: &token_id, rules: &rules, issued_at });
-    (!revoked).then(|| issue(prepared, Leave::Repeated(repetition)))
+    (!revoked).then_some((prepared, repetition))
 }
 
-/// Step 6 cannot fail: only a prepared token and leave as to its subject token make an issued one.
-fn issue(prepared: Prepared, leave: Leave) -> IssuedToken {
-    IssuedToken { minted: prepared.mint(), leave }
+/// Step 6 cannot fail: only a prepared token that was counted and leave as to its subject token make an issued one.
+fn issue(prepared: Prepared, leave: Leave, counted: Standing) -> IssuedToken {
+    IssuedToken { minted: prepared.mint(), leave, counted }
 }
 
 fn chosen_claims(token: &VerifiedToken, names: &[&str]) -> BTreeMap<String, Json> {

@@ -48,6 +48,7 @@ pub mod notify;
 pub mod openapi;
 pub mod operations;
 pub mod origin;
+pub mod rate;
 pub mod refusals;
 pub mod revocations;
 pub mod revoke;

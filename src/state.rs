@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 mod first_use;
 mod followed;
 mod memory;
+pub mod rates;
 mod redis;
 pub mod refusals;
 pub mod revocations;
@@ -36,6 +37,7 @@ pub use self::first_use::PastUse;
 pub use self::first_use::Repetition;
 pub use self::first_use::first_use_key;
 pub use self::memory::MemoryStore;
+use self::rates::Rates;
 pub use self::redis::Endpoint;
 pub use self::redis::EndpointError;
 pub use self::redis::ReadFile;
@@ -233,6 +235,7 @@ pub struct State {
     seal_keys: ArcSwap<SealKeys>,
     revocations: Revocations,
     stops: Stops,
+    rates: Rates,
 }
 
 /// What a copy is of.
@@ -282,12 +285,17 @@ impl State {
     /// The state kept in `store`, of which only what these keys have sealed has authority.
     pub fn new(store: Arc<dyn Store>, seal_keys: SealKeys) -> Self {
         let (revocations, stops) = (Revocations::new(Arc::clone(&store)), Stops::new(Arc::clone(&store)));
-        Self { store, seal_keys: ArcSwap::from_pointee(seal_keys), revocations, stops }
+        Self { store, seal_keys: ArcSwap::from_pointee(seal_keys), revocations, stops, rates: Rates::default() }
     }
 
     /// From now on only what these keys have sealed has authority, and they seal.
     pub fn rekey(&self, seal_keys: SealKeys) {
         self.seal_keys.store(Arc::new(seal_keys));
+    }
+
+    /// How often registries are served, by this replica.
+    pub const fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// The tokens that were revoked.

@@ -14,6 +14,7 @@ use crate::policy::bundle::Lapse;
 use crate::policy::explain::Explanation;
 use crate::state::PastUse;
 use crate::state::StoreError;
+use crate::state::rates::Standing;
 
 /// Why no upload token was issued. A refusal by the rules carries its explanation; everything else its cause.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub enum Failure {
         /// Until every token that may have been forgotten has expired.
         retry_after: Duration,
     },
+    /// The registry has used up its allowance of upload tokens.
+    RateLimited(Standing),
     /// The store failed.
     Store(StoreError),
     /// The step after the decision ended abnormally.
@@ -81,6 +84,7 @@ impl Failure {
             Self::Prepare(error) => error.code(),
             Self::Replayed(_) => Code::TokenReplayed,
             Self::StateLost { .. } => Code::StateLost,
+            Self::RateLimited(_) => Code::RateLimited,
             Self::Store(_) => Code::StoreUnavailable,
             Self::Internal => Code::Internal,
         }
@@ -94,11 +98,19 @@ impl Failure {
 
     /// When to try again, if waiting helps.
     pub const fn retry_after(&self) -> Option<Duration> {
-        if let Self::Key(KeyError::Unavailable { retry_after, .. }) | Self::StateLost { retry_after } = self {
+        if let Self::Key(KeyError::Unavailable { retry_after, .. })
+        | Self::StateLost { retry_after }
+        | Self::RateLimited(Standing { next_in: retry_after, .. }) = self
+        {
             Some(*retry_after)
         } else {
             None
         }
+    }
+
+    /// How the registry's allowance stands, where that is why.
+    pub const fn standing(&self) -> Option<Standing> {
+        if let Self::RateLimited(standing) = self { Some(*standing) } else { None }
     }
 }
 
@@ -127,6 +139,9 @@ impl fmt::Display for Failure {
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),
             Self::StateLost { .. } => {
                 f.write_str("this ID token was issued before the service's memory of used tokens begins")
+            }
+            Self::RateLimited(standing) => {
+                write!(f, "this registry has had the {} upload tokens that it may have a minute", standing.quota)
             }
             Self::Store(_) => f.write_str("the store of used tokens does not answer"),
             Self::Internal => f.write_str("the service failed"),

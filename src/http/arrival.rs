@@ -20,7 +20,9 @@ use crate::http::context::caller_of;
 use crate::http::context::id_of;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::http::rate;
 use crate::policy::Policy;
+use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::time::Timestamp;
 
@@ -58,22 +60,39 @@ pub async fn anonymous(
     rendered(answered.await, spelling, &request)
 }
 
-/// Answers a registry's call, or refuses it. Who asks is checked before the question is read: strangers cost no more
-/// than a head.
+/// Answers a registry's call, or refuses it. Who asks is checked, and counted, before the question is read: strangers
+/// cost no more than a head.
 pub async fn of_registry(
     request: HttpRequest,
     payload: web::Payload,
     public: web::Data<Public>,
-    known: impl FnOnce(&HttpRequest, &Policy) -> Result<(), Refusal>,
     answer: impl AsyncFnOnce(&Arrival<'_>) -> Result<HttpResponse, Refusal>,
 ) -> HttpResponse {
+    let counted = calling_registry(&request, &public.app.policy())
+        .and_then(|registry| Ok(public.app.count_call(registry, public.app.now())?));
+    let standing = match counted {
+        Ok(standing) => standing,
+        Err(refusal) => return refusal.respond(Spelling::Native, &id_of(&request)),
+    };
     let answered = async {
-        known(&request, &public.app.policy())?;
         let body = body::read(&request, payload).await?;
         let place = public.admit_registry_call()?;
         answer(&Arrival::new(&request, &public, body, place)).await
     };
-    rendered(answered.await, Spelling::Native, &request)
+    let mut response = rendered(answered.await, Spelling::Native, &request);
+    rate::tell(response.headers_mut(), &standing);
+    response
+}
+
+/// The registry whose API key the caller presents. SECURITY: only digests are kept, and they are compared in constant
+/// time.
+pub fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p Registry, Refusal> {
+    let digest = key_digest(request)?;
+    policy
+        .registries()
+        .by_caller(&digest)
+        .map(|(registry, _)| registry.as_ref())
+        .ok_or_else(|| Refusal::new(Code::BadApiKey, "the API key is not known"))
 }
 
 /// The digest of the API key that a request presents (RFC 6750 section 2.1). SECURITY: only digests are kept, so only

@@ -28,12 +28,14 @@ use crate::http::endpoint::codes;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::http::rate;
 use crate::package::PackageName;
 use crate::policy::Policy;
 use crate::policy::registry::Registry;
 use crate::policy::route::Asked;
 use crate::policy::route::Routes;
 use crate::secret::sha256;
+use crate::time::Timestamp;
 use crate::verify::Question;
 
 /// The endpoint, and what stands before the path of a call of Envoy's.
@@ -111,6 +113,18 @@ pub async fn authorize(request: HttpRequest, public: web::Data<Public>) -> HttpR
 async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpResponse, Refusal> {
     let (policy, now) = (public.app.policy(), public.app.now());
     let registry = asking_registry(request, &policy)?;
+    let standing = public.app.count_call(registry, now)?;
+    let mut response = rendered(let_through(request, public, (&policy, registry), now).await, Spelling::Proxy, request);
+    rate::tell(response.headers_mut(), &standing);
+    Ok(response)
+}
+
+async fn let_through(
+    request: &HttpRequest,
+    public: &Public,
+    (policy, registry): (&Policy, &Registry),
+    now: Timestamp,
+) -> Result<HttpResponse, Refusal> {
     let _place = public.admit_registry_call()?;
     let none = || Refusal::new(Code::RouteNotAllowed, "the policy has no `routes` for this registry");
     let asked = asked(request, registry.routes.as_deref().ok_or_else(none)?)?;
@@ -129,7 +143,7 @@ async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpRespon
         consume: None,
     };
     let caller = context::caller_of(request, public);
-    let outcome = public.app.verify(&policy, registry, &question, &caller, now).await;
+    let outcome = public.app.verify(policy, registry, &question, &caller, now).await;
     outcome.result.map_err(|refused| Refusal::new(refused.code(), refused.reasons().join("; ")))?;
     let mut response = HttpResponse::Ok();
     if let Some(authentic) = outcome.authentic {

@@ -245,13 +245,21 @@ impl Access {
         }
     }
 
+    /// Whether its answers are counted against a registry's allowance, and say how that stands.
+    pub const fn is_counted(self) -> bool {
+        match self {
+            Self::Job | Self::Registry | Self::Proxy => true,
+            Self::Anyone | Self::Holder => false,
+        }
+    }
+
     /// What can fail for every caller of that kind, whatever is asked.
     pub const fn failures(self) -> &'static [&'static [Code]] {
         match self {
             Self::Anyone => &[codes::ANY, codes::HOST],
             Self::Job | Self::Holder => &[codes::ANY, codes::HOST, codes::BODY],
-            Self::Registry => &[codes::ANY, codes::KEY, codes::BODY],
-            Self::Proxy => &[codes::ANY, codes::KEY, codes::BUSY],
+            Self::Registry => &[codes::ANY, codes::KEY, codes::RATE, codes::BODY],
+            Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE, codes::BUSY],
         }
     }
 }

@@ -20,7 +20,9 @@ use crate::escape::escape;
 use crate::exchange::Failure;
 use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
+use crate::http::rate;
 use crate::policy::scope::ScopeError;
+use crate::state::rates::Standing;
 
 /// The page that documents every code.
 const DOCUMENTATION: &str = "docs/errors.md";
@@ -155,12 +157,13 @@ pub struct Refusal {
     explanation: Option<Value>,
     policy: Option<Value>,
     retry_after: Option<Duration>,
+    standing: Option<Box<Standing>>,
 }
 
 impl Refusal {
     /// A refusal in words of its own.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), explanation: None, policy: None, retry_after: None }
+        Self { code, detail: detail.into(), explanation: None, policy: None, retry_after: None, standing: None }
     }
 
     /// Adds to its words what an endpoint knows better than whoever refused.
@@ -236,16 +239,17 @@ impl Refusal {
         if let Some(challenge) = challenge(self.code, spelling) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
-        match spelling.media_type() {
-            Some(media_type) => {
-                response.insert_header((header::CONTENT_TYPE, media_type));
-                response.body(serde_json::to_string(&body).unwrap_or_default())
-            }
-            None => {
-                response.insert_header((PROXY_CODE, self.code.as_str())).insert_header((PROXY_DETAIL, self.line()));
-                response.finish()
-            }
+        let mut response = if let Some(media_type) = spelling.media_type() {
+            response.insert_header((header::CONTENT_TYPE, media_type));
+            response.body(serde_json::to_string(&body).unwrap_or_default())
+        } else {
+            response.insert_header((PROXY_CODE, self.code.as_str())).insert_header((PROXY_DETAIL, self.line()));
+            response.finish()
+        };
+        if let Some(standing) = &self.standing {
+            rate::tell(response.headers_mut(), standing);
         }
+        response
     }
 
     /// What happened, as one line that a header can carry.
@@ -295,6 +299,7 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
         (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+        (Code::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
         (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
         (_, Class::Request | Class::Refused) => match (spelling, code.class()) {
@@ -327,7 +332,18 @@ impl From<Failure> for Refusal {
             explanation: failure.explanation(),
             policy: None,
             retry_after: failure.retry_after(),
+            standing: failure.standing().map(Box::new),
         }
+    }
+}
+
+impl From<Standing> for Refusal {
+    /// The registry has used up an allowance.
+    fn from(used_up: Standing) -> Self {
+        let (what, quota) = (used_up.allowance.as_str(), used_up.quota);
+        let detail = format!("this registry has had the {quota} {what} that it may have a minute");
+        let retry_after = Some(used_up.next_in);
+        Self { retry_after, standing: Some(Box::new(used_up)), ..Self::new(Code::RateLimited, detail) }
     }
 }
 

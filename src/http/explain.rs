@@ -16,6 +16,7 @@ use crate::explain::Question;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::arrival::calling_registry;
 use crate::http::body;
 use crate::http::body::printable;
 use crate::http::endpoint::Access;
@@ -28,11 +29,9 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::verify::calling_registry;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
-use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::scope;
 
@@ -50,7 +49,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
         parameters: &[],
         body: Some(Body {
             media: &[body::JSON],
-            shape: Shape::Object(MEMBERS),
+            shape: Shape::Either(&[Shape::Object(OF_TOKEN), Shape::Object(OF_CLAIMS)]),
             example: r#"{"issuer": "github", "claims": {"repository": "acme/widgets", "repository_id": "701234567", "repository_owner_id": "9123456"}, "package": "widgets"}"#,
         }),
         answers: &[Answer::json(
@@ -64,17 +63,20 @@ pub static ENDPOINT: Endpoint = Endpoint {
     }],
 };
 
-const MEMBERS: &[Member] = &[
-    Member::may("token", Shape::OrNull(&Shape::AnyText), "An ID token, also one that has expired."),
-    Member::may("claims", Shape::OrNull(&Shape::AnyObject), "The claims of a job, without a token."),
-    Member::may(
-        "issuer",
-        Shape::OrNull(&Shape::AnyText),
-        "With `claims`: the issuer's name in the policy, if they have no `iss`.",
-    ),
-    Member::may("package", Shape::OrNull(&Shape::AnyText), "The package that would be asked for."),
-    Member::may("scope", Shape::OrNull(&Shape::AnyText), "The pairs that would be asked for, as at `/v1/token`."),
-];
+const TOKEN: Member = Member::must("token", Shape::AnyText, "An ID token, also one that has expired.");
+const CLAIMS: Member = Member::must("claims", Shape::AnyObject, "The claims of a job, without a token.");
+const ISSUER: Member =
+    Member::may("issuer", Shape::OrNull(&Shape::AnyText), "The issuer's name in the policy, if they have no `iss`.");
+const PACKAGE: Member = Member::may("package", Shape::OrNull(&Shape::AnyText), "The package that would be asked for.");
+const SCOPE: Member =
+    Member::may("scope", Shape::OrNull(&Shape::AnyText), "The pairs that would be asked for, as at `/v1/token`.");
+const MEMBERS: &[Member] = &[TOKEN, CLAIMS, ISSUER, PACKAGE, SCOPE];
+
+const fn none(name: &'static str) -> Member {
+    Member::may(name, Shape::Null, "Not with the other.")
+}
+const OF_TOKEN: &[Member] = &[TOKEN, none("claims"), none("issuer"), PACKAGE, SCOPE];
+const OF_CLAIMS: &[Member] = &[none("token"), CLAIMS, ISSUER, PACKAGE, SCOPE];
 
 const ANSWER: &[Member] = &[
     Member::must("decision", Shape::Words(&["allow", "deny"]), "What the rules decide."),
@@ -89,8 +91,7 @@ const ANSWER: &[Member] = &[
 
 /// Answers the registry's question.
 pub async fn explain(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
-    arrival::of_registry(request, payload, public, known, answer).await
+    arrival::of_registry(request, payload, public, answer).await
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {

@@ -18,6 +18,7 @@ use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::arrival::calling_registry;
 use crate::http::body;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
@@ -30,8 +31,6 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::verify::calling_registry;
-use crate::policy::Policy;
 
 /// RFC 7662's endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -58,7 +57,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
 };
 
 const MEMBERS: &[Member] = &[
-    Member::must("token", Shape::AnyText, "The token as the client presented it."),
+    Member::must("token", Shape::SomeText, "The token as the client presented it."),
     Member::may("token_type_hint", Shape::AnyText, "RFC 7662's hint, which is not needed."),
 ];
 
@@ -77,8 +76,7 @@ const INACTIVE: &[Member] = &[Member::must("active", Shape::Always(false), "It i
 
 /// Says whether a token of the registry that asks is active, and what it is for.
 pub async fn introspect(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
-    arrival::of_registry(request, payload, public, known, answer).await
+    arrival::of_registry(request, payload, public, answer).await
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {

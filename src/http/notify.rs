@@ -11,6 +11,7 @@ use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::arrival::calling_registry;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
 use crate::http::endpoint::Endpoint;
@@ -20,8 +21,6 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::verify::calling_registry;
-use crate::policy::Policy;
 
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -48,8 +47,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
 
 /// Brings the next poll forward: 202, with when it will be. Nothing in the body is read.
 pub async fn notify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
-    arrival::of_registry(request, payload, public, known, answer).await
+    arrival::of_registry(request, payload, public, answer).await
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {

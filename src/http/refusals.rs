@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::arrival::calling_registry;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
 use crate::http::endpoint::Endpoint;
@@ -20,8 +21,6 @@ use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::feed;
-use crate::http::verify::calling_registry;
-use crate::policy::Policy;
 
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -57,13 +56,12 @@ const REFUSAL: &[Member] = &[
     Member::must("code", Shape::AnyText, "The code in it."),
     Member::must("message", Shape::AnyText, "What the job was told."),
     Member::may("claims", Shape::AnyObject, "The job's public claims."),
-    Member::may("explanation", Shape::AnyObject, "Rule by rule what was wanted, nearest first."),
+    Member::may("explanation", Shape::OrNull(&Shape::AnyObject), "Rule by rule what was wanted, nearest first."),
 ];
 
 /// The registry's refusals of jobs whose ID token was proven, oldest first, each with its whole explanation.
 pub async fn refusals(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
-    arrival::of_registry(request, payload, public, known, answer).await
+    arrival::of_registry(request, payload, public, answer).await
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {

@@ -47,7 +47,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
 };
 
 const MEMBERS: &[Member] = &[
-    Member::must("token", Shape::AnyText, "The upload token."),
+    Member::must("token", Shape::SomeText, "The upload token."),
     Member::may("token_type_hint", Shape::AnyText, "RFC 7009's hint, which is not needed."),
 ];
 

@@ -24,6 +24,7 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::http::rate;
 use crate::http::tenant;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
@@ -136,13 +137,15 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let issued = public.app.exchange(policy, asked, &arrival.caller, *now).await?;
     let minted = issued.minted();
     let scope: Vec<String> = minted.permissions.iter().map(ToString::to_string).collect();
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+    let mut response = HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "access_token": minted.token.expose(),
         "issued_token_type": ACCESS_TOKEN,
         "token_type": "Bearer",
         "expires_in": minted.expires_at.since(*now).as_secs(),
         "scope": scope.join(" "),
-    })))
+    }));
+    rate::tell(response.headers_mut(), issued.standing());
+    Ok(response)
 }
 
 fn from_form(bytes: &[u8]) -> Result<Parameters, Refusal> {

@@ -19,6 +19,7 @@ use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
+use crate::http::arrival::calling_registry;
 use crate::http::body;
 use crate::http::body::printable;
 use crate::http::endpoint::Access;
@@ -37,8 +38,6 @@ use crate::json::Object;
 use crate::macaroon::Authentic;
 use crate::package::Action;
 use crate::package::PackageName;
-use crate::policy::Policy;
-use crate::policy::registry::Registry;
 use crate::verify::Question;
 use crate::verify::Refused;
 
@@ -62,7 +61,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
         parameters: &[],
         body: Some(Body {
             media: &[body::JSON],
-            shape: Shape::Object(MEMBERS),
+            shape: Shape::Either(&[Shape::Object(UPLOAD), Shape::Object(OTHER)]),
             example: r#"{"token": "pypi-AgEM…", "package": "widgets", "exists": true, "version": "1.4.0", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "size": 48213, "client_ip": "203.0.113.7", "consume": "5c1e…"}"#,
         }),
         answers: &[Answer::json(
@@ -76,21 +75,50 @@ pub static ENDPOINT: Endpoint = Endpoint {
     }],
 };
 
-/// The question.
-const MEMBERS: &[Member] = &[
-    Member::must("token", Shape::AnyText, "The token as the client presented it."),
-    Member::must("package", Shape::AnyText, "The package that will change."),
-    Member::may("exists", Shape::Flag, "Whether the registry has that package already; needed without `action`."),
-    Member::may("version", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The version that will change."),
-    Member::may("sha256", Shape::OrNull(&Shape::Pattern("^[0-9a-f]{64}$")), "Of the file that will be stored."),
-    Member::may("size", Shape::OrNull(&Shape::Count), "Of that file, in bytes."),
-    Member::may("client_ip", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The uploading client's IP address."),
-    Member::may(
-        "action",
-        Shape::OrNull(&Shape::Pattern("^[a-z][a-z0-9-]*$")),
-        "What is done, unless it is an upload: `read`, `yank`, `delete`, `tag`, `deprecate`, …",
-    ),
-    Member::may("consume", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The registry's id of this one change."),
+const TOKEN: Member = Member::must("token", Shape::AnyText, "The token as the client presented it.");
+const PACKAGE: Member = Member::must("package", Shape::AnyText, "The package that will change.");
+const EXISTS: Member = Member::must("exists", Shape::Flag, "Whether the registry has that package already.");
+const ACTION: Member = Member::must(
+    "action",
+    Shape::Pattern("^(?!(upload|create)$)[a-z]([a-z-]{0,30}[a-z])?$"),
+    "What is done, unless it is an upload: `read`, `yank`, `delete`, `tag`, `deprecate`, …",
+);
+const VERSION: Member = Member::may("version", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The version that will change.");
+const SHA256: Member =
+    Member::may("sha256", Shape::OrNull(&Shape::Pattern("^[0-9a-f]{64}$")), "Of the file that will be stored.");
+const SIZE: Member = Member::may("size", Shape::OrNull(&Shape::Count), "Of that file, in bytes.");
+const CLIENT_IP: Member = Member::may(
+    "client_ip",
+    Shape::OrNull(&Shape::Either(&[Shape::Format("ipv4"), Shape::Format("ipv6")])),
+    "The uploading client's address.",
+);
+const CONSUME: Member =
+    Member::may("consume", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The registry's id of this one change.");
+/// Every member of the question.
+const MEMBERS: &[Member] = &[TOKEN, PACKAGE, EXISTS, VERSION, SHA256, SIZE, CLIENT_IP, ACTION, CONSUME];
+/// Of an upload.
+const UPLOAD: &[Member] = &[
+    TOKEN,
+    PACKAGE,
+    EXISTS,
+    Member::may("action", Shape::Null, "Not for an upload."),
+    VERSION,
+    SHA256,
+    SIZE,
+    CLIENT_IP,
+    CONSUME,
+];
+/// Of another action.
+const OTHER: &[Member] = &[
+    TOKEN,
+    PACKAGE,
+    ACTION,
+    Member::may("exists", Shape::Flag, "Not needed."),
+    VERSION,
+    SHA256,
+    SIZE,
+    CLIENT_IP,
+    CONSUME,
 ];
 
 const ALLOWED: &[Member] = &[
@@ -126,8 +154,7 @@ const REFUSED: &[Member] = &[
 
 /// Answers the registry's question.
 pub async fn verify(request: HttpRequest, payload: web::Payload, public: web::Data<Public>) -> HttpResponse {
-    let known = |request: &HttpRequest, policy: &Policy| calling_registry(request, policy).map(|_| ());
-    arrival::of_registry(request, payload, public, known, answer).await
+    arrival::of_registry(request, payload, public, answer).await
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
@@ -135,21 +162,17 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = calling_registry(request, policy)?;
     let body = body::json_object(&arrival.body)?;
     body::only(&body, MEMBERS)?;
-    let name = required(&body, "package")?;
+    let (token, name) = (required(&body, "token")?, required(&body, "package")?);
+    let action = action(&body)?;
+    let (version, consume) = (text(&body, "version")?, text(&body, "consume")?);
+    let sha256 = text(&body, "sha256")?.map(digest).transpose()?;
+    let size = size(&body)?;
+    let client_ip = text(&body, "client_ip")?.map(address).transpose()?;
     let Ok(package) = PackageName::parse(registry.ecosystem(), name) else {
         let reason = format!("`{}` is no package name of this registry", printable(name));
         return Ok(refused(Code::PackageNotCovered, &[reason], &arrival.caller));
     };
-    let question = Question {
-        token: required(&body, "token")?,
-        action: action(&body)?,
-        package,
-        version: text(&body, "version")?,
-        sha256: text(&body, "sha256")?.map(digest).transpose()?,
-        size: size(&body)?,
-        client_ip: text(&body, "client_ip")?.map(address).transpose()?,
-        consume: text(&body, "consume")?,
-    };
+    let question = Question { token, action, package, version, sha256, size, client_ip, consume };
     let outcome = public.app.verify(policy, registry, &question, &arrival.caller, *now).await;
     match (outcome.result, outcome.authentic) {
         (Ok(()), Some(authentic)) => Ok(allowed(&authentic)),
@@ -159,17 +182,6 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
             Class::Request | Class::Refused => Ok(refused(refusal.code(), &refusal.reasons(), &arrival.caller)),
         },
     }
-}
-
-/// The registry whose API key the caller presents. SECURITY: only digests are kept, and they are compared in constant
-/// time.
-pub fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p Registry, Refusal> {
-    let digest = arrival::key_digest(request)?;
-    policy
-        .registries()
-        .by_caller(&digest)
-        .map(|(registry, _)| registry.as_ref())
-        .ok_or_else(|| Refusal::new(Code::BadApiKey, "the API key is not known"))
 }
 
 fn allowed(authentic: &Authentic) -> HttpResponse {
@@ -213,16 +225,20 @@ fn unavailable(refused: &Refused) -> Refusal {
 /// every other action is asked for by name.
 fn action(body: &Object) -> Result<Action, Refusal> {
     let bad = |detail: String| Refusal::new(Code::BadRequest, detail);
+    let exists = match body.get("exists") {
+        Some(Json::Bool(exists)) => Some(*exists),
+        Some(other) => return Err(bad(format!("`exists` must be true or false; it is {}", other.type_name()))),
+        None => None,
+    };
     if let Some(name) = text(body, "action")? {
         if matches!(name, Action::UPLOAD | Action::CREATE) {
             return Err(bad(format!("leave `action` out and say `exists`: the service tells `{name}` by itself")));
         }
         return Action::parse(name).ok_or_else(|| bad(format!("`{}` is not an action", printable(name))));
     }
-    match body.get("exists") {
-        Some(Json::Bool(true)) => Ok(Action::upload()),
-        Some(Json::Bool(false)) => Ok(Action::create()),
-        Some(other) => Err(bad(format!("`exists` must be true or false; it is {}", other.type_name()))),
+    match exists {
+        Some(true) => Ok(Action::upload()),
+        Some(false) => Ok(Action::create()),
         None => Err(bad("`exists` is missing: does the registry have the package already?".to_owned())),
     }
 }
@@ -251,14 +267,14 @@ pub fn text<'a>(body: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal
 }
 
 fn size(body: &Object) -> Result<Option<u64>, Refusal> {
-    match body.get("size") {
-        None | Some(Json::Null) => Ok(None),
-        Some(value) => value
-            .as_int()
-            .and_then(|size| u64::try_from(size).ok())
-            .map(Some)
-            .ok_or_else(|| Refusal::new(Code::BadRequest, "`size` must be a number of bytes")),
-    }
+    let size = match body.get("size") {
+        None | Some(Json::Null) => return Ok(None),
+        // JSON has one kind of number, and some libraries write 1711.0.
+        Some(Json::Float(size)) if size.fract() == 0.0 => format!("{size:.0}").parse().ok(),
+        Some(value) => value.as_int().and_then(|size| u64::try_from(size).ok()),
+    };
+    let size = size.filter(|size| *size <= i64::MAX.cast_unsigned());
+    size.map(Some).ok_or_else(|| Refusal::new(Code::BadRequest, "`size` must be a number of bytes"))
 }
 
 fn digest(text: &str) -> Result<[u8; 32], Refusal> {

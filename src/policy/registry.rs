@@ -138,6 +138,21 @@ pub struct TokenSettings {
     pub ttl: Duration,
 }
 
+/// How much of this service a registry may have, on each replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Upload tokens a minute.
+    pub exchanges: u32,
+    /// Calls of its own a minute, its proxy's too.
+    pub calls: u32,
+}
+
+impl Limits {
+    /// Unless the policy says otherwise: far above what the busiest registries see when everybody releases at once, and
+    /// below what one replica can do, so that no registry can take all of it.
+    pub const USUAL: Self = Self { exchanges: 6_000, calls: 120_000 };
+}
+
 /// One package registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -171,6 +186,8 @@ pub struct Registry {
     pub bundle: Option<Arc<bundle::Source>>,
     /// Which requests a proxy in front of it may ask about, if one does.
     pub routes: Option<Arc<Routes>>,
+    /// How much it may have a minute.
+    pub limits: Limits,
 }
 
 impl Registry {
@@ -342,6 +359,7 @@ mod tests {
             verify_when_store_down: WhenStoreDown::Refuse,
             bundle: None,
             routes: None,
+            limits: Limits::USUAL,
         }
     }
 

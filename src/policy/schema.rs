@@ -200,7 +200,17 @@ fn registry(key: &str) -> (Value, &'static str) {
             let routes = object(keys::ROUTES, &["proxy", "allow"], routes);
             (routes, "Which requests a proxy in front may ask about at `/v1/authorize`")
         }
+        "limits" => (object(keys::LIMITS, &[], limit), "How much it may have a minute, on each replica"),
         "bundle" => (object(keys::BUNDLE, &["url", "issuers"], bundle), "Where it serves rules of its own"),
+        _ => unknown(),
+    }
+}
+
+fn limit(key: &str) -> (Value, &'static str) {
+    let count = json!({"type": "integer", "minimum": 1, "maximum": keys::MAX_LIMIT});
+    match key {
+        "exchanges_per_minute" => (count, "Upload tokens for its jobs"),
+        "calls_per_minute" => (count, "Calls of its own, with its API keys"),
         _ => unknown(),
     }
 }

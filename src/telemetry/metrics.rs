@@ -45,6 +45,7 @@ pub struct Metrics {
     responses: Counter<u64>,
     store_errors: Counter<u64>,
     store_duration: Histogram<f64>,
+    rate_limited: Counter<u64>,
     policy_reloads: Counter<u64>,
     shadow_disagreements: Counter<u64>,
     keyring_reloads: Counter<u64>,
@@ -157,6 +158,7 @@ impl Metrics {
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
             store_errors: counter("store_errors", "Calls of the shared store that failed, by operation and reason."),
             store_duration: duration("store_duration", "How long a call of the shared store took."),
+            rate_limited: counter("rate_limited", "Requests refused because a registry had used up an allowance."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
             keyring_reloads: counter(
@@ -207,6 +209,11 @@ impl Metrics {
     /// Counts a response: of an endpoint as the route table spells it ([`NONE`] for a path that is none), its status.
     pub fn response(&self, endpoint: &str, status: u16) {
         self.responses.add(1, &[label("endpoint", endpoint), KeyValue::new("status", i64::from(status))]);
+    }
+
+    /// Counts a request that was refused because a registry had used up an allowance.
+    pub fn rate_limited(&self, allowance: &'static str, registry: &str) {
+        self.rate_limited.add(1, &[KeyValue::new("allowance", allowance), label("registry", registry)]);
     }
 
     /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.

@@ -193,6 +193,7 @@ async fn revocations_and_lists_are_read_strictly() {
         (json!({"token_id": future, "issued_before": "2026-11-26T14:00:00Z"}), "either `token_id`"),
         (json!({"issued_before": "2026-11-26T14:00:00Z"}), "either `token_id`"),
         (json!({"rule": ""}), "`rule`"),
+        (json!({"rule": "a", "issued_before": null}), "`issued_before` is null"),
         (json!({"rule": "r".repeat(257)}), "`rule`"),
         (json!({"rule": "a", "issued_before": "yesterday"}), "a time like"),
         (json!({"rule": "a", "issued_before": "2126-11-26T14:00:00Z"}), "still to come"),

@@ -183,6 +183,9 @@ async fn a_question_is_read_strictly() {
         (json!({"sha256": DIGEST.to_uppercase()}), "lower case"),
         (json!({"size": -1}), "`size`"),
         (json!({"size": 1.5}), "`size`"),
+        (json!({"size": 1e300}), "`size`"),
+        (json!({"exists": "yes", "action": "yank"}), "`exists`"),
+        (json!({"size": -3, "package": ""}), "`size`"),
         (json!({"size": "3"}), "`size`"),
         (json!({"client_ip": "localhost"}), "`client_ip`"),
         (json!({"client_ip": "127.0.0.1:80"}), "`client_ip`"),
@@ -217,6 +220,7 @@ async fn a_narrowed_token_is_held_to_each_caveat() {
 
     let size = with("max-size 1000");
     allowed(&ask(&service, &size, json!({"size": 1000})).await);
+    allowed(&ask(&service, &size, json!({"size": 1000.0})).await);
     refused(&ask(&service, &size, json!({"size": 1001})).await, "size-not-covered", "at most 1000 bytes");
     refused(&ask(&service, &size, json!({})).await, "fact-not-stated", "size");
 

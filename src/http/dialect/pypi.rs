@@ -31,6 +31,7 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::http::rate;
 use crate::http::tenant;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
@@ -243,11 +244,13 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+    let mut response = HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
         "success": true,
         "token": minted.token.expose(),
         "expires": minted.expires_at.unix_seconds(),
-    })))
+    }));
+    rate::tell(response.headers_mut(), issued.standing());
+    Ok(response)
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.

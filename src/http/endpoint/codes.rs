@@ -15,6 +15,8 @@ pub const BODY: &[Code] =
 pub const KEY: &[Code] = &[Code::BadApiKey];
 /// Paths that not every host's registry has.
 pub const DIALECT: &[Code] = &[Code::NotFound];
+/// What is counted against a registry's allowance.
+pub const RATE: &[Code] = &[Code::RateLimited];
 /// What reads or writes the store.
 pub const STORE: &[Code] = &[Code::StoreUnavailable];
 
@@ -69,6 +71,7 @@ pub const LATER: &[Code] = &[
     Code::StateLost,
     Code::BundleMissing,
     Code::BundleExpired,
+    Code::RateLimited,
     Code::NoMintingKey,
 ];
 

@@ -11,6 +11,8 @@ use crate::code::Code;
 pub enum Shape {
     /// Any text, the empty one included.
     AnyText,
+    /// Any text but the empty one.
+    SomeText,
     /// Text of one to so many bytes.
     Text(usize),
     /// Text in a format that JSON Schema names: `date-time`, `uuid`.
@@ -35,6 +37,8 @@ pub enum Shape {
     Open(&'static [Member]),
     /// An object with any members.
     AnyObject,
+    /// `null`, which says as much as leaving it out.
+    Null,
     /// That, or `null`, which says as much as leaving it out.
     OrNull(&'static Self),
     /// One of several.
@@ -71,20 +75,33 @@ impl Shape {
     pub fn schema(&self) -> Value {
         match self {
             Self::AnyText => json!({"type": "string"}),
+            Self::SomeText => json!({"type": "string", "minLength": 1}),
             Self::Text(most) => json!({"type": "string", "minLength": 1, "maxLength": most}),
             Self::Format(name) => json!({"type": "string", "format": name}),
             Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
             Self::Words(words) => json!({"type": "string", "enum": words}),
             Self::Codes(groups) => json!({"type": "string", "enum": groups.concat()}),
-            Self::Count => json!({"type": "integer", "minimum": 0}),
+            Self::Count => json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
             Self::Flag => json!({"type": "boolean"}),
             Self::Always(value) => json!({"const": value}),
             Self::List(of) => json!({"type": "array", "items": of.schema()}),
             Self::Object(members) => object(members, Some(false)),
             Self::Open(members) => object(members, None),
             Self::AnyObject => json!({"type": "object"}),
+            Self::Null => json!({"type": "null"}),
             Self::OrNull(of) => json!({"anyOf": [of.schema(), {"type": "null"}]}),
             Self::Either(shapes) => json!({"oneOf": shapes.iter().map(Self::schema).collect::<Vec<_>>()}),
+        }
+    }
+
+    /// The objects with known members that a value may be.
+    pub fn objects(&self) -> Vec<&'static [Member]> {
+        if let Self::Object(members) | Self::Open(members) = self {
+            vec![*members]
+        } else if let Self::Either(shapes) = self {
+            shapes.iter().flat_map(Self::objects).collect()
+        } else {
+            Vec::new()
         }
     }
 
@@ -92,6 +109,7 @@ impl Shape {
     pub fn words(&self) -> String {
         match self {
             Self::AnyText => "text".to_owned(),
+            Self::SomeText => "text, not empty".to_owned(),
             Self::Text(most) => format!("text, at most {most} bytes"),
             Self::Format(name) => format!("text: {name}"),
             Self::Pattern(pattern) => format!("text like `{pattern}`"),
@@ -105,6 +123,7 @@ impl Shape {
             Self::Always(value) => format!("`{value}`"),
             Self::List(of) => format!("list of: {}", of.words()),
             Self::Object(_) | Self::Open(_) | Self::AnyObject => "object".to_owned(),
+            Self::Null => "null".to_owned(),
             Self::OrNull(of) => format!("{}, or null", of.words()),
             Self::Either(shapes) => shapes.iter().map(Self::words).collect::<Vec<_>>().join("; or "),
         }
@@ -153,6 +172,7 @@ mod tests {
         };
         match shape {
             Shape::AnyText | Shape::Format(_) | Shape::Pattern(_) => value.is_string(),
+            Shape::SomeText => value.as_str().is_some_and(|text| !text.is_empty()),
             Shape::Text(most) => value.as_str().is_some_and(|text| (1..=*most).contains(&text.len())),
             Shape::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Shape::Codes(groups) => {
@@ -165,6 +185,7 @@ mod tests {
             Shape::Object(known) => members(known, true),
             Shape::Open(known) => members(known, false),
             Shape::AnyObject => value.is_object(),
+            Shape::Null => value.is_null(),
             Shape::OrNull(of) => value.is_null() || fits(of, value),
             Shape::Either(shapes) => shapes.iter().filter(|shape| fits(shape, value)).count() == 1,
         }

@@ -20,6 +20,7 @@ use crate::http::endpoint::Place;
 use crate::http::endpoint::Verb;
 use crate::http::error;
 use crate::http::error::Spelling;
+use crate::http::rate;
 use crate::secret::sha256;
 
 /// What the document says of the whole.
@@ -130,7 +131,7 @@ fn shown(endpoint: &Endpoint, operation: &Operation, method: &str) -> Value {
         Verb::Get | Verb::Post => operation.id.to_owned(),
     };
     let mut responses: Map<String, Value> =
-        operation.answers.iter().map(|it| (it.status.as_u16().to_string(), answer(it))).collect();
+        operation.answers.iter().map(|it| (it.status.as_u16().to_string(), answer(it, endpoint.access))).collect();
     for (status, codes) in by_status(endpoint, operation) {
         responses.insert(status.to_string(), failure(endpoint.spelling, &codes));
     }
@@ -193,14 +194,22 @@ fn request_body(body: &Body) -> Value {
     let content: Map<String, Value> = body
         .media
         .iter()
-        .map(|media| ((*media).to_owned(), json!({"schema": body.shape.schema(), "example": example(body.example)})))
+        .map(|media| {
+            let mut schema = body.shape.schema();
+            if let (true, Some(schema)) = (*media == body::FORM, schema.as_object_mut()) {
+                // Of a list a form makes a parameter that occurs twice, which is refused.
+                schema.insert("additionalProperties".to_owned(), json!({"type": "string"}));
+            }
+            ((*media).to_owned(), json!({"schema": schema, "example": example(body.example)}))
+        })
         .collect();
     json!({"required": true, "description": format!("At most {} bytes.", body::MAX_BODY), "content": content})
 }
 
-fn answer(answer: &Answer) -> Value {
+fn answer(answer: &Answer, access: Access) -> Value {
     let mut headers = common_headers();
-    for (name, about) in answer.headers {
+    let counted = if access.is_counted() { rate::HEADERS.as_slice() } else { &[] };
+    for (name, about) in answer.headers.iter().chain(counted) {
         headers.insert((*name).to_owned(), json!({"description": about, "schema": {"type": "string"}}));
     }
     let mut shown = json!({"description": answer.about, "headers": headers});
@@ -218,22 +227,25 @@ fn failure(spelling: Spelling, codes: &[Code]) -> Value {
     if codes.iter().any(|code| error::is_retried(*code)) {
         headers.insert("Retry-After".to_owned(), json!({"$ref": "#/components/headers/Retry-After"}));
     }
+    if codes.contains(&Code::RateLimited) {
+        for (name, about) in rate::HEADERS {
+            headers.insert(name.to_owned(), json!({"description": about, "schema": {"type": "string"}}));
+        }
+    }
     if codes.contains(&Code::MethodNotAllowed) {
         headers.insert("Allow".to_owned(), json!({"description": "The methods.", "schema": {"type": "string"}}));
     }
     let one_of = json!({"type": "string", "enum": codes});
-    let content = match (spelling.media_type(), spelling.schema_name()) {
-        (Some(media), Some(name)) => json!({media: {"schema": {"allOf": [
-            {"$ref": format!("#/components/schemas/{name}")},
-            {"type": "object", "properties": {"code": one_of}},
-        ]}}}),
-        _ => {
-            headers.insert("X-Trustmint-Code".to_owned(), json!({"description": "The code.", "schema": one_of}));
-            let detail = json!({"description": "What happened.", "schema": {"type": "string"}});
-            headers.insert("X-Trustmint-Detail".to_owned(), detail);
-            Value::Null
-        }
-    };
+    let mut content = Value::Null;
+    if let (Some(media), Some(name)) = (spelling.media_type(), spelling.schema_name()) {
+        let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+        let code = json!({"type": "object", "properties": {"code": one_of}});
+        content = json!({media: {"schema": {"allOf": [schema, code]}}});
+    } else {
+        headers.insert("X-Trustmint-Code".to_owned(), json!({"description": "The code.", "schema": one_of}));
+        let detail = json!({"description": "What happened.", "schema": {"type": "string"}});
+        headers.insert("X-Trustmint-Detail".to_owned(), detail);
+    }
     let mut shown = json!({"description": listed.join("\n"), "headers": headers});
     if let (false, Some(shown)) = (content.is_null(), shown.as_object_mut()) {
         shown.insert("content".to_owned(), content);

@@ -138,23 +138,15 @@ fn section(page: &mut String, endpoint: &Endpoint, operation: &Operation) {
     page.push_str("</details>\n</section>\n");
 }
 
-/// The members of an object, those of objects in it indented by their path.
+/// The members of an object, those of objects in it under their whole path.
 fn shape(page: &mut String, shape: &Shape) {
-    match shape {
-        Shape::Object(members) | Shape::Open(members) if !members.is_empty() => {
-            let mut rows = Vec::new();
-            member_rows(&mut rows, "", members);
-            table(page, ["member", "what it may be", "what it says"], rows.into_iter());
+    for (number, members) in shape.objects().into_iter().filter(|members| !members.is_empty()).enumerate() {
+        if number > 0 {
+            page.push_str("<p>or</p>\n");
         }
-        Shape::Either(shapes) => {
-            for (number, one) in shapes.iter().enumerate() {
-                if number > 0 {
-                    page.push_str("<p>or</p>\n");
-                }
-                self::shape(page, one);
-            }
-        }
-        _ => {}
+        let mut rows = Vec::new();
+        member_rows(&mut rows, "", members);
+        table(page, ["member", "what it may be", "what it says"], rows.into_iter());
     }
 }
 
@@ -162,17 +154,11 @@ fn member_rows(rows: &mut Vec<[String; 3]>, prefix: &str, members: &[Member]) {
     for member in members {
         let path = format!("{prefix}{}", member.name);
         rows.push([name(&path, member.required), inline(&member.shape.words()), inline(member.about)]);
-        match member.shape {
-            Shape::Object(inner) | Shape::Open(inner) => member_rows(rows, &format!("{path}."), inner),
-            Shape::List(Shape::Object(inner) | Shape::Open(inner)) => member_rows(rows, &format!("{path}[]."), inner),
-            Shape::List(Shape::Either(shapes)) => {
-                for one in *shapes {
-                    if let Shape::Object(inner) | Shape::Open(inner) = one {
-                        member_rows(rows, &format!("{path}[]."), inner);
-                    }
-                }
-            }
-            _ => {}
+        let list = if let Shape::List(of) = member.shape { Some(of) } else { None };
+        let prefix = if list.is_some() { format!("{path}[].") } else { format!("{path}.") };
+        let of = list.unwrap_or(&member.shape);
+        for inner in of.objects() {
+            member_rows(rows, &prefix, inner);
         }
     }
 }

@@ -8,6 +8,8 @@ pub(in crate::policy) use super::condition::OPERATORS;
 pub(in crate::policy) use super::grant::ACTIONS;
 pub(in crate::policy) use super::issuer::KEYS as ISSUER;
 pub(in crate::policy) use super::registry::KEYS as REGISTRY;
+pub(in crate::policy) use super::registry::LIMIT_KEYS as LIMITS;
+pub(in crate::policy) use super::registry::MAX_LIMIT;
 pub(in crate::policy) use super::registry::TOKEN_KEYS as TOKEN;
 pub(in crate::policy) use super::routes::KEYS as ROUTES;
 pub(in crate::policy) use super::routes::ROUTE_KEYS as ROUTE;

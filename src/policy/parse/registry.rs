@@ -16,6 +16,7 @@ use crate::policy::caller;
 use crate::policy::lint;
 use crate::policy::lint::catalogue;
 use crate::policy::registry::Dialect;
+use crate::policy::registry::Limits;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
@@ -40,9 +41,13 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "verify_when_store_down",
     "bundle",
     "routes",
+    "limits",
     "waive",
 ];
 pub(in crate::policy) const TOKEN_KEYS: &[&str] = &["prefix", "ttl"];
+pub(in crate::policy) const LIMIT_KEYS: &[&str] = &["exchanges_per_minute", "calls_per_minute"];
+/// The most that a limit can be.
+pub(in crate::policy) const MAX_LIMIT: u32 = 1_000_000;
 /// How long upload tokens live unless the policy says otherwise.
 const USUAL_TTL: Duration = Duration::from_secs(15 * 60);
 /// Longest life of an upload token: what is stolen from a job must be worthless soon.
@@ -82,6 +87,7 @@ pub(super) fn registry(
     });
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
+    let limits = limits(&fields, faults);
     let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, faults));
     Some(Registry {
         id: entry.name().to_owned(),
@@ -99,6 +105,7 @@ pub(super) fn registry(
         verify_when_store_down: when_down?,
         bundle: bundle.map_or(Some(None), |source| source.map(|source| Some(Arc::new(source))))?,
         routes: routes.map_or(Some(None), |routes| routes.map(|routes| Some(Arc::new(routes))))?,
+        limits: limits?,
     })
 }
 
@@ -129,6 +136,19 @@ fn replay(fields: &Fields<'_>, dialect: Option<Dialect>, faults: &mut Faults) ->
         return None;
     }
     Some(replay)
+}
+
+/// How much the registry may have a minute. Nothing at all is `enabled: false`, which says so to everybody.
+fn limits(fields: &Fields<'_>, faults: &mut Faults) -> Option<Limits> {
+    let Some(field) = fields.get("limits") else { return Some(Limits::USUAL) };
+    let fields = field.fields(LIMIT_KEYS, faults)?;
+    let mut read = |key, usual| match fields.get(key) {
+        Some(field) => u32::try_from(field.integer(1, i64::from(MAX_LIMIT), faults)?).ok(),
+        None => Some(usual),
+    };
+    let exchanges = read("exchanges_per_minute", Limits::USUAL.exchanges);
+    let calls = read("calls_per_minute", Limits::USUAL.calls);
+    Some(Limits { exchanges: exchanges?, calls: calls? })
 }
 
 fn retry_window(field: &Field<'_>, replay: Option<Replay>, faults: &mut Faults) -> Option<Duration> {
