@@ -47,6 +47,8 @@ mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;
+mod redis_attacker;
+mod redis_failover;
 mod redis_service;
 mod registry_api;
 mod reload;
