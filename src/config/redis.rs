@@ -83,7 +83,7 @@ impl MergedRedis {
         let MergedSentinel { name, urls } = sentinel;
         match (&name, urls.is_empty()) {
             (None, false) => {
-                fault("state.redis.sentinel.urls", "name no master", "set `state.redis.sentinel.name` too")
+                fault("state.redis.sentinel.urls", "name no master", "set `state.redis.sentinel.name` too");
             }
             (Some(_), true) => {
                 fault("state.redis.sentinel.name", "has no Sentinels", "set `state.redis.sentinel.urls` too");

@@ -30,6 +30,7 @@ use self::primitive::Primitive;
 use self::script::Step;
 use super::Cursor;
 use super::ListBounds;
+use super::RETENTION_MARGIN;
 use super::Reserved;
 use super::SetOnce;
 use super::Store;
@@ -65,12 +66,15 @@ pub struct RedisStore {
     high_water: HighWater,
     observe: Box<dyn Fn(RedisCall) + Send + Sync>,
     replicas: u32,
-    /// How long replicas are waited for, in milliseconds: half of what the answer may take.
+    /// How long replicas are waited for, in milliseconds: a third of what the answer may take, as a server that has not
+    /// seen the script makes it two.
     replica_millis: u64,
 }
 
 /// A script's answer: what came of it, and the value that belongs to that.
 struct Answer {
+    /// The server's clock.
+    now: Timestamp,
     outcome: Vec<u8>,
     value: Option<Value>,
 }
@@ -92,7 +96,7 @@ impl RedisStore {
         Self {
             keys: Keys::new(&options.key_prefix, options.clustered()),
             replicas: options.wait_for_replicas,
-            replica_millis: u64::try_from(options.timeout.as_millis() / 2).unwrap_or(u64::MAX).max(1),
+            replica_millis: u64::try_from(options.timeout.as_millis() / 3).unwrap_or(u64::MAX).max(1),
             link: Link::new(Arc::new(options), runtime),
             high_water: HighWater::default(),
             observe: Box::new(|_| {}),
@@ -199,7 +203,7 @@ impl RedisStore {
         self.high_water.note(bucket, Sight { server, since, now });
         match outcome.as_slice() {
             b"past" => Err(Fault::Past),
-            _ => Ok(Answer { outcome, value: parts.next() }),
+            _ => Ok(Answer { now, outcome, value: parts.next() }),
         }
     }
 }
@@ -284,7 +288,13 @@ impl Store for RedisStore {
         let (from, limit) = (cursor.map_or_else(|| "-".to_owned(), |cursor| format!("({cursor}")), limit.to_string());
         let arguments = vec![from.as_bytes(), limit.as_bytes()];
         let answer = self.on_list(Primitive::Since, &script::SINCE, list, arguments, false).await?;
-        Ok(entries(answer.value.ok_or(Fault::Answer)?)?)
+        let (now, entries) = (answer.now, entries(answer.value.ok_or(Fault::Answer)?)?);
+        // SECURITY: whoever has read an entry from the future would pass over all that are appended before it, for as
+        // long as that lasts.
+        if entries.last().is_some_and(|(at, _)| at.appended_at() > now.plus(RETENTION_MARGIN)) {
+            return Err(Fault::Answer.into());
+        }
+        Ok(entries)
     }
 
     async fn remembers_since(&self) -> Result<Timestamp, StoreError> {

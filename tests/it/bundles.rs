@@ -40,12 +40,12 @@ use crate::support::service::policy;
 use crate::support::service::policy_of;
 use crate::support::tenants::TOOLS_KEY;
 
-const BUNDLE: &str = "https://pypi.acme.example/trust/bundle.yaml";
+pub const BUNDLE: &str = "https://pypi.acme.example/trust/bundle.yaml";
 const TOOLS_BUNDLE: &str = "https://tools.acme.example/bundle.yaml";
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// A rule of the registry's own, for the job of [`Service::id_token`].
-const GADGETS: &str = r#"
+pub const GADGETS: &str = r#"
   gadgets:
     issuer: github
     when: {repository_owner_id: "9123456", repository_id: "701234567"}
@@ -54,7 +54,7 @@ const GADGETS: &str = r#"
 
 /// The registries' servers. What is not theirs is fetched for real: the identity provider is on loopback.
 #[derive(Debug, Default)]
-struct Servers {
+pub struct Servers {
     documents: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What was asked for, and which entity tag was known.
     asked: Mutex<Vec<(String, Option<String>)>>,
@@ -64,11 +64,11 @@ struct Servers {
 }
 
 impl Servers {
-    fn publish(&self, url: &str, bytes: impl Into<Vec<u8>>) {
+    pub fn publish(&self, url: &str, bytes: impl Into<Vec<u8>>) {
         self.documents.lock().unwrap().insert(url.to_owned(), bytes.into());
     }
 
-    fn goes_down(&self) {
+    pub fn goes_down(&self) {
         self.documents.lock().unwrap().clear();
     }
 
@@ -132,7 +132,7 @@ struct Bench {
     servers: Arc<Servers>,
 }
 
-fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
+pub fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
     policy(&directory_text(base, issuer, bundle, rules))
 }
 
@@ -154,7 +154,7 @@ fn directory_text(base: &str, issuer: &str, bundle: &str, rules: &str) -> String
     text.replacen("    audiences: [acme]\n", &format!("    audiences: [acme]\n    bundle: {bundle}\n"), 1)
 }
 
-fn usual() -> String {
+pub fn usual() -> String {
     format!("{{url: \"{BUNDLE}\", issuers: [github], packages: [gadgets, \"acme-*\"], max_bytes: 64KiB}}")
 }
 

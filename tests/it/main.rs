@@ -49,6 +49,8 @@ mod providers;
 mod pymacaroons;
 mod pypi;
 mod rates;
+mod redis_attacker;
+mod redis_failover;
 mod redis_service;
 mod registry_api;
 mod registry_attacks;

@@ -252,3 +252,18 @@ fn one_file_may_serve_both_stores_if_it_says_nothing_of_the_other() {
     let redis = load(&[file], &variables).unwrap().state.redis.unwrap();
     assert!(redis.endpoints[0].tls());
 }
+
+#[test]
+fn the_page_about_redis_has_every_key_of_it_and_settings_that_load() {
+    let page = fs::read_to_string("docs/redis.md").unwrap();
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let redis = load(&[example], &[]).unwrap().state.redis.unwrap();
+    assert!(redis.endpoints[0].tls() && redis.ca_file.is_some() && redis.password_file.is_some());
+    let (_, keys) = DEFAULTS.split_once("\n  redis:\n").unwrap();
+    let keys = keys.lines().take_while(|line| line.starts_with("    ")).filter_map(|line| line.trim().split_once(':'));
+    let keys: Vec<&str> = keys.map(|(key, _)| key).filter(|key| !key.starts_with('#')).collect();
+    assert!(keys.len() >= 11, "{keys:?}");
+    for key in keys {
+        assert!(page.contains(&format!("`{key}`")), "docs/redis.md does not name `{key}`");
+    }
+}

@@ -526,7 +526,8 @@ async fn a_redis_that_was_flushed_or_restarted_empty_is_given_back_what_replicas
         if loss == "flushed" {
             assert_eq!(server.cli(&["FLUSHALL"]).trim(), "OK");
         } else {
-            server.restart_empty();
+            server.stop();
+            server.start_again();
         }
         sync(&[&a, &b, &a, &b]).await;
         let late = state(&server);

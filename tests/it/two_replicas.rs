@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
+use trustmint::identity::fetch::HttpsFetch;
 use trustmint::state::Store;
+use trustmint::telemetry::Stopwatch;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
@@ -38,7 +39,7 @@ impl Fleet {
         let rules = |base: &str, issuer: &str| policy(&policy_text(base, issuer, WIDGETS));
         let store = || -> Arc<dyn Store> { Arc::new(redis::store(&server.url(), PREFIX)) };
         let one = Service::with_store(rules, |_| store()).await;
-        let two = one.replica(rules, store()).await;
+        let two = one.replica(rules, store(), Arc::new(HttpsFetch::new())).await;
         Self { server, one, two }
     }
 
@@ -59,7 +60,7 @@ async fn verdict(service: &Service, token: &str) -> String {
 
 /// Waits for a verdict, for as long as replicas may take to learn of each other.
 async fn soon(service: &Service, token: &str, expected: &str) {
-    let started = Instant::now();
+    let started = Stopwatch::start();
     loop {
         let found = verdict(service, token).await;
         if found == expected {

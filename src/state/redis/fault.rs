@@ -22,6 +22,8 @@ pub enum Fault {
     CaFile,
     /// A server that others named would be spoken to unencrypted over a network.
     Exposed,
+    /// No Sentinel knows the master.
+    NoMaster,
     /// The user may not do what is needed.
     Permission,
     /// The server would drop entries for want of room.
@@ -62,6 +64,7 @@ impl Fault {
             Self::Exposed => {
                 ("exposed", "Redis named a server that is not on this machine, for a connection without TLS")
             }
+            Self::NoMaster => ("no-master", "the Sentinels know no master of that name"),
             Self::Permission => ("permission", "the Redis user lacks a permission"),
             Self::Evicts => ("evicts", "Redis would evict entries: its maxmemory-policy is not noeviction"),
             Self::Version => ("version", "Redis is older than version 7.0"),
@@ -94,6 +97,7 @@ impl Fault {
             Self::Exposed => {
                 "write `rediss://` in `state.redis`: its password and entries would cross the network readable"
             }
+            Self::NoMaster => "check `state.redis.sentinel.name`",
             Self::Permission => "give the user what docs/redis.md lists",
             Self::Unreachable | Self::Timeout => "check `state.redis`, the network and the server's certificate",
             Self::NotWritable => "name the master, or use `state.redis.sentinel`",
@@ -168,7 +172,7 @@ impl Fault {
             Some("NOREPLICAS" | "MISCONF") => Self::NotWritable,
             Some("ERR") if detail.contains("overflow") => Self::Range,
             Some("ERR") if detail.contains("not an integer") => Self::Kind,
-            Some("ERR") if detail.contains("ACL") => Self::Permission,
+            Some("ERR") if detail.contains("ACL") || detail.contains("user executing the script") => Self::Permission,
             _ => Self::Refused,
         }
     }

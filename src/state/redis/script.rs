@@ -57,8 +57,9 @@ pub(super) static ALLOWED: LazyLock<Step> = LazyLock::new(|| {
 local needed = {'SET', 'GET', 'EXISTS', 'INCRBY', 'HGET', 'HLEN', 'HSET', 'PEXPIREAT', 'PEXPIRETIME',
   'XADD', 'XLEN', 'XRANGE', 'XTRIM'}
 for _, command in ipairs(needed) do
-  if not redis.acl_check_cmd(command, KEYS[1], '1', '1', '1') then return answer('denied', command) end
+  if not redis.acl_check_cmd(command, KEYS[1]) then return answer('denied', command) end
 end
+if not redis.acl_check_cmd('EVAL', '', '0') then return answer('denied', 'EVAL') end
 if ARGV[1] ~= '0' and not redis.acl_check_cmd('WAIT', '1', '1') then return answer('denied', 'WAIT') end
 return answer('done')",
     ])

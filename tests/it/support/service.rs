@@ -144,6 +144,12 @@ impl Service {
         Self::assembled(origin, |store| store, fetch).await
     }
 
+    /// The same, with that store.
+    pub async fn watching_on(directory: impl FnOnce(&str, &str) -> PathBuf, store: Arc<dyn Store>) -> Self {
+        let origin = |base: &str, issuer: &str| Origin::Directory(directory(base, issuer));
+        Self::assembled(origin, |_| store, Arc::new(HttpsFetch::new())).await
+    }
+
     async fn assembled(
         origin: impl FnOnce(&str, &str) -> Origin,
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
@@ -159,7 +165,12 @@ impl Service {
 
     /// Another replica with that policy: the same public address, keys, provider and time, and its own store. Its
     /// client names the public address and reaches the replica.
-    pub async fn replica(&self, policy: impl FnOnce(&str, &str) -> Policy, store: Arc<dyn Store>) -> Self {
+    pub async fn replica(
+        &self,
+        policy: impl FnOnce(&str, &str) -> Policy,
+        store: Arc<dyn Store>,
+        fetch: Arc<dyn Fetch>,
+    ) -> Self {
         let world = World {
             clock: self.clock.clone(),
             provider: self.provider.clone(),
@@ -167,7 +178,7 @@ impl Service {
             master: self.master,
         };
         let origin = |base: &str, issuer: &str| Origin::Value(Box::new(policy(base, issuer)));
-        Self::in_world(world, origin, |_| store, Arc::new(HttpsFetch::new())).await
+        Self::in_world(world, origin, |_| store, fetch).await
     }
 
     async fn in_world(
@@ -181,8 +192,7 @@ impl Service {
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
         let public = public.unwrap_or_else(|| base.clone());
-        let key = MasterKey::generate("k1", master.0, master.1).unwrap();
-        let keyring = Keyring::new(vec![key]).unwrap();
+        let keyring = keyring(master);
         let store = behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24)));
         let (policy, begun) = match origin(&public, provider.issuer()) {
             Origin::Value(policy) => (*policy, None),
@@ -221,6 +231,11 @@ impl Service {
         }
         let client = client.build().unwrap();
         Self { app, clock, provider, client, base, authority_pem, audit, public, master, _serving: serving }
+    }
+
+    /// Its keys.
+    pub fn keyring(&self) -> Keyring {
+        keyring(self.master)
     }
 
     /// Puts other rules in force.
@@ -358,6 +373,10 @@ pub fn policy_of(base: &str, issuers: &str, rules: &str) -> String {
 pub fn policy(text: &str) -> Policy {
     let source = Source { name: "policy.yaml".into(), text: text.into() };
     Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn keyring((bytes, since): ([u8; 32], Timestamp)) -> Keyring {
+    Keyring::new(vec![MasterKey::generate("k1", bytes, since).unwrap()]).unwrap()
 }
 
 /// A claim set as the service's own type.
