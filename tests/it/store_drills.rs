@@ -23,8 +23,11 @@ use crate::redis_service::id_token_at;
 use crate::redis_service::mint_at;
 use crate::redis_service::provider;
 use crate::serve::Home;
+use crate::support::namespace::Namespace;
 use crate::support::redis::PATIENCE;
 use crate::support::redis::Server;
+use crate::support::redis::Watched;
+use crate::support::redis::eventually;
 use crate::support::send;
 
 /// What an exchange takes at most, whatever the store does.
@@ -123,6 +126,10 @@ impl Drill {
         outcomes
     }
 
+    fn accepted(&self) -> usize {
+        self.seen.lock().unwrap().iter().filter(|one| one.status == 200).count()
+    }
+
     fn count(&self, code: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|one| one.code == code).count()
     }
@@ -190,10 +197,15 @@ async fn redis(what: &str, drill: impl AsyncFnOnce(&Drill, Server) -> (Duration,
     let _alone = ALONE.lock().await;
     let server = Server::start(&[]);
     let home = home(server.port, QUIET);
-    let provider = provider(&home);
+    replicas(what, &home, async |under_load| drill(under_load, server).await).await;
+}
+
+/// Two replicas of the real command. What the drill returns with the time is kept until the end.
+async fn replicas<T>(what: &str, home: &Home, drill: impl AsyncFnOnce(&Drill) -> (Duration, T)) {
+    let provider = provider(home);
     let (one, two) = (home.serve(), home.serve());
     let under_load = Drill::begin(provider, &[&one.public, &two.public]).await;
-    let (recovered, _server) = drill(&under_load, server).await;
+    let (recovered, _kept) = drill(&under_load).await;
     under_load.end(what, recovered).await;
 }
 
@@ -225,7 +237,7 @@ async fn redis_is_killed_and_comes_back_empty() {
 async fn redis_does_not_answer_for_a_while_and_has_lost_nothing() {
     redis("paused", async |drill, server| {
         let lost = drill.count("state-lost");
-        let process: u32 = server.info("process_id").parse().unwrap();
+        let process = server.process();
         send("-STOP", process);
         rt::time::sleep(WHILE).await;
         assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
@@ -244,6 +256,55 @@ async fn redis_is_flushed() {
         let server = beside(server, |server| assert_eq!(server.cli(&["FLUSHALL"]), "OK\n")).await;
         let recovered = drill.recovered().await;
         assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+        (recovered, server)
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn redis_fails_over_and_its_last_writes_are_lost() {
+    let _alone = ALONE.lock().await;
+    let watched = Watched::start();
+    let home = home(0, "");
+    let sentinel = format!("sentinel: {{name: main, urls: [\"{}\"]}}", watched.sentinel_url());
+    home.write("trustmint.yaml", &home.read("trustmint.yaml").replace("url: redis://127.0.0.1:0", &sentinel));
+    home.write("trustmint.yaml", &format!("{}{QUIET}", home.read("trustmint.yaml")));
+    replicas("failed over", &home, async |drill| {
+        // The replica is cut off, and may not come back: what is written from now on is lost with the primary.
+        watched.primary.ok(&["ACL", "SETUSER", "default", "-psync", "-sync"]);
+        watched.primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+        let before = drill.accepted();
+        rt::time::sleep(WHILE).await;
+        assert!(drill.accepted() > before, "nothing is written that could be lost: {:?}", drill.outcomes());
+        let watched = web::block(move || {
+            let mut watched = watched;
+            watched.primary.stop();
+            eventually("the Sentinel fails over", || watched.master() == watched.replica.port);
+            watched
+        });
+        let watched = watched.await.unwrap();
+        let recovered = drill.recovered().await;
+        assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+        (recovered, watched)
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn redis_is_behind_a_network_that_is_cut_and_has_lost_nothing() {
+    let _alone = ALONE.lock().await;
+    let space = Namespace::new();
+    let server = Server::start_within(&space);
+    let home = home(server.port, QUIET);
+    replicas("cut off", &home, async |drill| {
+        let lost = drill.count("state-lost");
+        space.cut();
+        rt::time::sleep(WHILE).await;
+        assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
+        space.mend();
+        let recovered = drill.recovered().await;
+        assert_eq!(drill.late().await, ["200 "; LATECOMERS]);
+        assert_eq!(drill.count("state-lost"), lost);
         (recovered, server)
     })
     .await;

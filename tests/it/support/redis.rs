@@ -29,6 +29,8 @@ use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 use zeroize::Zeroizing;
 
+use super::namespace::Namespace;
+
 /// No wait for a server is meant to be longer than a moment; this one ends a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -49,9 +51,10 @@ static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
 struct Process(Child);
 
 impl Process {
-    fn start(arguments: &[String], directory: &Path) -> Self {
+    fn start(within: Option<&Namespace>, arguments: &[String], directory: &Path) -> Self {
         let child = Command::new("/bin/sh")
             .args(["-c", r#""$@" & read -r gone; kill -KILL $!; wait"#, "sh"])
+            .args(within.into_iter().flat_map(Namespace::prefix))
             .arg(program("redis-server"))
             .args(arguments)
             .current_dir(directory)
@@ -94,7 +97,19 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let own = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"];
         let arguments: Vec<String> = own.iter().chain(arguments).map(ToString::to_string).collect();
-        let server = Self { process: Process::start(&arguments, directory.path()), port, arguments, directory };
+        let server = Self { process: Process::start(None, &arguments, directory.path()), port, arguments, directory };
+        server.await_start();
+        server
+    }
+
+    /// A server at the far end of a cable, to which its port leads here.
+    pub fn start_within(space: &Namespace) -> Self {
+        let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+        let own = ["--port", &port.to_string(), "--bind", &space.address, "--protected-mode", "no", "--save", ""];
+        let arguments: Vec<String> = own.iter().map(ToString::to_string).collect();
+        space.lead_there(port);
+        let process = Process::start(Some(space), &arguments, directory.path());
+        let server = Self { process, port, arguments, directory };
         server.await_start();
         server
     }
@@ -112,7 +127,7 @@ impl Server {
 
     /// A server that was stopped is there again, without its data.
     pub fn start_again(&mut self) {
-        self.process = Process::start(&self.arguments, self.directory.path());
+        self.process = Process::start(None, &self.arguments, self.directory.path());
         self.await_start();
     }
 
@@ -241,7 +256,7 @@ impl Watched {
         );
         fs::write(directory.path().join("sentinel.conf"), settings).unwrap();
         let arguments = ["sentinel.conf".to_owned(), "--sentinel".to_owned()];
-        let sentinel = Process::start(&arguments, directory.path());
+        let sentinel = Process::start(None, &arguments, directory.path());
         let watched = Self { primary, replica, sentinel_port, _sentinel: sentinel, _directory: directory };
         let replica = watched.replica.port.to_string();
         eventually("the Sentinel knows both", || {
@@ -271,8 +286,11 @@ impl Watched {
 
     /// The store at whichever is the master.
     pub fn options(&self, prefix: &str) -> RedisOptions {
-        let sentinel = format!("redis://127.0.0.1:{}", self.sentinel_port);
-        RedisOptions { topology: Topology::Sentinel("main".to_owned()), ..options(&sentinel, prefix) }
+        RedisOptions { topology: Topology::Sentinel("main".to_owned()), ..options(&self.sentinel_url(), prefix) }
+    }
+
+    pub fn sentinel_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.sentinel_port)
     }
 }
 
