@@ -231,9 +231,10 @@ fn standing(parts: Parts<'_>, registry: &Registry, authentic: &Authentic, now: T
         return Err(Refused::RestrictionsStale);
     }
     // SECURITY: whoever has learnt of everything that was revoked since before the token was issued may go by that. A
-    // replica that started after the store lost its memory has not, and nor has one whose store began with it.
+    // replica that started after the store lost its memory has not, and nor has one whose store began with it. What has
+    // expired is told so by its caveats.
     let complete_since = parts.state.revocations().complete_since();
-    if complete_since.is_none_or(|since| id.id.issued_at() < since) {
+    if now < authentic.expires_at() && complete_since.is_none_or(|since| id.id.issued_at() < since) {
         return Err(state_lost(authentic, now));
     }
     let token = Issued {

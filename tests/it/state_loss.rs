@@ -699,6 +699,13 @@ async fn after_a_restart_with_the_store_every_older_token_is_refused_as_lost() {
     assert_eq!(verdict(&after, &single, Some("u")).await, Err(Code::StateLost));
     let fresh = fleet.fresh(&after, false).await;
     assert_eq!(verdict(&after, &fresh, None).await, Ok(()), "at once");
+    fleet.outside.clock.pass(15 * 60 * SECOND);
+    after.sync().await.unwrap();
+    assert_eq!(
+        verdict(&after, &multi, None).await,
+        Err(Code::UploadTokenExpired),
+        "it is over, and that is what is said"
+    );
 }
 
 #[actix_web::test]
