@@ -320,6 +320,7 @@ impl App {
 
         let code = outcome.result.as_ref().err().map(verify::Refused::code);
         self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
+        self.count_old_lists(code, registry, now);
         if let Some(authentic) = &outcome.authentic {
             let identifier = authentic.identifier();
             let mut event = event(AuditKind::Verify, code, caller, now);
@@ -333,6 +334,13 @@ impl App {
             self.audit.record(event);
         }
         outcome
+    }
+
+    /// Counts what was allowed although the lists of what is revoked and stopped were old.
+    fn count_old_lists(&self, code: Option<Code>, registry: &Registry, now: Timestamp) {
+        if code.is_none() && verify::are_lists_old(&self.state, now) {
+            self.metrics.verification_by_old_lists(&registry.id);
+        }
     }
 
     /// Writes out what is still queued; for the end of the process.

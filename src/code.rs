@@ -210,12 +210,14 @@ codes! {
     IssuerUnavailable = "issuer-unavailable", Unavailable, "retry with the same token; the identity provider does not answer";
     /// The store cannot be reached.
     StoreUnavailable = "store-unavailable", Unavailable, "retry with the same token";
-    /// The store may have forgotten whether the token was used.
-    StateLost = "state-lost", Unavailable, "request a fresh ID token: this one was issued before the service's memory begins";
+    /// The store may have forgotten whether the token was used or revoked.
+    StateLost = "state-lost", Unavailable, "let the job request a fresh ID token and exchange that: this token was issued before the service's memory begins";
     /// The rules that the registry serves itself were never had, or none that the operator's policy allows.
     BundleMissing = "bundle-missing", Unavailable, "retry with the same token; the registry's server does not answer, or what it serves is refused";
     /// The rules that the registry serves itself are past the time until which it vouched for them.
     BundleExpired = "bundle-expired", Unavailable, "retry with a fresh ID token; the registry's server must serve its rules anew";
+    /// The registry, or the holders of its tokens, have revoked as many as they may in this hour.
+    RevocationsExhausted = "revocations-exhausted", Unavailable, "retry after the time that `Retry-After` names; sooner, a registry revokes by `rule` as long as its own share lasts, and its operators raise its `epoch` in the policy or stop it";
     /// More requests than this replica takes at once.
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
     /// The registry's allowance for this minute is used up.

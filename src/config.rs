@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::audit::AuditSink;
 use crate::config::layer::Layer;
 use crate::config::merged::Merged;
+use crate::config::redis::Redis;
 use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
@@ -28,6 +29,7 @@ mod environment;
 pub mod keys;
 mod layer;
 mod merged;
+pub mod redis;
 mod schema;
 mod secret_file;
 pub mod tls;
@@ -112,21 +114,12 @@ pub struct KeyFiles {
 }
 
 /// The store.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Which store.
-    pub store: Store,
+    /// The store in Redis; `None`: in this process alone.
+    pub redis: Option<Redis>,
     /// Most bytes that the memory store holds.
     pub capacity: usize,
-}
-
-/// Which store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Store {
-    /// This process alone.
-    Memory,
 }
 
 /// The audit log.
@@ -185,6 +178,7 @@ impl Settings {
             return faults.into_result(None);
         }
 
+        let unchanged = defaults.clone().unwrap_or_default().into_value();
         let mut layers = Config::builder();
         for layer in defaults.into_iter().chain(files).chain([environment]) {
             layers = layers.add_source(layer);
@@ -192,7 +186,7 @@ impl Settings {
         let settings = layers.build().and_then(|merged| {
             let resolved = merged.cache.clone();
             let sections: Merged = merged.try_deserialize()?;
-            Ok(Some(sections.settle(&resolved, &mut faults)))
+            Ok(Some(sections.settle(&resolved, &unchanged, &mut faults)))
         });
         let settings = settings.unwrap_or_else(|error| {
             // The schema let pass what the types refuse: a defect of this program, told rather than hidden.

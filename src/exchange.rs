@@ -30,7 +30,6 @@ use crate::package::PackageName;
 use crate::package::Pattern;
 use crate::package::Permissions;
 use crate::policy::Policy;
-use crate::policy::bundle::Lapse;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::Grant;
@@ -203,7 +202,7 @@ async fn steps(
     }
 
     let unverified = UnverifiedToken::parse(request.subject_token)?;
-    let issuer = known_issuer(parts.policy, registry, &unverified)?;
+    let issuer = known_issuer(parts.policy, registry, &unverified, now)?;
     *named = Some(issuer.id.clone());
     let replay = registry.replay_of(&issuer);
     let package = one_package(replay, &request.requested)?;
@@ -265,10 +264,15 @@ fn one_package(replay: Replay, requested: &Requested) -> Result<Option<&PackageN
 }
 
 /// Step 1: the issuer, byte for byte, before anything costs a network request.
-fn known_issuer(policy: &Policy, registry: &Registry, token: &UnverifiedToken) -> Result<Arc<Issuer>, Failure> {
+fn known_issuer(
+    policy: &Policy,
+    registry: &Registry,
+    token: &UnverifiedToken,
+    now: Timestamp,
+) -> Result<Arc<Issuer>, Failure> {
     let Some(issuer) = policy.issuers().by_url(token.issuer()) else {
-        if policy.may_be_bundled(registry, token.issuer()) {
-            return Err(Failure::RulesUnknown(Lapse::Missing));
+        if let Some(lapse) = policy.may_be_bundled(registry, token.issuer(), now) {
+            return Err(Failure::RulesUnknown(lapse));
         }
         let nearest = nearly(policy, token.issuer()).map(|issuer| issuer.url().to_string());
         return Err(Failure::UnknownIssuer { issuer: error::echo(token.issuer()), nearest });

@@ -23,6 +23,7 @@ use crate::identity::verify;
 use crate::json::Json;
 use crate::json::Object;
 use crate::policy::Policy;
+use crate::policy::bundle::Lapse;
 use crate::policy::evaluate::Decision;
 use crate::policy::evaluate::Grant;
 use crate::policy::evaluate::Requested;
@@ -132,9 +133,9 @@ pub struct UnknownIssuer {
 /// What an exchange of this token would come to. A key that is not held is fetched as for an exchange, from the same
 /// allowance.
 pub async fn token(question: Question<'_>, keys: &Keys, text: &str, now: Timestamp) -> Answer {
-    let (token, issuer) = match opened(question.policy, text) {
+    let (token, issuer) = match opened(question, text, now) {
         Ok(opened) => opened,
-        Err(verdict) => return unasked(question.policy, verdict),
+        Err(answer) => return *answer,
     };
     let claims = token.unproven_claims().clone();
     let verdict = match keys.key(&issuer, token.kid(), now, KEY_WAIT).await {
@@ -160,9 +161,9 @@ pub async fn token(question: Question<'_>, keys: &Keys, text: &str, now: Timesta
 
 /// The same without a look at the token's signature, which takes its issuer's keys.
 pub fn unproven_token(question: Question<'_>, text: &str, now: Timestamp) -> Answer {
-    let (token, issuer) = match opened(question.policy, text) {
+    let (token, issuer) = match opened(question, text, now) {
         Ok(opened) => opened,
-        Err(verdict) => return unasked(question.policy, verdict),
+        Err(answer) => return *answer,
     };
     let claims = token.unproven_claims().clone();
     let verdict = match verify::check(&claims, &issuer, &question.registry.audiences, now) {
@@ -184,9 +185,12 @@ pub fn claims(question: Question<'_>, issuer: &Arc<Issuer>, claims: Object, now:
     asked(question, issuer, claims, verdict, now)
 }
 
-/// The answer to claims whose `iss` is nobody's.
-pub fn unknown(policy: &Policy, issuer: &UnknownIssuer) -> Answer {
-    unasked(policy, TokenVerdict::unknown(issuer))
+/// The answer to claims whose `iss` is nobody's, or that of a tenant whom only rules may name that are not known now.
+pub fn unknown(question: Question<'_>, issuer: &UnknownIssuer, now: Timestamp) -> Answer {
+    match question.policy.may_be_bundled(question.registry, &issuer.iss, now) {
+        Some(lapse) => lapsed(question.policy, lapse, None),
+        None => unasked(question.policy, TokenVerdict::unknown(issuer)),
+    }
 }
 
 /// The issuer of bare claims: the one that their `iss` names, which must be `id` if that is given.
@@ -208,12 +212,20 @@ pub fn issuer_of<'p>(policy: &'p Policy, id: Option<&str>, claims: &Object) -> R
 }
 
 /// The token taken apart, and its issuer; or why there is nothing to ask the rules about.
-fn opened(policy: &Policy, text: &str) -> Result<(UnverifiedToken, Arc<Issuer>), TokenVerdict> {
-    let token = UnverifiedToken::parse(text).map_err(|error| TokenVerdict::refused(&error))?;
+fn opened(question: Question<'_>, text: &str, now: Timestamp) -> Result<(UnverifiedToken, Arc<Issuer>), Box<Answer>> {
+    let Question { policy, .. } = question;
+    let token = UnverifiedToken::parse(text).map_err(|error| unasked(policy, TokenVerdict::refused(&error)))?;
     match policy.issuers().by_url(token.issuer()) {
         Some(issuer) => Ok((token, Arc::clone(issuer))),
-        None => Err(TokenVerdict::unknown(&UnknownIssuer::new(policy, token.issuer()))),
+        None => Err(Box::new(unknown(question, &UnknownIssuer::new(policy, token.issuer()), now))),
     }
+}
+
+/// The answer while the registry's own rules are not known.
+fn lapsed(policy: &Policy, lapse: Lapse, token: Option<TokenVerdict>) -> Answer {
+    let reason = Reason::Unasked { code: lapse.code(), sentence: lapse.to_string() };
+    let policy_revision = policy.revision().to_owned();
+    Answer { decision: "deny", reason, shadow: Vec::new(), token, policy_revision }
 }
 
 fn unasked(policy: &Policy, verdict: TokenVerdict) -> Answer {
@@ -242,10 +254,7 @@ fn asked(
     let policy_revision = policy.revision().to_owned();
     let evaluation = match evaluate_at(policy, registry, &subject, requested, now) {
         Ok(evaluation) => evaluation,
-        Err(lapse) => {
-            let reason = Reason::Unasked { code: lapse.code(), sentence: lapse.to_string() };
-            return Answer { decision: "deny", reason, shadow: Vec::new(), token, policy_revision };
-        }
+        Err(lapse) => return lapsed(policy, lapse, token),
     };
     let told = |rules: &[String]| reports(policy, registry, &subject, requested, rules);
     let shadow = told(&evaluation.shadow);

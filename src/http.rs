@@ -31,6 +31,7 @@ use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::operations::Operators;
 use crate::state::StoreError;
+use crate::state::revocations::RevokeError;
 
 pub mod arrival;
 pub mod authorize;
@@ -145,6 +146,18 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &openapi::DOCUMENT,
     &openapi::PAGE,
 ];
+
+impl From<RevokeError> for Refusal {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::ShareUsed { retry_after } => {
+                let detail = "nothing was revoked: as many tokens of this registry as may be were revoked in this hour";
+                Self::new(Code::RevocationsExhausted, detail).after(retry_after)
+            }
+            RevokeError::Store(error) => error.into(),
+        }
+    }
+}
 
 /// The public listener: its routes behind the middleware that every request passes.
 pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {

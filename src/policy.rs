@@ -163,13 +163,18 @@ impl Policy {
         }
     }
 
-    /// Whether a text that is no issuer's URL may be that of one which only the registry's own rules pin, and those were
-    /// never read: a member of a family that they may name.
-    pub fn may_be_bundled(&self, registry: &Registry, iss: &str) -> bool {
-        let source = self.registries.by_id(&registry.id).and_then(|entry| entry.bundle.as_ref());
-        let Some(source) = source.filter(|_| self.bundle(&registry.id).is_none()) else { return false };
-        let named = self.world.issuer_list.iter().filter(|entry| source.issuers.iter().any(|name| name == entry.id()));
-        named.into_iter().any(|entry| entry.covers(iss))
+    /// Why it cannot be said that a text which is no issuer's URL is none at this moment: it is that of a member of a
+    /// family that the registry's own rules may name, and those are not known.
+    pub fn may_be_bundled(&self, registry: &Registry, iss: &str, now: Timestamp) -> Option<Lapse> {
+        let lapse = self.lapse(registry, now)?;
+        let source = self.registries.by_id(&registry.id)?.bundle.as_deref()?;
+        self.is_member_for(source, iss).then_some(lapse)
+    }
+
+    /// Whether a text is the URL that a member of a family has or may have, one that such rules may name.
+    fn is_member_for(&self, source: &bundle::Source, iss: &str) -> bool {
+        let mut named = self.world.issuer_list.iter().filter(|entry| source.issuers.iter().any(|id| id == entry.id()));
+        named.any(|entry| entry.covers(iss))
     }
 
     /// All rules that a registry may have: the directory's, and its own.

@@ -10,8 +10,8 @@ use crate::macaroon::TokenId;
 use crate::policy::registry::Registry;
 use crate::state::RETENTION_MARGIN;
 use crate::state::State;
-use crate::state::StoreError;
-use crate::state::token_name;
+use crate::state::revocations::RevokeError;
+use crate::state::revocations::Revoker;
 use crate::time::Timestamp;
 
 /// Revokes the token if it is an authentic, live one of one of the registries: the answer is its id and registry, and
@@ -22,7 +22,7 @@ pub async fn revoke(
     registries: &[&Registry],
     token: &str,
     now: Timestamp,
-) -> Result<Option<(TokenId, String)>, StoreError> {
+) -> Result<Option<(TokenId, String)>, RevokeError> {
     for registry in registries {
         let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
         let Ok(authentic) = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now) else { continue };
@@ -31,10 +31,8 @@ pub async fn revoke(
         }
         let id = authentic.identifier().id;
         // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
-        state
-            .revocations()
-            .revoke(&token_name(&registry.key_id, &id), authentic.retired_at().plus(RETENTION_MARGIN))
-            .await?;
+        let until = authentic.retired_at().plus(RETENTION_MARGIN);
+        state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await?;
         return Ok(Some((id, registry.id.clone())));
     }
     Ok(None)

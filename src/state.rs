@@ -41,6 +41,7 @@ use self::rates::Rates;
 pub use self::redis::Endpoint;
 pub use self::redis::EndpointError;
 pub use self::redis::ReadFile;
+pub use self::redis::RedisCall;
 pub use self::redis::RedisFault;
 pub use self::redis::RedisOptions;
 pub use self::redis::RedisStore;
@@ -276,6 +277,8 @@ pub enum Spent {
     Conflict,
     /// All uses are spent by other uploads.
     Exhausted,
+    /// The store's memory begins after the token was issued, so a use of it may be forgotten.
+    Forgotten,
 }
 
 impl State {
@@ -359,10 +362,10 @@ impl State {
 
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
     /// the first call stored. `facts_digest` is the digest of everything the registry said about the upload; `until`
-    /// is when the token has expired everywhere.
+    /// is when the token, issued at `issued_at`, has expired everywhere.
     pub async fn spend(
         &self,
-        token_id: &str,
+        (token_id, issued_at): (&str, Timestamp),
         upload_id: &str,
         facts_digest: [u8; 32],
         limit: u32,
@@ -371,7 +374,12 @@ impl State {
         let key = format!("uses:{token_id}");
         // The upload's name is the registry's, of any length; its digest takes 32 bytes.
         let upload = sha256(upload_id.as_bytes());
-        Ok(match self.store.reserve(key.as_bytes(), &upload, &facts_digest, limit, until).await? {
+        let reserved = self.store.reserve(key.as_bytes(), &upload, &facts_digest, limit, until).await?;
+        // SECURITY: asked after the use was reserved and before that is believed, as for a first use.
+        if issued_at < self.store.remembers_since().await? {
+            return Ok(Spent::Forgotten);
+        }
+        Ok(match reserved {
             Reserved::Reserved => Spent::Fresh,
             Reserved::Held(facts) if facts == facts_digest => Spent::Repeated,
             Reserved::Held(_) => Spent::Conflict,

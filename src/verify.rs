@@ -4,6 +4,7 @@
 //! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::code::Code;
 use crate::macaroon::Authentic;
@@ -12,6 +13,7 @@ use crate::macaroon::Facts;
 use crate::macaroon::Failed;
 use crate::macaroon::Identifier;
 use crate::macaroon::Keyring;
+use crate::macaroon::MAX_AGE;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::VerifyError;
 use crate::package::Action;
@@ -19,6 +21,7 @@ use crate::package::PackageName;
 use crate::policy::Policy;
 use crate::policy::bundle::Lapse;
 use crate::policy::registry::Registry;
+use crate::policy::registry::WhenStoreDown;
 use crate::secret::sha256;
 use crate::state::RESTRICTIONS_MAX_AGE;
 use crate::state::RETENTION_MARGIN;
@@ -98,6 +101,11 @@ pub enum Refused {
     UsesSpent(u32),
     /// The list of what is revoked or stopped is too old to be believed.
     RestrictionsStale,
+    /// The token is older than the memory of what was revoked, or of its uses.
+    StateLost {
+        /// How long until it is over anyway.
+        retry_after: Duration,
+    },
     /// The store failed.
     Store(StoreError),
 }
@@ -117,6 +125,7 @@ impl Refused {
             Self::ConsumeRequired => Code::ConsumeRequired,
             Self::ConsumeConflict => Code::ConsumeConflict,
             Self::UsesSpent(_) => Code::UsesSpent,
+            Self::StateLost { .. } => Code::StateLost,
             Self::RestrictionsStale | Self::Store(_) => Code::StoreUnavailable,
         }
     }
@@ -137,9 +146,18 @@ impl Refused {
             Self::UsesSpent(1) => "the upload token was good for one upload, and that one is done".to_owned(),
             Self::UsesSpent(uses) => format!("the upload token was good for {uses} uploads, and they are done"),
             Self::RestrictionsStale => "the list of revoked tokens is not up to date".to_owned(),
+            Self::StateLost { .. } => {
+                "the upload token was issued before the service's memory begins, and may have been revoked or used"
+                    .to_owned()
+            }
             Self::Store(_) => "the store does not answer".to_owned(),
         };
         vec![sentence]
+    }
+
+    /// How long to wait before asking again, where that is known.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if let Self::StateLost { retry_after } = self { Some(*retry_after) } else { None }
     }
 }
 
@@ -194,7 +212,7 @@ async fn judge(
         None => Ok(()),
         // Reading spends nothing, so it may go on after the last upload.
         Some(_) if question.action.as_str() == Action::READ => Ok(()),
-        Some(uses) => spend(parts.state, registry, authentic, question, uses).await,
+        Some(uses) => spend(parts.state, registry, authentic, question, uses, now).await,
     }
 }
 
@@ -209,8 +227,15 @@ fn standing(parts: Parts<'_>, registry: &Registry, authentic: &Authentic, now: T
     if issuer.is_some_and(|issuer| !issuer.enabled) {
         return Err(Refused::IssuerDisabled);
     }
-    if !is_fresh(parts.state.restrictions_synced_at(), now) {
+    if !may_be_believed(parts.state.restrictions_synced_at(), registry.verify_when_store_down, now) {
         return Err(Refused::RestrictionsStale);
+    }
+    // SECURITY: whoever has learnt of everything that was revoked since before the token was issued may go by that. A
+    // replica that started after the store lost its memory has not, and nor has one whose store began with it. What has
+    // expired is told so by its caveats.
+    let complete_since = parts.state.revocations().complete_since();
+    if now < authentic.expires_at() && complete_since.is_none_or(|since| id.id.issued_at() < since) {
+        return Err(state_lost(authentic, now));
     }
     let token = Issued {
         key_id: &registry.key_id,
@@ -229,6 +254,10 @@ fn standing(parts: Parts<'_>, registry: &Registry, authentic: &Authentic, now: T
         claims: &id.provenance.claims,
     };
     if parts.state.is_stopped(&origin, now) { Err(Refused::Stopped) } else { Ok(()) }
+}
+
+fn state_lost(authentic: &Authentic, now: Timestamp) -> Refused {
+    Refused::StateLost { retry_after: authentic.expires_at().since(now) }
 }
 
 /// Whether other rules than those that granted the token came into force here after it was issued. Earlier ones are not
@@ -252,9 +281,23 @@ fn withdrawn(policy: &Policy, registry: &Registry, id: &Identifier, now: Timesta
     lapse.map_or(Refused::RuleWithdrawn, Refused::RulesUnknown)
 }
 
-/// Verification believes only lists that were complete [`RESTRICTIONS_MAX_AGE`] ago or later.
-fn is_fresh(synced_at: Option<Timestamp>, now: Timestamp) -> bool {
-    synced_at.is_some_and(|synced_at| now.since(synced_at) <= RESTRICTIONS_MAX_AGE)
+/// Whether the lists of what is revoked and stopped, last complete then, still decide.
+///
+/// SECURITY: where the registry prefers answers to certainty, for as long as a list can say anything of a token that
+/// lives. One that was never complete says nothing, and no more does one that is older than every such token.
+fn may_be_believed(synced_at: Option<Timestamp>, when_down: WhenStoreDown, now: Timestamp) -> bool {
+    let longest = match when_down {
+        WhenStoreDown::Refuse => RESTRICTIONS_MAX_AGE,
+        WhenStoreDown::Accept => MAX_AGE,
+    };
+    // A moment that is still to come was told by a clock that ran ahead and was set back: nobody knows how old they are.
+    let to_come = |synced_at: Timestamp| synced_at.since(now) > RESTRICTIONS_MAX_AGE;
+    synced_at.is_some_and(|synced_at| now.since(synced_at) <= longest && !to_come(synced_at))
+}
+
+/// Whether the lists of what is revoked and stopped are older than verification goes by unless a registry says so.
+pub fn are_lists_old(state: &State, now: Timestamp) -> bool {
+    !may_be_believed(state.restrictions_synced_at(), WhenStoreDown::Refuse, now)
 }
 
 /// Spends one use, once for each (token, upload): a repeat with equal facts gets the first answer, so that a registry
@@ -265,6 +308,7 @@ async fn spend(
     authentic: &Authentic,
     question: &Question<'_>,
     uses: u32,
+    now: Timestamp,
 ) -> Result<(), Refused> {
     let upload = question.consume.ok_or(Refused::ConsumeRequired)?;
     let facts = format!(
@@ -276,9 +320,39 @@ async fn spend(
     // SECURITY: remembered for as long as any copy may live. A holder can narrow the expiry of a copy; a record that
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
-    match state.spend(&token_name(&registry.key_id, &id), upload, digest, uses, until).await.map_err(Refused::Store)? {
+    let name = token_name(&registry.key_id, &id);
+    let spent = state.spend((&name, id.issued_at()), upload, digest, uses, until).await;
+    match spent.map_err(Refused::Store)? {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),
         Spent::Exhausted => Err(Refused::UsesSpent(uses)),
+        Spent::Forgotten => Err(state_lost(authentic, now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_lists_decide_for_as_long_as_they_say_anything_of_a_live_token() {
+        let now = Timestamp::from_unix_seconds(1_800_000_000);
+        for (age, refuse, accept) in [
+            (0, true, true),
+            (30_000, true, true),
+            (30_001, false, true),
+            (3_600_000, false, true),
+            (3_600_001, false, false),
+        ] {
+            let synced_at = Some(now.minus(Duration::from_millis(age)));
+            let believed = WhenStoreDown::ALL.map(|choice| may_be_believed(synced_at, choice, now));
+            assert_eq!(believed, [refuse, accept], "{age} ms");
+        }
+        for (ahead, expected) in [(30_000, true), (30_001, false), (3_600_000, false)] {
+            let synced_at = Some(now.plus(Duration::from_millis(ahead)));
+            let believed = WhenStoreDown::ALL.map(|choice| may_be_believed(synced_at, choice, now));
+            assert_eq!(believed, [expected, expected], "{ahead} ms ahead");
+        }
+        assert_eq!(WhenStoreDown::ALL.map(|choice| may_be_believed(None, choice, now)), [false, false]);
     }
 }

@@ -94,19 +94,25 @@ impl InForce {
         last: Option<Last>,
     ) -> Result<Arc<Bundle>, BundleFault> {
         loop {
-            let directory = locked(&self.composition).directory();
+            let (directory, present) = {
+                let composition = locked(&self.composition);
+                (composition.directory(), composition.last(registry))
+            };
             // SECURITY: what was asked for under an earlier policy may come from where this one does not look.
             let here = directory.registries().by_id(registry).and_then(|entry| entry.bundle.as_deref());
             if !here.is_some_and(|here| here.is_same_place(source)) {
                 return Err(BundleFault::NotConfigured);
             }
+            // SECURITY: nothing comes after the bundle in force but what is newer, whatever whoever asks remembers: a
+            // registry that was switched off meanwhile is asked anew, and of two polls that overlap the slower comes last.
+            let last = last.into_iter().chain(present).max_by_key(|last| last.serial);
             let bundle = Arc::new(bundle::accept(&directory, registry, signed, last, self.clock.now())?);
             let mut composition = locked(&self.composition);
-            if composition.add(&directory, registry, source, Arc::clone(&bundle), signed.bytes()) {
+            if composition.add(&directory, present, registry, source, Arc::clone(&bundle), signed.bytes()) {
                 self.put(&composition);
                 return Ok(bundle);
             }
-            // The directory has changed meanwhile: once more, for the new one.
+            // The directory, or the bundle in force, has changed meanwhile: once more, for the new one.
         }
     }
 

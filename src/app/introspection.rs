@@ -31,6 +31,7 @@ impl App {
         let answer = verify::introspect(parts, registry, token, now);
         let code = answer.as_ref().err().map(Inactive::code);
         self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
+        self.count_old_lists(code, registry, now);
         if let Ok(active) = &answer {
             let mut event = event(AuditKind::Introspect, None, caller, now);
             event.registry = Some(registry.id.clone());

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::AuditEvent;
 use crate::code::Class;
+use crate::code::Code;
 use crate::exchange::Failure;
 use crate::policy::registry::Registry;
 
@@ -36,9 +37,15 @@ impl App {
             return;
         };
         let (state, key_id) = (Arc::clone(&self.state), registry.key_id.clone());
+        let (strangers, at) = (failure.code() == Code::NoMatchingRule, event.time);
         drop(self.runtime.spawn(async move {
             let _place = place;
-            if let Err(error) = state.keep_refusal(&key_id, &refusal).await {
+            let kept = if strangers {
+                state.keep_strangers_refusal(&key_id, &refusal, at).await
+            } else {
+                state.keep_refusal(&key_id, &refusal).await
+            };
+            if let Err(error) = kept {
                 tracing::debug!(%error, "a refusal could not be kept for its registry");
             }
         }));

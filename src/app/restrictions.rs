@@ -11,8 +11,9 @@ use crate::revoke;
 use crate::state::Cursor;
 use crate::state::RETENTION_MARGIN;
 use crate::state::StoreError;
+use crate::state::revocations::RevokeError;
+use crate::state::revocations::Revoker;
 use crate::state::stops::Stop;
-use crate::state::token_name;
 use crate::time::Timestamp;
 
 use super::App;
@@ -42,7 +43,7 @@ impl App {
         token: &str,
         caller: &Caller,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), RevokeError> {
         let keyring = self.keyring.load_full();
         let revoked = revoke::revoke(&keyring, &self.state, registries, token, now).await;
         self.count_revocation(revoked.as_ref().err());
@@ -63,7 +64,7 @@ impl App {
         own: &Own,
         caller: &Caller,
         now: Timestamp,
-    ) -> Result<Timestamp, StoreError> {
+    ) -> Result<Timestamp, RevokeError> {
         let until = match own {
             Own::Token(id) => id.issued_at(),
             Own::Rule { issued_before, .. } => *issued_before,
@@ -72,11 +73,13 @@ impl App {
         if until <= now {
             return Ok(until);
         }
-        let (revocations, key_id) = (self.state.revocations(), registry.key_id.as_str());
-        self.state.take_revocation_share(key_id, now).await?;
+        let key_id = registry.key_id.as_str();
         let revoked = match own {
-            Own::Token(id) => revocations.revoke(&token_name(key_id, id), until.plus(RETENTION_MARGIN)).await,
-            Own::Rule { rule, issued_before } => revocations.revoke_rule(key_id, rule, *issued_before).await,
+            Own::Token(id) => {
+                let until = until.plus(RETENTION_MARGIN);
+                self.state.revoke_token(key_id, id, until, (Revoker::Registry, now)).await
+            }
+            Own::Rule { rule, issued_before } => self.state.revoke_rule(key_id, rule, *issued_before, now).await,
         };
         self.count_revocation(revoked.as_ref().err());
         revoked?;
@@ -128,7 +131,11 @@ impl App {
         self.audit.record(event);
     }
 
-    fn count_revocation(&self, error: Option<&StoreError>) {
-        self.metrics.revocation(code_label(error.map(|_| Code::StoreUnavailable)));
+    fn count_revocation(&self, error: Option<&RevokeError>) {
+        let code = error.map(|error| match error {
+            RevokeError::ShareUsed { .. } => Code::RevocationsExhausted,
+            RevokeError::Store(_) => Code::StoreUnavailable,
+        });
+        self.metrics.revocation(code_label(code));
     }
 }

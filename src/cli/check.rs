@@ -1,15 +1,20 @@
-//! `trustmint check`: settings, policy and keys as `serve` would read them.
+//! `trustmint check`: settings, policy and keys as `serve` would read them, and the store as it would find it.
 
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::cli::Ended;
 use crate::cli::say;
 use crate::cli::say_json;
 use crate::cli::serve::Loaded;
 use crate::cli::serve::Sources;
+use crate::cli::serve::told;
 use crate::cli::tell_progress;
 use crate::macaroon::MasterKey;
+use crate::state::RedisFault;
+use crate::state::RedisOptions;
+use crate::state::RedisStore;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
@@ -27,6 +32,7 @@ impl Check {
         let loaded = Loaded::read(self.sources.settings()?, tell_progress)?;
         let policy = loaded.policy()?;
         let now = SystemClock.now();
+        let redis = loaded.redis.clone().map(look_at);
         let minting = loaded.keyring.minting_key(now).map(MasterKey::kid);
         if self.json {
             say_json(&json!({
@@ -41,6 +47,10 @@ impl Check {
                 "keys": {
                     "known": loaded.keyring.iter().map(MasterKey::kid).collect::<Vec<_>>(),
                     "minting": minting,
+                },
+                "store": {
+                    "kind": redis.as_ref().map_or("memory", |_| "redis"),
+                    "error": redis.and_then(|fault| fault.map(told)),
                 },
             }))?;
         } else {
@@ -60,7 +70,18 @@ impl Check {
                 Some(kid) => say(&format!("keys: `{kid}` mints")),
                 None => say("keys: none mints yet; exchanges will fail until one activates"),
             }
+            match redis {
+                None => say("store: memory"),
+                Some(None) => say("store: Redis answers"),
+                Some(Some(fault)) => say(&format!("store: {}", told(fault))),
+            }
         }
-        Ok(minting.is_some())
+        Ok(minting.is_some() && redis.flatten().is_none())
     }
+}
+
+/// What is wrong with the store in Redis, if anything is.
+fn look_at(options: RedisOptions) -> Option<RedisFault> {
+    let check = async { RedisStore::new(options, Handle::current()).check().await.err() };
+    actix_web::rt::System::new().block_on(check)
 }

@@ -31,6 +31,9 @@ use crate::policy::Policy;
 use crate::policy::watch::Directory;
 use crate::policy::watch::Reading;
 use crate::state::MemoryStore;
+use crate::state::RedisFault;
+use crate::state::RedisOptions;
+use crate::state::RedisStore;
 use crate::state::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::logs;
@@ -63,6 +66,8 @@ pub(crate) struct Loaded {
     reading: Reading,
     pub(crate) keyring: Keyring,
     pub(crate) tls: Option<rustls::ServerConfig>,
+    /// The store in Redis; `None`: in memory.
+    pub(crate) redis: Option<RedisOptions>,
 }
 
 impl Sources {
@@ -76,17 +81,18 @@ impl Sources {
 }
 
 impl Loaded {
-    /// Policy, keys and certificate; every fault at once, unless only the policy has any. `told` is as in
+    /// Policy, keys, certificate and the store's files; every fault at once, unless only the policy has any. `told` is as in
     /// [`Directory::telling`].
     pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
-        match (keyring, tls) {
-            (Ok(keyring), Ok(tls)) => Ok(Self { settings, directory, reading, keyring, tls }),
-            (keyring, tls) => {
-                let faults = [reading.judged.err(), keyring.err(), tls.err()];
+        let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
+        match (keyring, tls, redis) {
+            (Ok(keyring), Ok(tls), Ok(redis)) => Ok(Self { settings, directory, reading, keyring, tls, redis }),
+            (keyring, tls, redis) => {
+                let faults = [reading.judged.err(), keyring.err(), tls.err(), redis.err()];
                 let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
@@ -120,15 +126,16 @@ fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed>
 }
 
 async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerConfig>), Failed> {
-    let Loaded { settings, directory, reading, keyring, tls } = loaded;
+    let Loaded { settings, directory, reading, keyring, tls, redis } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store: Arc<dyn Store> = match settings.state.store {
-        config::Store::Memory => Arc::new(MemoryStore::new(Arc::clone(&clock), settings.state.capacity)),
+    let metrics = Arc::new(Metrics::new()?);
+    let store: Arc<dyn Store> = match redis {
+        Some(options) => Arc::new(redis_store(options, &metrics).await?),
+        None => Arc::new(MemoryStore::new(Arc::clone(&clock), settings.state.capacity)),
     };
     let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
     let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
         .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
-    let metrics = Metrics::new()?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     let parts = Parts {
         policy,
@@ -136,7 +143,7 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
         fetch: Arc::new(HttpsFetch::new()),
         store,
         audit,
-        metrics: Arc::new(metrics),
+        metrics,
         clock,
         runtime: Handle::current(),
     };
@@ -146,10 +153,31 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
     Ok((app, settings, tls))
 }
 
+/// The store in Redis, which need not be there yet: an outage must not keep the service from starting, and starting again
+/// and again would not end it. What only a change of settings or server can mend is refused.
+async fn redis_store(options: RedisOptions, metrics: &Arc<Metrics>) -> Result<RedisStore, Failed> {
+    let metrics = Arc::clone(metrics);
+    let store = RedisStore::new(options, Handle::current())
+        .observed(move |call| metrics.store_call(call.primitive, call.fault, call.took));
+    match store.check().await {
+        Ok(()) => {}
+        Err(fault) if fault.is_lasting() => return Err(Failed::new(told(fault))),
+        Err(fault) => tracing::warn!("exchanges are answered with 503 until the store is there: {}", told(fault)),
+    }
+    Ok(store)
+}
+
+/// What is wrong with the store, and what to do about it.
+pub(crate) fn told(fault: RedisFault) -> String {
+    format!("state.redis: {fault} — {}", fault.remedy())
+}
+
 async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
     let (app, settings, tls) = build(loaded).await?;
     let app = Arc::new(app);
-    app.sync().await?;
+    if let Err(error) = app.sync().await {
+        tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
+    }
     reload_at_hangup(Arc::clone(&app))?;
     let limits = http::Limits {
         workers: settings.limits.workers,
@@ -168,6 +196,7 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
         issuers = app.policy().issuers().len(),
         registries = app.policy().registries().len(),
         rules = app.policy().rule_count(),
+        store = settings.state.redis.as_ref().map_or("memory", |_| "redis"),
         "serving at {scheme}://{}, operations at http://{}",
         addresses.0,
         addresses.1,

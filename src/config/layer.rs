@@ -67,6 +67,11 @@ impl Layer {
         Some(Self(if empty { Map::new() } else { section(&Field::root(&root), KEYS, folder, faults) }))
     }
 
+    /// All of it, to look things up in.
+    pub(super) fn into_value(self) -> Value {
+        Value::new(None, self.0)
+    }
+
     /// Adds one value at a path of known keys.
     pub(super) fn set(&mut self, path: &str, value: Value) {
         self.0.insert(path.to_owned(), value);
@@ -182,10 +187,21 @@ fn scalar(value: &Value, kind: &Kind) -> String {
     }
     match kind {
         _ if value.kind == ValueKind::Nil => "null".to_owned(),
-        Kind::Address | Kind::Path | Kind::Networks | Kind::Callers | Kind::LogLevel | Kind::Optional(Kind::Path) => {
-            format!("{:?}", value.to_string())
-        }
+        Kind::Optional(kind) => scalar(value, kind),
+        Kind::Address
+        | Kind::Path
+        | Kind::Networks
+        | Kind::Callers
+        | Kind::LogLevel
+        | Kind::Text
+        | Kind::Prefix
+        | Kind::RedisUrl
+        | Kind::RedisUrls => format!("{:?}", value.to_string()),
         Kind::Seconds(_) => format!("{value}s"),
-        Kind::Choice(_) | Kind::Integer(..) | Kind::Bytes(_) | Kind::Optional(_) => value.to_string(),
+        Kind::Millis(..) => {
+            let seconds = value.clone().into_float().unwrap_or_default();
+            format!("{:.0}ms", seconds * 1000.0)
+        }
+        Kind::Choice(_) | Kind::Integer(..) | Kind::Bytes(_) => value.to_string(),
     }
 }

@@ -11,6 +11,8 @@ use serde::Deserializer;
 use serde::de::Error;
 
 use super::layer;
+use super::redis::MergedRedis;
+use super::schema;
 use crate::config::Audit;
 use crate::config::KeyFiles;
 use crate::config::Limits;
@@ -35,7 +37,7 @@ pub(super) struct Merged {
     operations: MergedOperations,
     policy: PolicyFiles,
     keys: KeyFiles,
-    state: State,
+    state: MergedState,
     audit: MergedAudit,
     telemetry: Telemetry,
     limits: Limits,
@@ -74,6 +76,21 @@ struct MergedCaller {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct MergedState {
+    store: MergedStore,
+    capacity: usize,
+    redis: MergedRedis,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MergedStore {
+    Memory,
+    Redis,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MergedAudit {
     sink: MergedSink,
     file: Option<PathBuf>,
@@ -89,8 +106,12 @@ enum MergedSink {
 
 impl Merged {
     /// Joins what belongs together; what does not fit is reported at the origin of the value to be changed.
-    pub(super) fn settle(self, resolved: &Value, faults: &mut Faults) -> Settings {
+    pub(super) fn settle(self, resolved: &Value, defaults: &Value, faults: &mut Faults) -> Settings {
         let written = |path: &str| layer::find(resolved, path).is_some_and(|value| value.origin().is_some());
+        let changed = |path: &str| {
+            let kind = |of| layer::find(of, path).map(|value| &value.kind);
+            written(path) && kind(resolved) != kind(defaults)
+        };
         let mut fault = |path: &str, message: &str, remedy: &str| {
             let origin = layer::find(resolved, path).map_or("default", layer::origin);
             faults.push(Place::whole(origin.into()), path.to_owned(), message, remedy);
@@ -123,6 +144,21 @@ impl Merged {
             let message = format!("`{}` and `{}` are one listener", listen.address, operations.address);
             fault(path, &message, "give each its own port: the operators' side must never be public");
         }
+        let redis = match state.store {
+            MergedStore::Redis => {
+                if changed("state.capacity") {
+                    let remedy = "remove it: Redis' own `maxmemory` says how much it holds";
+                    fault("state.capacity", "is not used: the store is redis", remedy);
+                }
+                state.redis.settle(&mut fault)
+            }
+            MergedStore::Memory => {
+                for path in schema::paths_in("state.redis").iter().filter(|path| changed(path)) {
+                    fault(path, "is not used: the store is memory", "set `state.store: redis`, or remove this");
+                }
+                None
+            }
+        };
         let audit_file = match (audit.sink, audit.file) {
             (MergedSink::Stdout, None) => None,
             (MergedSink::File, Some(file)) => Some(file),
@@ -140,6 +176,7 @@ impl Merged {
         let callers = operations.callers.into_iter();
         let callers = callers.map(|caller| Caller { name: caller.name, key_sha256: caller.key_sha256 }).collect();
         let operations = Operations { address: operations.address, callers };
+        let state = State { redis, capacity: state.capacity };
         let audit = Audit { file: audit_file, capacity: audit.capacity };
         let resolved = layer::redacted(resolved.clone());
         let facts = resolved.clone().try_deserialize().unwrap_or_default();

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use config::Map;
 use config::ValueKind;
 use ipnet::IpNet;
 
+use crate::escape::is_deceptive;
 use crate::policy::caller;
 use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
@@ -16,8 +18,12 @@ use crate::policy::yaml::Value;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 use crate::secret::hex;
+use crate::state::Endpoint;
 use crate::telemetry::logs;
 use crate::telemetry::logs::LogFormat;
+
+/// The longest name and prefix.
+const LONGEST_NAME: usize = 128;
 
 /// A key and what stands under it.
 #[derive(Debug)]
@@ -58,6 +64,16 @@ pub(super) enum Kind {
     LogLevel,
     /// A length of time up to so many seconds.
     Seconds(u64),
+    /// A length of time between so many milliseconds; as a value, in seconds.
+    Millis(u64, u64),
+    /// A name: one line.
+    Text,
+    /// What every key in Redis begins with.
+    Prefix,
+    /// Where a Redis server is.
+    RedisUrl,
+    /// Where several are.
+    RedisUrls,
     /// May be `null` too.
     Optional(&'static Self),
 }
@@ -86,7 +102,27 @@ pub(super) const KEYS: &[Key] = &[
     section("operations", &[key("address", Kind::Address), key("callers", Kind::Callers)]),
     section("policy", &[key("directory", Kind::Path), key("poll", Kind::Seconds(3600))]),
     section("keys", &[key("directory", Kind::Path), key("poll", Kind::Seconds(3600))]),
-    section("state", &[key("store", Kind::Choice(&["memory"])), key("capacity", Kind::Bytes(1 << 20))]),
+    section(
+        "state",
+        &[
+            key("store", Kind::Choice(&["memory", "redis"])),
+            key("capacity", Kind::Bytes(1 << 20)),
+            section(
+                "redis",
+                &[
+                    key("url", Kind::Optional(&Kind::RedisUrl)),
+                    section("sentinel", &[key("name", Kind::Optional(&Kind::Text)), key("urls", Kind::RedisUrls)]),
+                    key("cluster", Kind::RedisUrls),
+                    key("username", Kind::Optional(&Kind::Text)),
+                    key("password_file", Kind::Optional(&Kind::Path)),
+                    key("ca_file", Kind::Optional(&Kind::Path)),
+                    key("prefix", Kind::Prefix),
+                    key("timeout", Kind::Millis(10, 1000)),
+                    key("wait_for_replicas", Kind::Integer(0, 8)),
+                ],
+            ),
+        ],
+    ),
     section(
         "audit",
         &[
@@ -107,6 +143,25 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
+/// The paths of all values in a section and those below it, such as `listen.tls.key_file`.
+pub(super) fn paths_in(section: &str) -> Vec<String> {
+    let mut keys = KEYS;
+    for name in section.split('.') {
+        keys = keys.iter().find(|key| key.name == name).map_or(&[], |key| match &key.under {
+            Under::Keys(keys) => keys,
+            Under::Value(_) => &[],
+        });
+    }
+    let below = |key: &Key| {
+        let path = format!("{section}.{}", key.name);
+        match &key.under {
+            Under::Keys(_) => paths_in(&path),
+            Under::Value(_) => vec![path],
+        }
+    };
+    keys.iter().flat_map(below).collect()
+}
+
 impl Kind {
     /// Reads a value strictly; what is wrong with it is reported. A relative path starts at
     /// `folder`.
@@ -121,6 +176,14 @@ impl Kind {
             Self::Bytes(least) => bytes(*least, field, faults),
             Self::LogLevel => log_level(field, faults),
             Self::Seconds(most) => seconds(*most, field, faults),
+            Self::Millis(least, most) => millis(*least, *most, field, faults),
+            Self::Text => line(field, faults).map(ValueKind::from),
+            Self::Prefix => prefix(field, faults),
+            Self::RedisUrl => redis_url(field, faults).map(ValueKind::from),
+            Self::RedisUrls => {
+                let urls = field.items(faults)?.map(|item| redis_url(&item, faults)).collect::<Vec<_>>();
+                Some(ValueKind::from(urls.into_iter().flatten().collect::<Vec<_>>()))
+            }
             Self::Optional(_) if matches!(field.node.value, Value::Null) => Some(ValueKind::Nil),
             Self::Optional(kind) => kind.read(field, folder, faults),
         }
@@ -213,6 +276,61 @@ fn seconds(most: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKin
         return None;
     }
     Some(seconds.into())
+}
+
+fn millis(least: u64, most: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let text = match field.node.value {
+        Value::Int(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::String(_) | Value::Seq(_) | Value::Map(_) => {
+            field.text(faults)?.to_owned()
+        }
+    };
+    let digits = text.strip_suffix("ms").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let millis = digits.and_then(|digits| digits.parse::<u64>().ok()).filter(|millis| (least..=most).contains(millis));
+    if millis.is_none() {
+        let message = format!("`{}` is not a length of time from {least}ms to {most}ms", shown(&text));
+        field.fault(faults, message, "write digits and the unit: `500ms`");
+    }
+    Some(Duration::from_millis(millis?).as_secs_f64().into())
+}
+
+fn line(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = field.text(faults)?;
+    if text.is_empty() || text.len() > LONGEST_NAME || text.contains(is_deceptive) {
+        field.fault(faults, "is not a name", format!("write 1 to {LONGEST_NAME} characters of one line"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// SECURITY: without braces, which would choose the slot of a Cluster for all keys at once, and without `*` and `?`, which
+/// an ACL's pattern would read as more than this prefix.
+fn prefix(field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {
+    let text = field.text(faults)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":._-/".contains(&byte);
+    if text.is_empty() || text.len() > LONGEST_NAME || !text.bytes().all(plain) {
+        let remedy = "write 1 to 128 letters, digits and `:._-/`, such as `trustmint:`";
+        field.fault(faults, format!("`{}` is no prefix of keys", shown(text)), remedy);
+        return None;
+    }
+    Some(text.into())
+}
+
+/// SECURITY: what is wrong with an address is told without it: it may hold a password.
+fn redis_url(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = field.text(faults)?;
+    match text.parse::<Endpoint>() {
+        Ok(endpoint) if endpoint.private() => Some(text.to_owned()),
+        Ok(_) => {
+            let message = "is another machine, and the password would cross the network unencrypted";
+            field.fault(faults, message, "write `rediss://`, and give the server a certificate");
+            None
+        }
+        Err(fault) => {
+            field.fault(faults, fault.message, fault.remedy);
+            None
+        }
+    }
 }
 
 fn bytes(least: u64, field: &Field<'_>, faults: &mut Faults) -> Option<ValueKind> {

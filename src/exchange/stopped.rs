@@ -28,7 +28,9 @@ pub(super) async fn refuse_stopped(
     grant: &Grant,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let fresh = state.stops_synced_at().is_some_and(|synced_at| now.since(synced_at) <= RESTRICTIONS_MAX_AGE);
+    // Neither old nor, after a clock was set back, still to come.
+    let age = |synced_at: Timestamp| now.since(synced_at).max(synced_at.since(now));
+    let fresh = state.stops_synced_at().is_some_and(|synced_at| age(synced_at) <= RESTRICTIONS_MAX_AGE);
     if !fresh {
         let late = StoreError::Unavailable { reason: "the list of stops did not come in time" };
         tokio::time::timeout(STOPS_WAIT, state.sync_stops(now)).await.unwrap_or(Err(late)).map_err(Failure::Store)?;

@@ -98,7 +98,9 @@ pub fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result
 /// The digest of the API key that a request presents (RFC 6750 section 2.1). SECURITY: only digests are kept, so only
 /// they are compared.
 pub fn key_digest(request: &HttpRequest) -> Result<[u8; 32], Refusal> {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // SECURITY: one header. Of two, this service and a program in front of it might read different ones.
+    let mut headers = request.headers().get_all(header::AUTHORIZATION);
+    let header = headers.next().filter(|_| headers.next().is_none()).and_then(|value| value.to_str().ok());
     let key = header.and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())

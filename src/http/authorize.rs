@@ -42,6 +42,9 @@ use crate::verify::Question;
 pub const PATH: &str = "/v1/authorize";
 /// The header with the proxy's API key: `Authorization` is its client's.
 const KEY: HeaderName = HeaderName::from_static("x-trustmint-key");
+/// Headers by which some servers do something else than the request line says.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// What nginx and Traefik ask.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -159,6 +162,9 @@ fn asking_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result<&'p 
 /// What the proxy's request would do.
 fn asked(request: &HttpRequest, routes: &Routes) -> Result<Asked, Refusal> {
     let refused = |detail: String| Refusal::new(Code::RouteNotAllowed, detail);
+    if let Some(name) = OVERRIDES.iter().find(|name| request.headers().contains_key(**name)) {
+        return Err(refused(format!("the server behind could take `{name}` for what is asked")));
+    }
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let (method, target) = match routes.proxy.headers() {
         Some((method, path)) => {

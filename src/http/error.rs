@@ -173,6 +173,13 @@ impl Refusal {
         self
     }
 
+    /// Says when to come back, instead of soon.
+    #[must_use]
+    pub const fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// Adds what operators see of the policy.
     #[must_use]
     pub fn with_policy(mut self, policy: Value) -> Self {

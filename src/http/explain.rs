@@ -112,7 +112,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         (Some(_), None) => return Err(bad("`issuer` goes with `claims`: a token names its issuer itself".to_owned())),
         (None, Some(claims)) => match explain::issuer_of(policy, issuer, claims) {
             Ok(issuer) => explain::claims(question, issuer, claims.clone(), *now),
-            Err(NoIssuer::Unknown(issuer)) => explain::unknown(policy, &issuer),
+            Err(NoIssuer::Unknown(issuer)) => explain::unknown(question, &issuer, *now),
             Err(error) => return Err(bad(error.to_string())),
         },
         (Some(_), Some(_)) | (None, None) => return Err(bad("send one of `token` and `claims`".to_owned())),

@@ -214,7 +214,11 @@ fn refused(code: Code, reasons: &[String], caller: &Caller) -> HttpResponse {
 }
 
 fn unavailable(refused: &Refused) -> Refusal {
-    Refusal::new(refused.code(), refused.reasons().join("; "))
+    let refusal = Refusal::new(refused.code(), refused.reasons().join("; "));
+    match refused.retry_after() {
+        Some(wait) => refusal.after(wait),
+        None => refusal,
+    }
 }
 
 /// From `exists` the service derives `create` or `upload` itself, so that a plug-in cannot mistake one for the other;

@@ -430,8 +430,8 @@ pub struct Example {
 impl Provider {
     /// The type and case rule of a claim or derived claim; `None` if the preset knows its claims and this is none.
     pub fn claim(&self, name: &str) -> Option<Claim> {
-        let known = self.claims.iter().copied().chain(self.derived.iter().map(|derived| derived.claim));
-        known.into_iter().find(|claim| claim.name == name)
+        let derived = || self.derived.iter().map(|derived| &derived.claim).find(|claim| claim.name == name);
+        self.claims.iter().find(|claim| claim.name == name).or_else(derived).copied()
     }
 
     /// Computes every derived claim of a token's raw members.

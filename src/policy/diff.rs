@@ -13,6 +13,7 @@ use crate::policy::Policy;
 use crate::policy::diff::past::Line;
 use crate::policy::diff::past::Past;
 use crate::policy::diff::replay::Denial;
+use crate::policy::diff::replay::OwnRules;
 use crate::policy::diff::replay::Replayed;
 use crate::policy::diff::replay::Verdict;
 use crate::policy::diff::replay::replay;
@@ -212,7 +213,8 @@ impl<'p> Diff<'p> {
     }
 
     fn exchange(&mut self, past: &Past) {
-        let (old, new) = (replay(self.old, past), replay(self.new, past));
+        let own = OwnRules::of(past, self.old, self.new);
+        let (old, new) = (replay(self.old, past, own), replay(self.new, past, own));
         self.counts.exchanges += 1;
         let granted = match old.verdict {
             Verdict::Allow(_) => Some(true),
@@ -227,11 +229,11 @@ impl<'p> Diff<'p> {
             let count = self.shadow.entry(rule.clone()).or_default();
             if *sure { count.disagreed += 1 } else { count.unknown += 1 }
         }
-        self.compare(past, old, new);
+        self.compare(past, own, old, new);
     }
 
-    fn compare(&mut self, past: &Past, old: Replayed, new: Replayed) {
-        let alike = old.reach == new.reach;
+    fn compare(&mut self, past: &Past, own: OwnRules, old: Replayed, new: Replayed) {
+        let alike = old.reach == new.reach && own != OwnRules::Perhaps;
         let rules: Vec<String> = old.matched.into_iter().chain(new.matched).map(|(rule, _)| rule).collect();
         let (change, sentence) = match (old.verdict, new.verdict) {
             (Verdict::Unknown(_), Verdict::Unknown(_)) if alike => return self.counts.unchanged += 1,

@@ -121,9 +121,12 @@ pub(super) fn conditions(
     let entries = when.entries(faults).into_iter().flatten();
     let entries: Vec<Field<'_>> =
         entries.chain(block.and_then(|block| block.entries(faults)).into_iter().flatten()).collect();
-    let place = |claim: &str| entries.iter().find(|entry| provider.resolve(entry.name()) == claim).unwrap_or(when);
-    for condition in conditions {
-        let entry = place(&condition.claim);
+    let names = |entry: &&Field<'_>, claim: &str| provider.resolve(entry.name()) == claim;
+    let place = |claim: &str| entries.iter().find(|entry| names(entry, claim)).unwrap_or(when);
+    for (condition, n) in conditions.iter().zip(0..) {
+        // They come in the order of the entries, most of which make one.
+        let usual = entries.get(n).filter(|entry| names(entry, &condition.claim));
+        let entry = usual.unwrap_or_else(|| place(&condition.claim));
         check_pin(entry, condition, duties.segment, faults);
         patterns::check(entry, provider, condition, faults);
         values::check(entry, provider, condition, faults);

@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::hash_map;
 use std::sync::Arc;
 
 use crate::package::Pattern;
@@ -54,12 +56,12 @@ const MAX_ID: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct World {
     /// By name; without a value if the entry is faulty.
-    issuers: HashMap<String, Option<u32>>,
-    registries: HashMap<String, Option<u32>>,
+    issuers: BTreeMap<String, Option<u32>>,
+    registries: BTreeMap<String, Option<u32>>,
     pub(super) issuer_list: Vec<Entry>,
     pub(super) registry_list: Vec<Arc<Registry>>,
     /// What the rules of each issuer that names its preset owe it: a faulty issuer's rules are still checked.
-    duties: HashMap<String, Duties>,
+    duties: BTreeMap<String, Duties>,
 }
 
 impl World {
@@ -195,10 +197,9 @@ pub(super) fn rules(
         let path = Path::below(&Path::ROOT, &key);
         while let Some((key, node)) = section.next(faults) {
             let entry = Field::entry(&path, &key, &node);
-            if !is_new(&entry, "rule", first.get(entry.name()).copied(), faults) {
+            if !is_new(&entry, "rule", (key.text.clone(), key.at), &mut first, faults) {
                 continue;
             }
-            first.insert(key.text.clone(), key.at);
             if first.len().is_multiple_of(TELL_EVERY) {
                 told(first.len());
             }
@@ -225,12 +226,11 @@ fn count<T>(list: &[T]) -> u32 {
 
 /// The entries of one section in all files, each name legal and used once.
 fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<Field<'a>> {
-    let mut first: HashMap<&str, Spot<'_>> = HashMap::new();
+    let mut first = HashMap::new();
     let mut entries = Vec::new();
     for section in sections {
         for entry in section.entries(faults).into_iter().flatten() {
-            if is_new(&entry, what, first.get(entry.name()).copied(), faults) {
-                first.insert(entry.name(), entry.key_spot());
+            if is_new(&entry, what, (Cow::Borrowed(entry.name()), entry.key_spot()), &mut first, faults) {
                 entries.push(entry);
             }
         }
@@ -238,18 +238,30 @@ fn named<'a>(sections: &'a [Field<'a>], what: &str, faults: &mut Faults) -> Vec<
     entries
 }
 
-/// Whether an entry has a legal name that none before it has.
-fn is_new(entry: &Field<'_>, what: &str, other: Option<Spot<'_>>, faults: &mut Faults) -> bool {
-    if !is_id(entry.name()) {
+/// Whether an entry has a legal name that none before it has; `first` remembers where each name stood first.
+fn is_new<'k>(
+    entry: &Field<'_>,
+    what: &str,
+    (name, at): (Cow<'k, str>, Spot<'k>),
+    first: &mut HashMap<Cow<'k, str>, Spot<'k>>,
+    faults: &mut Faults,
+) -> bool {
+    if !is_id(&name) {
         let remedy = "use up to 64 lower-case letters, digits, `-`, `_` and `.`, a letter or digit first";
-        entry.fault_at_key(faults, format!("`{}` is not a name", shown(entry.name())), remedy);
-    } else if let Some(place) = other {
-        let message = format!("there is another {what} `{}` at {place}", entry.name());
-        entry.fault_at_key(faults, message, "rename or remove one");
-    } else {
-        return true;
+        entry.fault_at_key(faults, format!("`{}` is not a name", shown(&name)), remedy);
+        return false;
     }
-    false
+    match first.entry(name) {
+        hash_map::Entry::Vacant(place) => {
+            place.insert(at);
+            true
+        }
+        hash_map::Entry::Occupied(other) => {
+            let message = format!("there is another {what} `{}` at {}", other.key(), other.get());
+            entry.fault_at_key(faults, message, "rename or remove one");
+            false
+        }
+    }
 }
 
 /// Whether a text may name an issuer, a registry, a rule or a caller: it fits macaroons, labels and URLs as it is.
@@ -261,13 +273,12 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// What a reference names; an unknown name is reported.
-fn refer(field: &Field<'_>, known: &HashMap<String, Option<u32>>, what: &str, faults: &mut Faults) -> Option<u32> {
+fn refer(field: &Field<'_>, known: &BTreeMap<String, Option<u32>>, what: &str, faults: &mut Faults) -> Option<u32> {
     let name = field.text(faults)?;
     if let Some(number) = known.get(name) {
         return *number;
     }
-    let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
-    names.sort_unstable();
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
     let remedy = match nearest(name, names.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if names.is_empty() => {

@@ -107,6 +107,28 @@ pub enum NamesPackage {
     Never,
 }
 
+/// What verification answers while the store is down, so that nobody knows what was revoked or stopped meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenStoreDown {
+    /// That it cannot say.
+    Refuse,
+    /// What the lists that were complete last say.
+    Accept,
+}
+
+impl WhenStoreDown {
+    /// Both, the usual one first.
+    pub const ALL: [Self; 2] = [Self::Refuse, Self::Accept];
+
+    /// Its name in the policy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Accept => "accept",
+        }
+    }
+}
+
 /// How a registry's upload tokens look and live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
@@ -158,6 +180,8 @@ pub struct Registry {
     pub replay: Replay,
     /// For how long a second exchange of the same ID token is answered with the same upload token; `None` for never.
     pub retry_window: Option<Duration>,
+    /// What verification answers while the store is down.
+    pub verify_when_store_down: WhenStoreDown,
     /// Where it serves rules of its own, if it does.
     pub bundle: Option<Arc<bundle::Source>>,
     /// Which requests a proxy in front of it may ask about, if one does.
@@ -332,6 +356,7 @@ mod tests {
             enabled: true,
             replay: Replay::Once,
             retry_window: None,
+            verify_when_store_down: WhenStoreDown::Refuse,
             bundle: None,
             routes: None,
             limits: Limits::USUAL,

@@ -137,6 +137,32 @@ pub fn untested(policy: &Policy, outcomes: &[Outcome<'_>]) -> Vec<String> {
     policy.rules().map(|rule| rule.id().to_owned()).filter(|id| !tested.contains(id.as_str())).collect()
 }
 
+/// The same of a bundle's, if they look at no more than so many rules: each test looks at all that are for its project.
+///
+/// SECURITY: whoever changes the operator's directory waits for them.
+pub(super) fn demand_within(policy: &Policy, tests: &[RuleTest], most: usize) -> Result<(), Faults> {
+    let mut looks = 0_usize;
+    for test in tests {
+        looks = looks.saturating_add(1).saturating_add(rules_for(policy, test));
+        if looks > most {
+            let mut faults = Faults::new();
+            let message = format!("the tests up to this one look at more than {most} rules");
+            let remedy = "write fewer tests, or fewer rules for one project";
+            faults.push(test.place.clone(), test.key_path.clone(), message, remedy);
+            return Err(faults);
+        }
+    }
+    demand(policy, tests)
+}
+
+/// How many rules could match a test's job.
+fn rules_for(policy: &Policy, test: &RuleTest) -> usize {
+    let issuer = policy.issuers().of_entry(test.issuer, test.segment.as_deref());
+    let Some((registry, issuer)) = policy.registries().nth(test.registry).zip(issuer) else { return 0 };
+    let claims = token(test, registry, issuer);
+    policy.sets_of(test.registry).map(|set| set.candidate_count(test.registry, test.issuer, &claims)).sum()
+}
+
 /// Refuses a policy of which one of these tests fails.
 pub(super) fn demand(policy: &Policy, tests: &[RuleTest]) -> Result<(), Faults> {
     let mut faults = Faults::new();
@@ -189,7 +215,13 @@ fn outcome<'t>(policy: &Policy, test: &'t RuleTest) -> Option<Outcome<'t>> {
 fn blamed(own: Option<&Explanation>, decision: Decision) -> Decision {
     let fails = |own: &&Explanation| !own.rules().iter().flat_map(|rule| &rule.conditions).all(|c| c.holds);
     match (own.filter(fails), &decision) {
-        (Some(own), Decision::Deny(whole)) if !is_switch(whole.cause()) => Decision::Deny(Box::new(own.clone())),
+        // Of the switches only those above all rules count: the rule is tested as if it were in force itself, and that
+        // another one is off is no reason for it.
+        (Some(own), Decision::Deny(whole))
+            if !matches!(whole.cause(), Cause::RegistryDisabled | Cause::IssuerDisabled) =>
+        {
+            Decision::Deny(Box::new(own.clone()))
+        }
         (Some(_) | None, Decision::Deny(_) | Decision::Allow(_)) => decision,
     }
 }

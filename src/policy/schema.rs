@@ -18,6 +18,7 @@ use crate::policy::explain::Cause;
 use crate::policy::lint::catalogue;
 use crate::policy::parse::keys;
 use crate::policy::registry::Dialect;
+use crate::policy::registry::WhenStoreDown;
 use crate::policy::route::Proxy;
 use crate::policy::rule::Mode;
 
@@ -191,6 +192,9 @@ fn registry(key: &str) -> (Value, &'static str) {
         "replay" => (choice(Replay::ALL.iter().map(|mode| mode.name())), "How often one ID token may be exchanged"),
         "retry_window" => {
             (reference("duration"), "How long a client that lost the answer gets the same upload token again")
+        }
+        "verify_when_store_down" => {
+            (choice(WhenStoreDown::ALL.map(WhenStoreDown::name)), "What verification answers while the store is down")
         }
         "routes" => {
             let routes = object(keys::ROUTES, &["proxy", "allow"], routes);

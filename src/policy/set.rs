@@ -67,6 +67,11 @@ impl RuleSet {
         self.index.candidates(registry, issuer, claims).into_iter().filter_map(|number| self.get(number))
     }
 
+    /// How many those are.
+    pub(super) fn candidate_count(&self, registry: u32, issuer: u32, claims: &Claims) -> usize {
+        self.index.candidates(registry, issuer, claims).len()
+    }
+
     /// The claims that decide which rules of a registry for an issuer are candidates.
     pub(super) fn filed_under(&self, registry: u32, issuer: u32) -> impl Iterator<Item = &str> {
         self.index.claims(registry, issuer)

@@ -105,8 +105,8 @@ pub struct Node<'t> {
     pub value: Value<'t>,
     /// Whether it is a scalar written without quotes.
     pub plain: bool,
-    /// How a plain scalar that is not text was written (`0012`, `1.20`, `True`); empty otherwise.
-    written: Cow<'t, str>,
+    /// How a plain scalar that is not text was written (`0012`, `1.20`, `True`). Boxed: it is rare, and nodes are many.
+    written: Option<Box<str>>,
 }
 
 impl Node<'_> {
@@ -117,7 +117,8 @@ impl Node<'_> {
 
     /// The text in quotes that the writer may have meant: `"0012"` for a plain `0012`.
     pub fn quoted(&self) -> String {
-        let text = if let Value::String(text) = &self.value { text } else { &self.written };
+        let text =
+            if let Value::String(text) = &self.value { text } else { self.written.as_deref().unwrap_or_default() };
         format!("{:?}", shown(text))
     }
 }
@@ -219,7 +220,7 @@ impl<'t> Reader<'t, '_> {
             }
         }
         let nothing = Spot { file: self.file, line: 1, column: 1 };
-        Ok(root.unwrap_or(Node { at: nothing, value: Value::Null, plain: true, written: Cow::default() }))
+        Ok(root.unwrap_or(Node { at: nothing, value: Value::Null, plain: true, written: None }))
     }
 
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node<'t>, ScanError> {
@@ -235,7 +236,7 @@ impl<'t> Reader<'t, '_> {
             // An alias stands for nothing here: it has been refused above.
             Value::Null
         };
-        Ok(Node { at, value, plain: false, written: Cow::default() })
+        Ok(Node { at, value, plain: false, written: None })
     }
 
     fn sequence(&mut self) -> Result<Value<'t>, ScanError> {
@@ -268,7 +269,9 @@ impl<'t> Reader<'t, '_> {
                     continue;
                 }
                 Value::String(text) => text.clone(),
-                Value::Bool(_) | Value::Int(_) | Value::Float(_) => key.written.clone(),
+                Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                    Cow::Owned(key.written.unwrap_or_default().into_string())
+                }
                 Value::Null | Value::Seq(_) | Value::Map(_) => {
                     let message = format!("a key must be text, and this is {}", key.value.type_name());
                     self.faults.push(
@@ -335,8 +338,8 @@ impl<'t> Reader<'t, '_> {
 fn scalar<'t>(at: Spot<'t>, text: Cow<'t, str>, plain: bool) -> Node<'t> {
     let value = if plain { resolve(&text) } else { None };
     match value {
-        Some(value) => Node { at, value, plain, written: text },
-        None => Node { at, value: Value::String(text), plain, written: Cow::default() },
+        Some(value) => Node { at, value, plain, written: Some(text.into()) },
+        None => Node { at, value: Value::String(text), plain, written: None },
     }
 }
 

@@ -16,20 +16,21 @@ use async_trait::async_trait;
 use redis::Cmd;
 use redis::Value;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::time::Timestamp;
 
 use self::connect::Connection;
 use self::epoch::HighWater;
 use self::epoch::Sight;
-use self::errors::Errors;
-use self::errors::Primitive;
 use self::keys::Bucket;
 use self::keys::Keys;
 use self::link::Link;
+use self::primitive::Primitive;
 use self::script::Step;
 use super::Cursor;
 use super::ListBounds;
+use super::RETENTION_MARGIN;
 use super::Reserved;
 use super::SetOnce;
 use super::Store;
@@ -38,11 +39,11 @@ use super::WhenFull;
 
 mod connect;
 mod epoch;
-mod errors;
 mod fault;
 mod keys;
 mod link;
 mod options;
+mod primitive;
 mod script;
 
 pub use self::fault::Fault as RedisFault;
@@ -51,6 +52,7 @@ pub use self::options::EndpointError;
 pub use self::options::ReadFile;
 pub use self::options::RedisOptions;
 pub use self::options::Topology;
+pub use self::primitive::RedisCall;
 
 use self::fault::Fault;
 
@@ -62,14 +64,17 @@ pub struct RedisStore {
     link: Link,
     keys: Keys,
     high_water: HighWater,
-    errors: Arc<Errors>,
+    observe: Box<dyn Fn(RedisCall) + Send + Sync>,
     replicas: u32,
-    /// How long replicas are waited for, in milliseconds: half of what the answer may take.
+    /// How long replicas are waited for, in milliseconds: a third of what the answer may take, as a server that has not
+    /// seen the script makes it two.
     replica_millis: u64,
 }
 
 /// A script's answer: what came of it, and the value that belongs to that.
 struct Answer {
+    /// The server's clock.
+    now: Timestamp,
     outcome: Vec<u8>,
     value: Option<Value>,
 }
@@ -91,31 +96,35 @@ impl RedisStore {
         Self {
             keys: Keys::new(&options.key_prefix, options.clustered()),
             replicas: options.wait_for_replicas,
-            replica_millis: u64::try_from(options.timeout.as_millis() / 2).unwrap_or(u64::MAX).max(1),
+            replica_millis: u64::try_from(options.timeout.as_millis() / 3).unwrap_or(u64::MAX).max(1),
             link: Link::new(Arc::new(options), runtime),
             high_water: HighWater::default(),
-            errors: Arc::new(Errors::new()),
+            observe: Box::new(|_| {}),
         }
     }
 
-    /// Connects, makes sure that the server is fit to remember, and looks since when it does.
+    /// Tells of every call how it ended.
+    #[must_use]
+    pub fn observed(mut self, observe: impl Fn(RedisCall) + Send + Sync + 'static) -> Self {
+        self.observe = Box::new(observe);
+        self
+    }
+
+    /// Connects, makes sure that the server is fit to remember and that the user may do all that is needed, and looks
+    /// since when nothing was forgotten.
     pub async fn check(&self) -> Result<(), RedisFault> {
+        let replicas = self.replicas.to_string();
         for bucket in self.keys.buckets() {
-            self.touch(bucket).await?;
+            let allowed = self.on_epoch(bucket, &script::ALLOWED, vec![replicas.as_bytes()]).await?;
+            if allowed.outcome != b"done" {
+                return Err(Fault::Permission);
+            }
         }
         Ok(())
     }
 
-    /// Reads how often calls have failed, as (primitive, kind, how often).
-    pub fn errors_reading(&self) -> impl Fn() -> Vec<(&'static str, &'static str, u64)> + Send + Sync + use<> {
-        let errors = Arc::clone(&self.errors);
-        move || errors.read()
-    }
-
-    async fn touch(&self, bucket: Bucket) -> Result<(), Fault> {
-        let (primitive, step) = (Primitive::Epoch, &*script::TOUCH);
-        let call = Call { primitive, step, bucket, key: None, arguments: Vec::new(), confirmed: false };
-        self.run(call).await.map(|_| ())
+    async fn on_epoch(&self, bucket: Bucket, step: &'static Step, arguments: Vec<&[u8]>) -> Result<Answer, Fault> {
+        self.run(Call { primitive: Primitive::Epoch, step, bucket, key: None, arguments, confirmed: false }).await
     }
 
     async fn on_key(
@@ -144,9 +153,12 @@ impl RedisStore {
 
     /// Runs a script and takes note of the server that it ran on, before anything is made of its answer.
     async fn run(&self, call: Call<'_>) -> Result<Answer, Fault> {
+        let started = Instant::now();
         let answered = self.link.call(|connection| self.send(connection, &call)).await;
         let answer = answered.and_then(|value| self.noted(call.bucket, value));
-        answer.inspect_err(|fault| self.errors.count(call.primitive, *fault))
+        let fault = answer.as_ref().err().map(|fault| fault.label());
+        (self.observe)(RedisCall { primitive: call.primitive.label(), fault, took: started.elapsed() });
+        answer
     }
 
     async fn send(&self, mut connection: Connection, call: &Call<'_>) -> Result<Value, Fault> {
@@ -191,7 +203,7 @@ impl RedisStore {
         self.high_water.note(bucket, Sight { server, since, now });
         match outcome.as_slice() {
             b"past" => Err(Fault::Past),
-            _ => Ok(Answer { outcome, value: parts.next() }),
+            _ => Ok(Answer { now, outcome, value: parts.next() }),
         }
     }
 }
@@ -276,12 +288,20 @@ impl Store for RedisStore {
         let (from, limit) = (cursor.map_or_else(|| "-".to_owned(), |cursor| format!("({cursor}")), limit.to_string());
         let arguments = vec![from.as_bytes(), limit.as_bytes()];
         let answer = self.on_list(Primitive::Since, &script::SINCE, list, arguments, false).await?;
-        Ok(entries(answer.value.ok_or(Fault::Answer)?)?)
+        let (now, entries) = (answer.now, entries(answer.value.ok_or(Fault::Answer)?)?);
+        // SECURITY: whoever has read an entry from the future would pass over all that are appended before it, for as
+        // long as that lasts.
+        if entries.last().is_some_and(|(at, _)| at.appended_at() > now.plus(RETENTION_MARGIN)) {
+            return Err(Fault::Answer.into());
+        }
+        Ok(entries)
     }
 
     async fn remembers_since(&self) -> Result<Timestamp, StoreError> {
         if self.high_water.highest().is_none() {
-            self.check().await?;
+            for bucket in self.keys.buckets() {
+                self.on_epoch(bucket, &script::TOUCH, Vec::new()).await?;
+            }
         }
         Ok(self.high_water.highest().ok_or(Fault::Answer)?)
     }

@@ -6,6 +6,7 @@
 //! every replica that has learnt the entry: nothing is dropped from memory before its time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,10 @@ const BOUNDS: ListBounds =
     ListBounds { keep: LONGEST_LIFE.saturating_add(RETENTION_MARGIN), cap: 100_000, when_full: WhenFull::Refuse };
 /// How many of its own tokens' revocations a registry may write in an hour. SECURITY: the list is shared and refuses
 /// when it is full, so no registry may fill it.
-const SHARE: u64 = 5000;
+const OWN_SHARE: u64 = 5000;
+/// The same for those who hold its tokens, all together. SECURITY: a share of its own, so that a job which mints and
+/// revokes without end takes nothing from what the registry may do against it, and nothing from other registries.
+const HOLDERS_SHARE: u64 = 20_000;
 /// How many entries, of all registries, one look at a registry's list goes through.
 const LOOK: usize = 1000;
 const NO_TEXT: StoreError = StoreError::Unavailable { reason: "a revocation has no text" };
@@ -54,6 +58,38 @@ pub struct Issued<'a> {
     pub rules: &'a [String],
     /// When it was issued.
     pub issued_at: Timestamp,
+}
+
+/// On whose share of the list a revocation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoker {
+    /// The registry's own.
+    Registry,
+    /// That of all who hold tokens of the registry.
+    Holders,
+}
+
+impl Revoker {
+    const fn share(self) -> (&'static str, u64) {
+        match self {
+            Self::Registry => ("own", OWN_SHARE),
+            Self::Holders => ("holders", HOLDERS_SHARE),
+        }
+    }
+}
+
+/// Why nothing was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    /// The share of this hour is used up.
+    #[error("the registry's share of revocations is used up for {} s", .retry_after.as_secs())]
+    ShareUsed {
+        /// How long until the next hour.
+        retry_after: Duration,
+    },
+    /// The store gave no answer, or has no room.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What was revoked, as a registry is told.
@@ -110,6 +146,10 @@ impl Stored {
             .map_err(|_| StoreError::Unavailable { reason: "a stored revocation is unreadable" })
     }
 
+    fn written(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|_| NO_TEXT)
+    }
+
     /// What it says to the registry of that key; nothing if it is another's.
     fn of_registry(self, key_id: &str) -> Option<Revocation> {
         let own = |name: &str| name.strip_prefix(key_id)?.strip_prefix(':').map(str::to_owned);
@@ -127,7 +167,7 @@ impl Stored {
 
 impl Revocations {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self(Followed::new(store, LIST, BOUNDS, Revoked::default()))
+        Self(Followed::new(store, LIST, BOUNDS))
     }
 
     /// Revokes a token, named by [`token_name`]: here when this returns, on other replicas at their next
@@ -184,25 +224,85 @@ impl Revocations {
         self.0.sync(now).await
     }
 
+    /// Gives a store that has lost its memory back what is held here, word for word. To be called after
+    /// [`Revocations::sync`].
+    pub async fn mend(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.0.mend(now, |held, image| image.map_or_else(|| Ok(Vec::new()), |image| held.lacking(image, now))).await
+    }
+
+    /// The moment from which on no revocation can be missing here, whatever the store has lost; `None` before the first
+    /// [`Revocations::sync`]. What was issued earlier may have been revoked.
+    pub fn complete_since(&self) -> Option<Timestamp> {
+        self.0.complete_since()
+    }
+
     /// When the set was last known to be complete; `None` before the first [`Revocations::sync`].
     pub fn synced_at(&self) -> Option<Timestamp> {
         self.0.synced_at()
     }
 
     async fn append(&self, stored: &Stored) -> Result<(), StoreError> {
-        let entry = serde_json::to_vec(stored).map_err(|_| NO_TEXT)?;
-        self.0.append(&entry).await.map(|_| ())
+        self.0.append(&stored.written()?).await.map(|_| ())
     }
 }
 
 impl State {
-    /// Takes one from a registry's share of the list; [`StoreError::Full`] when it has used it up.
-    pub async fn take_revocation_share(&self, key_id: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// Revokes a token of the registry of that key, on its own share or its holders'. Revoking again changes nothing.
+    pub async fn revoke_token(
+        &self,
+        key_id: &str,
+        token_id: &impl fmt::Display,
+        expires_at: Timestamp,
+        (by, now): (Revoker, Timestamp),
+    ) -> Result<(), RevokeError> {
+        let name = token_name(key_id, token_id);
+        if self.revocations.is_revoked(&name) {
+            return Ok(());
+        }
+        self.take_share(key_id, by, now).await?;
+        Ok(self.revocations.revoke(&name, expires_at).await?)
+    }
+
+    /// Revokes what a rule of the registry of that key has granted, as [`Revocations::revoke_rule`] does, on its own share.
+    pub async fn revoke_rule(
+        &self,
+        key_id: &str,
+        rule: &str,
+        issued_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), RevokeError> {
+        self.take_share(key_id, Revoker::Registry, now).await?;
+        Ok(self.revocations.revoke_rule(key_id, rule, issued_before).await?)
+    }
+
+    async fn take_share(&self, key_id: &str, by: Revoker, now: Timestamp) -> Result<(), RevokeError> {
+        let (kind, most) = by.share();
         let hour = now.unix_seconds().div_euclid(3600);
-        let key = format!("revocations-by:{key_id}:{hour}");
-        let until = Timestamp::from_unix_seconds(hour.saturating_add(1).saturating_mul(3600)).plus(RETENTION_MARGIN);
-        let used = self.store.add(key.as_bytes(), 1, until).await?;
-        if used > SHARE { Err(StoreError::Full) } else { Ok(()) }
+        let key = format!("revocations-by:{kind}:{key_id}:{hour}");
+        let end = Timestamp::from_unix_seconds(hour.saturating_add(1).saturating_mul(3600));
+        let used = self.store.add(key.as_bytes(), 1, end.plus(RETENTION_MARGIN)).await?;
+        if used > most { Err(RevokeError::ShareUsed { retry_after: end.since(now) }) } else { Ok(()) }
+    }
+}
+
+impl Revoked {
+    /// What still matters and is not, or with an earlier end, in another.
+    fn lacking(&self, other: &Self, now: Timestamp) -> Result<Vec<Vec<u8>>, StoreError> {
+        let tokens = self.tokens.iter().filter(|(name, expires_at)| {
+            **expires_at > now && other.tokens.get(*name).is_none_or(|there| there < *expires_at)
+        });
+        let rules = self.rules.iter().filter(|(name, issued_before)| {
+            over_at(**issued_before) > now && other.rules.get(*name).is_none_or(|there| there < *issued_before)
+        });
+        let tokens = tokens.map(|(name, expires_at)| Stored::Token {
+            name: name.clone().into_string(),
+            expires_at_ms: expires_at.unix_millis(),
+        });
+        let rules = rules.map(|(name, issued_before)| Stored::Rule {
+            name: name.clone().into_string(),
+            issued_before_ms: issued_before.unix_millis(),
+        });
+        tokens.chain(rules).map(|stored| stored.written()).collect()
     }
 }
 
@@ -210,7 +310,10 @@ impl Learnt for Revoked {
     fn learn(&mut self, _: Cursor, entry: &[u8]) -> Result<(), StoreError> {
         match Stored::read(entry)? {
             Stored::Token { name, expires_at_ms } => {
-                self.tokens.insert(name.into(), Timestamp::from_unix_millis(expires_at_ms));
+                // SECURITY: never sooner than is known: whoever can write to the store must not end a revocation.
+                let expires_at = Timestamp::from_unix_millis(expires_at_ms);
+                let known = self.tokens.entry(name.into()).or_insert(expires_at);
+                *known = expires_at.max(*known);
             }
             Stored::Rule { name, issued_before_ms } => {
                 let issued_before = Timestamp::from_unix_millis(issued_before_ms);

@@ -85,7 +85,7 @@ impl SealKeys {
     /// Seals a value at a moment, with the key that activated last. `None` if no key has activated, so that every
     /// replica can open what one has sealed; or if a part has no length that can be written.
     pub fn seal(&self, kind: &str, owner: &str, at: Timestamp, revision: &str, body: &[u8]) -> Option<Vec<u8>> {
-        let key = self.0.iter().rev().find(|key| key.activate_at <= at)?;
+        let key = self.sealing(at)?;
         let mut bytes = Vec::with_capacity(key.kid.len() + revision.len() + body.len() + MAC_LENGTH + 16);
         bytes.push(VERSION);
         bytes.push(u8::try_from(key.kid.len()).ok()?);
@@ -98,6 +98,17 @@ impl SealKeys {
         let mac = key.mac(kind, owner, &bytes);
         bytes.extend_from_slice(&mac);
         Some(bytes)
+    }
+
+    /// Whether a value names the key that seals at that moment. To be asked of what opens.
+    pub fn is_latest(&self, bytes: &[u8], at: Timestamp) -> bool {
+        let mut rest = Reader(bytes);
+        let named = rest.array::<2>().and_then(|[_, length]| rest.take(usize::from(length)));
+        self.sealing(at).is_some_and(|key| named == Some(key.kid.as_bytes()))
+    }
+
+    fn sealing(&self, at: Timestamp) -> Option<&SealKey> {
+        self.0.iter().rev().find(|key| key.activate_at <= at)
     }
 
     /// Opens what was sealed for this kind and owner. `None` for everything else, for what is older than

@@ -39,9 +39,12 @@ pub struct Metrics {
     exchange_duration: Histogram<f64>,
     verifications: Counter<u64>,
     verification_duration: Histogram<f64>,
+    verifications_by_old_lists: Counter<u64>,
     revocations: Counter<u64>,
     jwks_refreshes: Counter<u64>,
     responses: Counter<u64>,
+    store_errors: Counter<u64>,
+    store_duration: Histogram<f64>,
     rate_limited: Counter<u64>,
     policy_reloads: Counter<u64>,
     shadow_disagreements: Counter<u64>,
@@ -146,9 +149,15 @@ impl Metrics {
             exchange_duration: duration("exchange_duration", "How long a token exchange took."),
             verifications: counter("verifications", "Verifications of upload tokens, by outcome."),
             verification_duration: duration("verification_duration", "How long a verification took."),
+            verifications_by_old_lists: counter(
+                "verifications_by_old_lists",
+                "Verifications that allowed something although the lists of what is revoked and stopped were old.",
+            ),
             revocations: counter("revocations", "Revocations of upload tokens, by outcome."),
             jwks_refreshes: counter("jwks_refreshes", "Fetches of an issuer's keys, by result."),
             responses: counter("http_responses", "Responses of the public side, by endpoint and status."),
+            store_errors: counter("store_errors", "Calls of the shared store that failed, by operation and reason."),
+            store_duration: duration("store_duration", "How long a call of the shared store took."),
             rate_limited: counter("rate_limited", "Requests refused because a registry had used up an allowance."),
             policy_reloads: counter("policy_reloads", "Readings of the policy directory, by outcome."),
             policy_refused,
@@ -187,6 +196,11 @@ impl Metrics {
         self.verification_duration.record(took.as_secs_f64(), &[registry]);
     }
 
+    /// Counts a verification that allowed something by lists that were old, as its registry's policy has it.
+    pub fn verification_by_old_lists(&self, registry: &str) {
+        self.verifications_by_old_lists.add(1, &[label("registry", registry)]);
+    }
+
     /// Counts a revocation.
     pub fn revocation(&self, code: &'static str) {
         self.revocations.add(1, &[KeyValue::new("code", code)]);
@@ -205,6 +219,15 @@ impl Metrics {
     /// Counts a fetch of an issuer's keys; `result` is `ok` or a reason.
     pub fn jwks_refresh(&self, issuer: &str, result: &'static str) {
         self.jwks_refreshes.add(1, &[label("issuer", issuer), KeyValue::new("result", result)]);
+    }
+
+    /// Counts a call of the shared store: what was asked, and why it failed if it did.
+    pub fn store_call(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
+        let operation = KeyValue::new("operation", operation);
+        self.store_duration.record(took.as_secs_f64(), std::slice::from_ref(&operation));
+        if let Some(reason) = error {
+            self.store_errors.add(1, &[operation, KeyValue::new("reason", reason)]);
+        }
     }
 
     /// Counts a reading of the policy directory that has changed, or that somebody asked for, by what came of it.

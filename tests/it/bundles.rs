@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use trustmint::identity::fetch::Answer as Fetched;
 use trustmint::identity::fetch::Fetch;
 use trustmint::identity::fetch::FetchError;
@@ -30,6 +31,8 @@ use url::Url;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
+use crate::store_contract::faulty::Fault;
+use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
@@ -37,12 +40,12 @@ use crate::support::service::policy;
 use crate::support::service::policy_of;
 use crate::support::tenants::TOOLS_KEY;
 
-const BUNDLE: &str = "https://pypi.acme.example/trust/bundle.yaml";
+pub const BUNDLE: &str = "https://pypi.acme.example/trust/bundle.yaml";
 const TOOLS_BUNDLE: &str = "https://tools.acme.example/bundle.yaml";
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// A rule of the registry's own, for the job of [`Service::id_token`].
-const GADGETS: &str = r#"
+pub const GADGETS: &str = r#"
   gadgets:
     issuer: github
     when: {repository_owner_id: "9123456", repository_id: "701234567"}
@@ -51,20 +54,26 @@ const GADGETS: &str = r#"
 
 /// The registries' servers. What is not theirs is fetched for real: the identity provider is on loopback.
 #[derive(Debug, Default)]
-struct Servers {
+pub struct Servers {
     documents: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What was asked for, and which entity tag was known.
     asked: Mutex<Vec<(String, Option<String>)>>,
+    /// The next answer is on its way until this is notified.
+    slow: Mutex<Option<Arc<Notify>>>,
     outside: HttpsFetch,
 }
 
 impl Servers {
-    fn publish(&self, url: &str, bytes: impl Into<Vec<u8>>) {
+    pub fn publish(&self, url: &str, bytes: impl Into<Vec<u8>>) {
         self.documents.lock().unwrap().insert(url.to_owned(), bytes.into());
     }
 
-    fn goes_down(&self) {
+    pub fn goes_down(&self) {
         self.documents.lock().unwrap().clear();
+    }
+
+    fn goes_down_but(&self, url: &str) {
+        self.documents.lock().unwrap().retain(|known, _| known == url);
     }
 
     fn asked(&self) -> Vec<(String, Option<String>)> {
@@ -81,6 +90,10 @@ impl Fetch for Servers {
         self.asked.lock().unwrap().push((url.to_string(), known.map(str::to_owned)));
         let found = self.documents.lock().unwrap().get(url.as_str()).cloned();
         let bytes = found.ok_or(FetchError::Connect("refused".into()))?;
+        let slow = self.slow.lock().unwrap().take();
+        if let Some(slow) = slow {
+            slow.notified().await;
+        }
         if bytes.len() > limits.body {
             return Err(FetchError::TooLarge(limits.body));
         }
@@ -119,7 +132,7 @@ struct Bench {
     servers: Arc<Servers>,
 }
 
-fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
+pub fn directory(base: &str, issuer: &str, bundle: &str, rules: &str) -> Policy {
     policy(&directory_text(base, issuer, bundle, rules))
 }
 
@@ -141,7 +154,7 @@ fn directory_text(base: &str, issuer: &str, bundle: &str, rules: &str) -> String
     text.replacen("    audiences: [acme]\n", &format!("    audiences: [acme]\n    bundle: {bundle}\n"), 1)
 }
 
-fn usual() -> String {
+pub fn usual() -> String {
     format!("{{url: \"{BUNDLE}\", issuers: [github], packages: [gadgets, \"acme-*\"], max_bytes: 64KiB}}")
 }
 
@@ -549,6 +562,120 @@ async fn tokens_of_a_registrys_own_rules_are_withdrawn_with_them_and_unavailable
     assert_eq!((answer.status, answer.code()), (200, "rule-withdrawn"), "{}", answer.text);
 }
 
+#[actix_web::test]
+async fn a_registry_that_was_switched_off_and_on_again_goes_back_behind_nothing() {
+    let bench = Bench::start().await;
+    bench.serve(&Text::new(&bench.service, 7)).await;
+    let activate = |bundle: &str| {
+        bench.service.app.activate(directory(&bench.service.base, bench.service.provider.issuer(), bundle, "  {}"));
+    };
+    activate(&format!("{}\n    enabled: false", usual()));
+    bench.poll().await;
+    activate(&usual());
+    let older = Text { rules: "  {}".into(), ..Text::new(&bench.service, 6) };
+    bench.refuses(older.write(), "old-serial", "one with the serial 7 was in force").await;
+    assert_eq!(bench.exchange().await, "upload:gadgets");
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 8).write());
+    bench.service.clock.pass(5 * MINUTE);
+    bench.poll_now().await;
+    assert_eq!((bench.refusal().as_str(), bench.serial()), ("", Some(8)));
+    // And what is in force is asked for by its entity tag, once that was seen again.
+    activate(&format!("{}\n    enabled: false", usual()));
+    bench.poll().await;
+    activate(&usual());
+    bench.servers.asked();
+    for known in [false, true] {
+        bench.poll().await;
+        let asked = bench.servers.asked().into_iter().find(|(url, _)| url == BUNDLE).unwrap();
+        assert_eq!(asked.1.is_some(), known);
+    }
+}
+
+#[actix_web::test]
+async fn of_two_polls_that_overlap_the_slower_brings_nothing_older_into_force() {
+    let (servers, down) = (Arc::new(Servers::default()), Mutex::new(None));
+    let fetch = Arc::clone(&servers);
+    let behind = |store| {
+        let store = Arc::new(FaultyStore::new(store));
+        *down.lock().unwrap() = Some(Arc::clone(&store));
+        store as Arc<dyn trustmint::state::Store>
+    };
+    let start = |base: &str, issuer: &str| directory(base, issuer, &usual(), "  {}");
+    let bench = Bench { service: Service::with_parts(start, behind, fetch).await, servers };
+    bench.serve(&Text::new(&bench.service, 7)).await;
+    // The store, which would tell what else was accepted, does not answer.
+    down.lock().unwrap().as_ref().unwrap().fail(Some(Fault::Refused));
+    let (app, slow) = (&bench.service.app, Arc::new(Notify::new()));
+    bench.servers.publish(BUNDLE, Text { rules: "  {}".into(), ..Text::new(&bench.service, 8) }.write());
+    bench.service.clock.pass(MINUTE);
+    *bench.servers.slow.lock().unwrap() = Some(Arc::clone(&slow));
+    bench.servers.goes_down_but(BUNDLE);
+    let first = app.poll_bundles();
+    while bench.servers.slow.lock().unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 9).write());
+    let oftener = usual().replace("max_bytes", "poll: 10s, max_bytes");
+    app.activate(directory(&bench.service.base, bench.service.provider.issuer(), &oftener, "  {}"));
+    for poll in app.poll_bundles() {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), Some(9));
+    slow.notify_one();
+    for poll in first {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), Some(9));
+}
+
+#[actix_web::test]
+async fn where_more_registries_are_due_than_are_asked_at_once_each_has_its_turn() {
+    let servers = Arc::new(Servers::default());
+    let fetch = Arc::clone(&servers);
+    let start = |base: &str, issuer: &str| {
+        let text = policy_of(base, &format!("  github: {{provider: github, url: \"{issuer}\"}}"), "  {}");
+        let mut registries = String::from("registries:\n");
+        for number in 0..40 {
+            writeln!(
+                registries,
+                "  r{number:02}: {{dialect: generic, urls: [\"{base}/r{number:02}/\"], audiences: [r{number:02}], bundle: {{url: \
+                 \"https://r{number:02}.example/b\", issuers: [github], poll: 10s}}}}"
+            )
+            .unwrap();
+        }
+        policy(&text.replacen("registries:\n", &registries, 1))
+    };
+    let bench = Bench { service: Service::with_parts(start, |store| store, fetch).await, servers };
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        bench.poll_now().await;
+        asked.extend(bench.servers.asked().into_iter().map(|(url, _)| url));
+        // By then those of the turn before are due again.
+        bench.service.clock.pass(Duration::from_secs(10));
+    }
+    assert_eq!(asked.len(), 40, "{asked:?}");
+}
+
+#[actix_web::test]
+async fn what_was_on_its_way_from_where_the_policy_no_longer_looks_is_not_believed() {
+    let bench = Bench::start().await;
+    let slow = Arc::new(Notify::new());
+    bench.servers.publish(BUNDLE, Text::new(&bench.service, 1).write());
+    *bench.servers.slow.lock().unwrap() = Some(Arc::clone(&slow));
+    let polls = bench.service.app.poll_bundles();
+    while bench.servers.slow.lock().unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let elsewhere = usual().replace("trust/bundle.yaml", "elsewhere.yaml");
+    bench.service.app.activate(directory(&bench.service.base, bench.service.provider.issuer(), &elsewhere, "  {}"));
+    slow.notify_one();
+    for poll in polls {
+        poll.await.unwrap();
+    }
+    assert_eq!(bench.serial(), None);
+    assert_eq!(bench.exchange().await, "bundle-missing");
+}
+
 /// Two replicas, one after the other, over one store.
 mod copies {
     use super::*;
@@ -678,6 +805,31 @@ mod copies {
         let third = fleet.replica(1, &usual());
         poll(&third).await;
         assert_eq!(serial(&third), Some(7));
+    }
+
+    #[actix_web::test]
+    async fn a_replica_accepts_nothing_older_than_what_another_has_accepted() {
+        let fleet = Fleet::new();
+        let (first, second) = (fleet.replica(1, &usual()), fleet.replica(1, &usual()));
+        for (app, shown, expected) in [
+            (&first, 7, 7),
+            (&second, 7, 7),
+            (&first, 9, 9),
+            // To the second an older one is shown, which would be new to it.
+            (&second, 8, 9),
+            (&second, 10, 10),
+            (&first, 10, 10),
+        ] {
+            fleet.publish(app, shown);
+            fleet.clock.pass(MINUTE);
+            poll(app).await;
+            assert_eq!(serial(app), Some(expected), "{shown}");
+        }
+        // So the store's copy never goes back.
+        fleet.servers.goes_down();
+        let third = fleet.replica(1, &usual());
+        poll(&third).await;
+        assert_eq!(serial(&third), Some(10));
     }
 
     #[actix_web::test]

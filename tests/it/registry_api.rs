@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
+use trustmint::app::Caller;
+use trustmint::app::Own;
+use trustmint::macaroon::TokenId;
+use trustmint::state::revocations::Revoker;
 
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
@@ -97,6 +101,84 @@ async fn a_registry_revokes_what_a_rule_has_granted_so_far() {
     let listed = get(&service, API_KEY, "/v1/revocations").await;
     let rules: Vec<_> = listed.body["revocations"].as_array().unwrap().iter().map(|entry| &entry["rule"]).collect();
     assert_eq!(rules, ["widgets-release", "another", "widgets-release"]);
+}
+
+/// A name of a token that nobody has.
+fn token_id(service: &Service, number: u64) -> TokenId {
+    let mut entropy = [0; 10];
+    entropy[2..].copy_from_slice(&number.to_be_bytes());
+    TokenId::new(service.app.now(), entropy)
+}
+
+/// Until the hour is over, by the service's clock.
+fn rest_of_the_hour(service: &Service) -> String {
+    (3600 - service.app.now().unix_seconds().rem_euclid(3600)).to_string()
+}
+
+#[actix_web::test]
+async fn a_registry_that_has_revoked_its_share_is_told_that_nothing_was_revoked_and_takes_none_of_anothers() {
+    let service = Service::with_policy(tenants).await;
+    let (token, known) = (service.upload_token().await, service.upload_token().await);
+    let caller = Caller { request_id: "test".to_owned(), client: None };
+    let policy = service.app.policy();
+    let registry = policy.registries().by_id("acme-pypi").unwrap();
+    assert_eq!(revoke(&service, API_KEY, &json!({"token_id": id_of(&service, &known).await})).await.status, 200);
+    for number in 1..5000 {
+        let own = Own::Token(token_id(&service, number));
+        service.app.revoke_own(registry, &own, &caller, service.app.now()).await.unwrap();
+    }
+    let id = id_of(&service, &token).await;
+    for body in [json!({"token_id": id}), json!({"rule": "widgets-release"})] {
+        let answer = revoke(&service, API_KEY, &body).await;
+        assert_eq!((answer.status, answer.code()), (503, "revocations-exhausted"), "{}", answer.text);
+        assert_eq!(answer.headers["retry-after"].to_str().unwrap(), rest_of_the_hour(&service));
+        assert!(answer.body["message"].as_str().unwrap().contains("nothing was revoked"), "{}", answer.text);
+        assert!(answer.body["revoked"].is_null());
+    }
+    assert_eq!(verdict(&service, &token).await, "allowed", "as it was told");
+    // What is revoked stays so, and saying it again takes nothing.
+    for number in [1, 4999] {
+        let again = revoke(&service, API_KEY, &json!({"token_id": token_id(&service, number).to_string()})).await;
+        assert_eq!((again.status, &again.body["revoked"]), (200, &json!(true)), "{}", again.text);
+    }
+    // Another registry has its own share, and so have those who hold tokens of this one.
+    assert_eq!(revoke(&service, TOOLS_KEY, &json!({"token_id": id})).await.status, 200);
+    assert_eq!(service.post("/v1/revoke", FORM, format!("token={token}")).await.status, 200);
+    assert_eq!(verdict(&service, &token).await, "upload-token-revoked");
+    let fresh = service.upload_token().await;
+    service.pass(Duration::from_secs(rest_of_the_hour(&service).parse().unwrap())).await;
+    let fresh = if verdict(&service, &fresh).await == "allowed" { fresh } else { service.upload_token().await };
+    assert_eq!(revoke(&service, API_KEY, &json!({"token_id": id_of(&service, &fresh).await})).await.status, 200);
+    assert_eq!(verdict(&service, &fresh).await, "upload-token-revoked");
+}
+
+#[actix_web::test]
+async fn holders_who_revoke_without_end_take_nothing_from_registries_or_from_others_holders() {
+    let service = Service::with_policy(tenants).await;
+    let (token, now) = (service.upload_token().await, service.app.now());
+    let until = now.plus(Duration::from_secs(3660));
+    for number in 0..20_000 {
+        let id = token_id(&service, number);
+        service.app.state().revoke_token("acme-pypi", &id, until, (Revoker::Holders, now)).await.unwrap();
+    }
+    for answer in [
+        service.post("/v1/revoke", FORM, format!("token={token}")).await,
+        service.post_json("/_/oidc/burn-token", &json!({"token": token})).await,
+    ] {
+        assert_eq!((answer.status, answer.code()), (503, "revocations-exhausted"), "{}", answer.text);
+        assert_eq!(answer.headers["retry-after"].to_str().unwrap(), rest_of_the_hour(&service));
+    }
+    assert_eq!(service.post("/v1/revoke", FORM, "token=garbage".to_owned()).await.status, 200);
+    let request = json!({
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": service.id_token(&json!({"aud": "files-aud"})),
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "files-aud",
+    });
+    let others = service.post_json("/v1/token", &request).await;
+    let form = format!("token={}", others.body["access_token"].as_str().unwrap());
+    assert_eq!(service.post("/v1/revoke", FORM, form).await.status, 200);
+    assert_eq!(revoke(&service, API_KEY, &json!({"token_id": id_of(&service, &token).await})).await.status, 200);
+    assert_eq!(verdict(&service, &token).await, "upload-token-revoked");
 }
 
 #[actix_web::test]

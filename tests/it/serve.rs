@@ -70,6 +70,10 @@ impl Home {
         fs::write(self.path().join(name), text).unwrap();
     }
 
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
         command.args(arguments).current_dir(self.path()).env_clear();
@@ -77,7 +81,7 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that does not read its input may have ended already.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));

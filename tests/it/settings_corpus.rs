@@ -11,9 +11,9 @@ use std::time::Duration;
 use trustmint::audit::AuditSink;
 use trustmint::config::DEFAULTS;
 use trustmint::config::Settings;
-use trustmint::config::Store;
 use trustmint::policy::yaml::Faults;
 use trustmint::secret::hex;
+use trustmint::state::Topology;
 use trustmint::telemetry::logs::LogFormat;
 
 const BROKEN: &str = "tests/data/settings/broken";
@@ -23,7 +23,7 @@ fn every_broken_settings_file_is_told_each_fault_with_place_and_remedy() {
     let mut cases: Vec<PathBuf> = fs::read_dir(BROKEN).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     cases.sort();
-    assert!(cases.len() >= 53, "{} cases", cases.len());
+    assert!(cases.len() >= 69, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in cases {
         let environment = fs::read_to_string(case.with_extension("env")).unwrap_or_default();
@@ -70,7 +70,8 @@ fn the_defaults_are_safe_and_complete() {
     assert_eq!(settings.policy.directory, Path::new("policy"));
     assert_eq!(settings.policy.poll, Duration::from_secs(5));
     assert_eq!(settings.keys.directory, Path::new("keys"));
-    assert_eq!(settings.state.store, Store::Memory);
+    assert_eq!(settings.state.redis, None);
+    assert_eq!(settings.state.capacity, 256 << 20);
     assert_eq!(settings.audit.file, None);
     assert_eq!((settings.telemetry.log, settings.telemetry.level.as_str()), (LogFormat::Text, "info"));
     assert_eq!(settings.limits.workers, None);
@@ -218,4 +219,51 @@ fn a_later_layer_names_all_operators() {
     };
     assert_eq!(names(&format!("{{b.c: {{key_sha256: \"{}\"}}}}", digit("b"))), ["b.c"]);
     assert!(names("{}").is_empty(), "whoever is no longer named may no longer ask");
+}
+
+#[test]
+fn the_store_in_redis_is_one_server_or_sentinels_or_a_cluster() {
+    let redis = |text: &str| {
+        let settings = load(&[&format!("state:\n  store: redis\n  redis: {text}\n")], &[]).unwrap();
+        // What is shown is settings again, with the same meaning.
+        let again = load(&[settings.to_yaml_redacted()], &[]).unwrap();
+        assert_eq!(again.state, settings.state);
+        settings.state.redis.unwrap()
+    };
+    let one = redis("{url: \"redis://127.0.0.1:6379\"}");
+    assert_eq!((&one.topology, one.endpoints.len()), (&Topology::Single, 1));
+    assert_eq!((one.prefix.as_str(), one.timeout), ("trustmint:", Duration::from_millis(500)));
+    assert_eq!((one.username, one.password_file, one.ca_file, one.wait_for_replicas), (None, None, None, 0));
+    let sentinels =
+        redis("{sentinel: {name: main, urls: [\"rediss://a:26379\", \"rediss://b:26379\"]}, timeout: 150ms}");
+    assert_eq!((sentinels.topology, sentinels.endpoints.len()), (Topology::Sentinel("main".to_owned()), 2));
+    assert_eq!(sentinels.timeout, Duration::from_millis(150));
+    let cluster = redis("{cluster: [\"valkeys://a:7000\"], username: t, password_file: /p, wait_for_replicas: 1}");
+    assert_eq!((cluster.topology, cluster.wait_for_replicas), (Topology::Cluster, 1));
+    assert_eq!(cluster.password_file, Some("/p".into()));
+}
+
+#[test]
+fn one_file_may_serve_both_stores_if_it_says_nothing_of_the_other() {
+    let file = "state: {store: memory, redis: {url: null, cluster: [], prefix: \"trustmint:\"}}\n";
+    assert_eq!(load(&[file], &[]).unwrap().state.redis, None);
+    let variables =
+        [("TRUSTMINT_STATE__STORE", "redis"), ("TRUSTMINT_STATE__REDIS__URL", "rediss://redis.acme.example")];
+    let redis = load(&[file], &variables).unwrap().state.redis.unwrap();
+    assert!(redis.endpoints[0].tls());
+}
+
+#[test]
+fn the_page_about_redis_has_every_key_of_it_and_settings_that_load() {
+    let page = fs::read_to_string("docs/redis.md").unwrap();
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let redis = load(&[example], &[]).unwrap().state.redis.unwrap();
+    assert!(redis.endpoints[0].tls() && redis.ca_file.is_some() && redis.password_file.is_some());
+    let (_, keys) = DEFAULTS.split_once("\n  redis:\n").unwrap();
+    let keys = keys.lines().take_while(|line| line.starts_with("    ")).filter_map(|line| line.trim().split_once(':'));
+    let keys: Vec<&str> = keys.map(|(key, _)| key).filter(|key| !key.starts_with('#')).collect();
+    assert!(keys.len() >= 11, "{keys:?}");
+    for key in keys {
+        assert!(page.contains(&format!("`{key}`")), "docs/redis.md does not name `{key}`");
+    }
 }

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
+use trustmint::state::SealKeys;
+use trustmint::state::State;
+use trustmint::state::stops::Scope;
+use trustmint::state::stops::Stop as StopMade;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
@@ -143,6 +147,25 @@ async fn an_exchange_fails_closed_when_the_list_of_stops_is_old_and_cannot_be_ha
     }
     store.fail(None);
     assert_eq!(service.mint(&token).await.status, 200, "it asks for the list itself");
+}
+
+#[actix_web::test]
+async fn a_clock_that_ran_ahead_makes_no_old_list_young() {
+    let mut kept = None;
+    let service = Service::with_store(tenants, |inner| {
+        kept = Some(State::new(Arc::clone(&inner), SealKeys::new(Vec::new())));
+        inner
+    })
+    .await;
+    let (elsewhere, token) = (kept.unwrap(), service.upload_token().await);
+    service.pass(HOUR).await;
+    service.clock.go_back(HOUR);
+    let scope = Scope { registry: Some("acme-pypi".to_owned()), ..Scope::default() };
+    let (at, by, reason) = (service.app.now(), "oncall".to_owned(), "r".to_owned());
+    elsewhere.stop(&StopMade { scope, reason, by, at, until: at.plus(HOUR) }).await.unwrap();
+    // Nobody has told this replica, and it does not take itself for well informed.
+    assert_eq!(verdict(&service, &token).await, "store-unavailable");
+    assert_eq!(service.mint(&json!({"token": service.id_token(&json!({}))})).await.code(), "stopped");
 }
 
 #[actix_web::test]

@@ -28,6 +28,7 @@ pub(crate) mod faulty;
 mod memory_only;
 pub(crate) mod redis_bench;
 mod redis_only;
+mod redis_topologies;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TASKS: usize = 1000;
@@ -79,6 +80,10 @@ macro_rules! suite {
 suite!(memory, MemoryBench::new());
 suite!(faulty_without_faults, MemoryBench::behind_faults());
 suite!(redis, redis_bench::RedisBench::new());
+suite!(redis_as_documented_user, redis_bench::RedisBench::as_documented_user());
+suite!(redis_cluster, redis_bench::RedisBench::in_a_cluster());
+suite!(redis_sentinel, redis_bench::RedisBench::behind_a_sentinel());
+suite!(redis_tls, redis_bench::RedisBench::over_tls());
 
 async fn the_first_set_wins_and_later_ones_learn_its_value(bench: &dyn Bench) {
     let (store, until) = (bench.store(), bench.now().plus(MINUTE));

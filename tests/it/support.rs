@@ -6,7 +6,9 @@ pub mod described;
 pub mod front;
 pub mod hostile;
 pub mod internet;
+pub mod namespace;
 pub mod presets;
+pub mod redis;
 pub mod service;
 pub mod tenants;
 

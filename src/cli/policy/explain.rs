@@ -91,7 +91,7 @@ impl Explain {
         let claims = self.read_claims()?;
         match explain::issuer_of(question.policy, self.issuer.as_deref(), &claims) {
             Ok(issuer) => Ok(explain::claims(question, issuer, claims, SystemClock.now())),
-            Err(NoIssuer::Unknown(issuer)) => Ok(explain::unknown(question.policy, &issuer)),
+            Err(NoIssuer::Unknown(issuer)) => Ok(explain::unknown(question, &issuer, SystemClock.now())),
             Err(error) => {
                 let known: Vec<&str> = question.policy.issuers().ids().collect();
                 Err(Failed::new(format!("{error}; the policy's issuers are {}", known.join(", "))))

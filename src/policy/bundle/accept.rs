@@ -23,6 +23,9 @@ use crate::time::Timestamp;
 /// How much further ahead a bundle's end may be: what its server's clock and ours may differ by.
 const LEEWAY: Duration = Duration::from_secs(60);
 
+/// Most rules that its tests may look at together: some seconds' work, and enough for a test of each of a million rules.
+const MAX_LOOKS: usize = 4 << 20;
+
 /// A registry's own rules, read for the issuers and registries of one directory. Only [`accept`] and [`reread`] make one.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -157,7 +160,10 @@ fn read(
     let bundle = Bundle { world: Arc::clone(&policy.world), registry: number, rules, serial, not_after, digest };
     let bundle = Arc::new(bundle);
     let alone = policy.with_bundles([Arc::clone(&bundle)]);
-    crate::policy::rule_test::demand(&alone, &tests).map_err(BundleFault::Rules)?;
+    crate::policy::rule_test::demand_within(&alone, &tests, MAX_LOOKS).map_err(BundleFault::Rules)?;
     drop(alone);
     Ok(Arc::unwrap_or_clone(bundle))
 }
+
+#[cfg(test)]
+mod tests;

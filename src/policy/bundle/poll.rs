@@ -178,13 +178,15 @@ impl Bundles {
     /// so.
     pub fn poll_due(&self, policy: &Policy) -> Vec<JoinHandle<()>> {
         let now = self.shared.clock.now();
-        let lines = self.lines_of(policy);
+        let mut lines = self.lines_of(policy);
         for line in &lines {
             line.alert(policy, now);
         }
+        // Those that wait longest first: where more are due than one tick begins, each has its turn.
+        lines.sort_by_cached_key(|line| line.schedule().next());
         let due = lines.into_iter().filter(|line| line.schedule().due(now)).take(BEGUN_AT_ONCE);
         let begin = |line: Arc<Line>| {
-            let present = policy.bundle(&line.registry).map(|bundle| *bundle.digest());
+            let present = policy.bundle(&line.registry).map(|bundle| bundle.last());
             let shared = Arc::clone(&self.shared);
             self.shared.runtime.spawn(async move { shared.poll(&line, present).await })
         };
@@ -253,6 +255,13 @@ impl Line {
         (known.last, known.etag) = (Some(last), etag);
     }
 
+    /// What is in force was there before, whether this line has seen it or not: it may be younger than the registry.
+    fn recall(&self, present: Last) {
+        if self.known().last.is_none_or(|last| last.serial < present.serial) {
+            self.remember(present, None);
+        }
+    }
+
     /// Says once that the registry's own rules are no longer good.
     fn alert(&self, policy: &Policy, now: Timestamp) {
         let Some(registry) = policy.registries().by_id(&self.registry) else { return };
@@ -307,11 +316,14 @@ impl Drop for Asking<'_> {
 }
 
 impl Shared {
-    /// `present` is the digest of the registry's bundle in force.
-    async fn poll(self: &Arc<Self>, line: &Arc<Line>, present: Option<[u8; 32]>) {
+    /// `present` is the registry's bundle in force.
+    async fn poll(self: &Arc<Self>, line: &Arc<Line>, present: Option<Last>) {
         let mut asking = Asking { line, clock: &*self.clock, outcome: None };
         let adopted = match present {
-            Some(present) => Some(present),
+            Some(present) => {
+                line.recall(present);
+                Some(present.digest)
+            }
             // After a start: the copy serves until the server has answered.
             None => self.adopt(line).await,
         };
@@ -341,19 +353,30 @@ impl Shared {
             Some(_) => Some(self.signature(source).await?),
         };
         let (shared, own) = (Arc::clone(self), Arc::clone(line));
-        let (bytes, last, etag) = (document.bytes, known.last, document.etag);
-        let accepted = spawn_blocking(move || {
+        let (bytes, etag) = (document.bytes, document.etag);
+        let proven = spawn_blocking(move || {
             let signed = Signed::fetched(&own.source, &bytes, signature.as_deref())?;
-            if present.as_ref() == Some(signed.digest()) {
-                return Ok(None);
-            }
-            let bundle = (shared.accept)(&own.registry, &own.source, &signed, last)?;
-            Ok::<_, BundleFault>(Some((shared.seal(&own, &bundle, &bytes), bundle)))
+            Ok::<_, BundleFault>((*signed.digest(), bytes))
         });
-        let Some((copy, bundle)) = accepted.await.map_err(|_| PollError::Died)?? else {
+        let (digest, bytes) = proven.await.map_err(|_| PollError::Died)??;
+        if holds(&digest) {
             line.known().etag = etag;
             return Ok(Brought::Same);
-        };
+        }
+        // SECURITY: what another replica has accepted counts as seen. A server could else show an older bundle to each
+        // replica that has not seen the newer one, whose copy it would then replace.
+        let adopted = self.adopt(line).await;
+        let last = line.known().last;
+        if let Some(last) = last.filter(|_| adopted == Some(digest)) {
+            line.remember(last, etag);
+            return Ok(Brought::New { serial: last.serial });
+        }
+        let own = Arc::clone(line);
+        let accepted = spawn_blocking(move || {
+            let bundle = (shared.accept)(&own.registry, &own.source, &Signed::known(&bytes), last)?;
+            Ok::<_, BundleFault>((shared.seal(&own, &bundle, &bytes), bundle))
+        });
+        let (copy, bundle) = accepted.await.map_err(|_| PollError::Died)??;
         line.remember(bundle.last(), etag);
         self.share(line, copy).await;
         Ok(Brought::New { serial: bundle.serial() })

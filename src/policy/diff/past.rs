@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::json::Json;
 use crate::json::Object;
+use crate::policy::explain::Cause;
 
 /// The version of the events that are understood.
 const SCHEMA: u64 = 1;
@@ -40,6 +41,8 @@ pub(super) struct Past {
     pub(super) single_use: bool,
     /// Whether the rules then granted something, whatever came after.
     pub(super) granted: bool,
+    /// Whether the rules that the registry served itself then gave nothing of what was asked for.
+    pub(super) without_bundle: bool,
     /// The public claims.
     pub(super) claims: Object,
     /// Those of them that the token did not have.
@@ -61,6 +64,8 @@ struct Exchange {
     #[serde(default)]
     rules: Vec<String>,
     #[serde(default)]
+    explanation: Value,
+    #[serde(default)]
     claims: Value,
     #[serde(default)]
     absent: Vec<String>,
@@ -71,6 +76,40 @@ struct Subject {
     iss: String,
     aud: String,
     lifetime: u64,
+}
+
+impl Exchange {
+    /// The names of a registry's own rules have its own before them. Where none granted, the cause tells: most leave no
+    /// rule that gives something of what was asked for.
+    fn without_bundle(&self) -> bool {
+        if !self.rules.is_empty() {
+            return !self.rules.iter().any(|rule| rule.contains('/'));
+        }
+        // The event's own code is what the job was told, which may be less.
+        let cause = self.explanation.get("code").and_then(Value::as_str);
+        Cause::ALL.into_iter().any(|known| Some(known.code().as_str()) == cause && !leaves_part(known))
+    }
+}
+
+/// Whether a refusal for this cause leaves open that some rule gives a part of what was asked for, or was not asked.
+const fn leaves_part(cause: Cause) -> bool {
+    match cause {
+        Cause::RegistryDisabled | Cause::IssuerDisabled | Cause::ScopeNotGranted | Cause::AmbiguousGrant => true,
+        Cause::RuleDisabled
+        | Cause::NoMatchingRule
+        | Cause::OwnerMismatch
+        | Cause::RepositoryRecreated
+        | Cause::RepositoryRenamed
+        | Cause::EnvironmentMismatch
+        | Cause::ReusableWorkflow
+        | Cause::WorkflowMismatch
+        | Cause::EventNotAllowed
+        | Cause::RefMismatch
+        | Cause::MissingClaim
+        | Cause::ConditionFailed
+        | Cause::NameNotValid
+        | Cause::PackageNotGranted => false,
+    }
 }
 
 impl Line {
@@ -93,6 +132,7 @@ impl Line {
 impl Past {
     fn of(event: Value) -> Option<Self> {
         let event: Exchange = serde_json::from_value(event).ok()?;
+        let without_bundle = event.without_bundle();
         let claims = match Json::parse(event.claims.to_string().as_bytes()) {
             Ok(Json::Object(claims)) => claims,
             Ok(Json::Null) => Object::default(),
@@ -109,6 +149,7 @@ impl Past {
             requested: event.requested,
             single_use: event.single_use,
             granted: !event.rules.is_empty(),
+            without_bundle,
             claims,
             absent: event.absent,
         })

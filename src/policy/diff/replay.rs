@@ -7,6 +7,7 @@ use crate::package::PackageName;
 use crate::package::Permission;
 use crate::package::Permissions;
 use crate::policy::Policy;
+use crate::policy::bundle;
 use crate::policy::diff::assume::assume;
 use crate::policy::diff::assume::grants_unknown;
 use crate::policy::diff::assume::unknown_claims;
@@ -22,6 +23,46 @@ use crate::policy::explain::Scene;
 use crate::policy::registry::Registry;
 use crate::policy::rule::Mode;
 use crate::policy::rule::Rule;
+
+/// What stands for a bundle's rules among the claims that the log does not hold.
+const BUNDLE: &str = "the rules of the registry's bundle";
+
+/// What is known of the rules that registries serve themselves: no policy's directory has them, and no log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnRules {
+    /// They have no part in this exchange, under either policy.
+    NoPart,
+    /// They may have, and are the same under both.
+    Alike,
+    /// They may have, and need not be the same.
+    Perhaps,
+}
+
+impl OwnRules {
+    /// What they are to an exchange under these two policies.
+    pub(super) fn of(past: &Past, old: &Policy, new: &Policy) -> Self {
+        let (old, new) = (served(old, past), served(new, past));
+        // How often it is asked for is nothing to its rules.
+        let same = match (old, new) {
+            (Some(old), Some(new)) => *old == bundle::Source { poll: old.poll, ..new.clone() },
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        match same {
+            true if past.without_bundle || old.is_none() => Self::NoPart,
+            true => Self::Alike,
+            false => Self::Perhaps,
+        }
+    }
+}
+
+/// Where the registry of an exchange serves rules of its own, if those may name the job's issuer.
+fn served<'p>(policy: &'p Policy, past: &Past) -> Option<&'p bundle::Source> {
+    let own = policy.registries.by_id(&past.registry)?.bundle.as_deref()?;
+    let issuer = policy.issuers.by_url(&past.iss);
+    let named = issuer.is_some_and(|issuer| own.issuers.contains(&issuer.id));
+    (named || policy.is_member_for(own, &past.iss)).then_some(own)
+}
 
 /// What a policy says to a past exchange.
 #[derive(Debug)]
@@ -55,11 +96,15 @@ pub(super) struct Denial {
 }
 
 /// Decides a past exchange anew.
-pub(super) fn replay(policy: &Policy, past: &Past) -> Replayed {
+pub(super) fn replay(policy: &Policy, past: &Past, own: OwnRules) -> Replayed {
+    let bundled = own != OwnRules::NoPart && served(policy, past).is_some();
     let Some(registry) = policy.registries.by_id(&past.registry) else {
         return Replayed::refused(Code::InvalidTarget, format!("the policy has no registry `{}`", past.registry));
     };
     let Some(issuer) = policy.issuers.by_url(&past.iss) else {
+        if bundled && registry.enabled {
+            return Replayed::unknown(BTreeSet::from([BUNDLE.to_owned()]));
+        }
         return Replayed::refused(Code::UnknownIssuer, format!("the policy has no issuer `{}`", past.iss));
     };
     if !registry.enabled {
@@ -100,13 +145,9 @@ pub(super) fn replay(policy: &Policy, past: &Past) -> Replayed {
     let silent = rules.iter().any(|rule| !unknown_claims(rule, provider, &record).is_empty());
     let least = if silent { decide(registry, &scene, &failed, near, &mode) } else { most.clone() };
 
-    let mut replayed = Replayed {
-        verdict: Verdict::Unknown(BTreeSet::new()),
-        reach: Vec::new(),
-        matched: Vec::new(),
-        shadow: Vec::new(),
-    };
-    let (mut unknown, mut opaque) = (BTreeSet::new(), false);
+    let mut replayed = Replayed::unknown(BTreeSet::new());
+    let (mut unknown, mut opaque) = (BTreeSet::new(), bundled);
+    unknown.extend(bundled.then(|| BUNDLE.to_owned()));
     let reached = rules.iter().zip(granted.iter().zip(&failed)).filter(|(_, (held, _))| holds(held));
     for (rule, (_, lost)) in reached {
         let sure = holds(lost);
@@ -124,7 +165,8 @@ pub(super) fn replay(policy: &Policy, past: &Past) -> Replayed {
             Mode::Shadow | Mode::Off => {}
         }
     }
-    replayed.reach.push(format!("{:?}", registry.token.ttl));
+    // What a rule says depends on these too: which conditions the preset adds, what is a name, and how long a token lives.
+    replayed.reach.push(format!("{} {} {:?}", provider.name, registry.ecosystem().name(), registry.token.ttl));
     replayed.reach.sort_unstable();
     let sure = |rule: &String| least.shadow.contains(rule) && unknown.is_empty();
     replayed.shadow.extend(most.shadow.iter().map(|rule| (rule.clone(), sure(rule))));
@@ -188,9 +230,16 @@ fn requested(registry: &Registry, past: &Past) -> Option<Requested> {
 }
 
 impl Replayed {
-    fn refused(code: Code, sentence: String) -> Self {
-        let verdict = Verdict::Deny(Denial { code, rule: None, sentence });
+    const fn new(verdict: Verdict) -> Self {
         Self { verdict, reach: Vec::new(), matched: Vec::new(), shadow: Vec::new() }
+    }
+
+    fn refused(code: Code, sentence: String) -> Self {
+        Self::new(Verdict::Deny(Denial { code, rule: None, sentence }))
+    }
+
+    const fn unknown(claims: BTreeSet<String>) -> Self {
+        Self::new(Verdict::Unknown(claims))
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::policy::Policy;
+use crate::policy::issuers::Entry;
 use crate::policy::rule::Rule;
 
 /// How the rules of two policies differ.
@@ -59,15 +60,25 @@ impl RulesDiff {
 type Line = (String, String);
 
 fn lines(policy: &Policy, rule: &Rule<'_>) -> Vec<Line> {
-    let registry = policy.registries.nth(rule.registry).map_or("", |registry| registry.id.as_str());
-    let issuer = usize::try_from(rule.issuer).ok().and_then(|number| policy.issuers.ids().nth(number)).unwrap_or("");
-    let provider = policy.issuers.by_id(issuer).map(|issuer| issuer.provider());
+    let (registry, issuer) = (policy.registries.nth(rule.registry), policy.world.issuer(rule.issuer));
+    let provider = issuer.map(Entry::provider);
     let plain = |text: String| (text.clone(), text);
     let mut lines = vec![
-        plain(format!("registry: {registry}")),
-        plain(format!("issuer: {issuer}")),
+        plain(format!("registry: {}", registry.map_or("", |registry| &registry.id))),
+        plain(format!("issuer: {}", issuer.map_or("", Entry::id))),
         plain(format!("mode: {}", rule.mode().name())),
     ];
+    // A rule of the same words says something else to other jobs, under other names, or for longer.
+    if let Some(issuer) = issuer {
+        let common = issuer.common();
+        lines.push(plain(format!("issuer's URL: {}, provider: {}", common.url(), common.provider().name)));
+        lines.extend((!common.enabled).then(|| plain("the issuer is switched off".to_owned())));
+    }
+    if let Some(registry) = registry {
+        lines.push(plain(format!("registry's audiences: {}", registry.audiences.join(", "))));
+        lines.push(plain(format!("registry's package names: {}", registry.ecosystem().name())));
+        lines.extend((!registry.enabled).then(|| plain("the registry is switched off".to_owned())));
+    }
     let several = rule.branches().len() > 1;
     for (branch, number) in rule.branches().iter().zip(1..) {
         let block = if several { format!(" (block {number})") } else { String::new() };
@@ -80,7 +91,8 @@ fn lines(policy: &Policy, rule: &Rule<'_>) -> Vec<Line> {
     }
     lines.extend(rule.pairs().iter().map(|pair| plain(format!("allow {pair}"))));
     lines.extend(rule.versions().iter().map(|version| plain(format!("version {version}"))));
-    lines.extend(rule.ttl().map(|ttl| plain(format!("ttl: {} s", ttl.as_secs()))));
+    let ttl = rule.ttl().or_else(|| registry.map(|registry| registry.token.ttl));
+    lines.extend(ttl.map(|ttl| plain(format!("ttl: {} s", ttl.as_secs()))));
     lines.extend(rule.max_size().map(|size| plain(format!("max_size: {size}"))));
     lines.extend(rule.single_use().then(|| plain("single_use: true".to_owned())));
     lines

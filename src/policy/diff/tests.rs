@@ -259,3 +259,180 @@ fn groups_are_bounded() {
     assert_eq!(report["past"]["counts"]["further"], 5, "{}", report["past"]["counts"]);
     assert_eq!(report["past"]["changes"].as_array().unwrap().len(), super::MAX_GROUPS);
 }
+
+/// The same with the policy files in full, and one event.
+fn diff_of(old: &str, new: &str, event: &Value) -> Value {
+    let load = |text: &str| {
+        let source = Source { name: "p.yaml".to_owned(), text: text.to_owned() };
+        Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    let (old, new) = (load(old), load(new));
+    let mut diff = Diff::new(&old, &new);
+    diff.line(event.to_string().as_bytes());
+    serde_json::to_value(diff.finish(true)).unwrap()["past"].clone()
+}
+
+/// A policy whose registry serves rules of its own, with these settings, beside these of the directory.
+fn with_bundle(bundle: &str, rules: &[String]) -> String {
+    let rules = if rules.is_empty() { "  {}\n".to_owned() } else { rules.concat() };
+    format!("{WORLD}{rules}").replace("audiences: [acme]", &format!("audiences: [acme]{bundle}"))
+}
+
+const BUNDLE: &str = ", bundle: {url: \"https://acme.example/b\", issuers: [github, enterprises]}";
+
+#[test]
+fn what_a_registrys_own_rules_granted_is_unknown_wherever_they_may_differ() {
+    let same = with_bundle(BUNDLE, &[]);
+    let own = event(&json!({"rules": ["acme/a"]}));
+    counts(&diff_of(&same, &same, &own), 1, 0, 0);
+    let polled = with_bundle(&BUNDLE.replace('}', ", poll: 10s}"), &[]);
+    counts(&diff_of(&same, &polled, &own), 1, 0, 0);
+    // The bundle is gone, is from elsewhere, may be about less, or stands beside other rules.
+    for new in [
+        with_bundle("", &[]),
+        with_bundle(&BUNDLE.replace("/b", "/c"), &[]),
+        with_bundle(&BUNDLE.replace('}', ", packages: [widgets]}"), &[]),
+        with_bundle(&BUNDLE.replace("github, ", ""), &[]),
+        with_bundle(BUNDLE, &[rule("a", "", "widgets")]),
+    ] {
+        for (old, new) in [(&same, &new), (&new, &same)] {
+            let past = diff_of(old, new, &own);
+            counts(&past, 0, 0, 1);
+            assert_eq!(past["unknown"][0]["claims"], json!(["the rules of the registry's bundle"]), "{past:#}");
+        }
+    }
+    // So it is for a member of a family, which no rule of the directory need pin.
+    let member =
+        json!({"rules": ["acme/a"], "subject": {"iss": format!("{ISS}/globex"), "aud": "acme", "lifetime": 300}});
+    counts(&diff_of(&same, &with_bundle("", &[]), &event(&member)), 0, 0, 1);
+    counts(&diff_of(&same, &same, &event(&member)), 1, 0, 0);
+    // What is switched off refuses whatever they say.
+    let off = same.replace("audiences: [acme]", "audiences: [acme], enabled: false");
+    counts(&diff_of(&off, &off, &own), 1, 0, 0);
+}
+
+#[test]
+fn where_a_registrys_own_rules_had_no_part_the_directorys_decide() {
+    let (less, more) = (with_bundle(BUNDLE, &[]), with_bundle(BUNDLE, &[rule("a", "", "widgets")]));
+    // Granted by the directory alone, or refused for a cause that leaves no part of a grant.
+    counts(&diff_of(&more, &less, &event(&json!({}))), 0, 1, 0);
+    let refused = |explanation: Value| event(&json!({"rules": [], "explanation": explanation}));
+    for (cause, changed) in [
+        ("no-matching-rule", 1),
+        ("environment-mismatch", 1),
+        ("package-not-granted", 1),
+        ("scope-not-granted", 0),
+        ("ambiguous-grant", 0),
+        ("registry-disabled", 0),
+        ("bundle-missing", 0),
+    ] {
+        let past = diff_of(&less, &more, &refused(json!({"code": cause})));
+        counts(&past, 0, changed, 1 - changed);
+    }
+    for nothing in [json!(null), json!("a sentence"), json!({}), json!({"code": 1})] {
+        counts(&diff_of(&less, &more, &refused(nothing)), 0, 0, 1);
+    }
+    // Rules that may not name the issuer have no part in its jobs.
+    let others = |rules: &[String]| with_bundle(&BUNDLE.replace("github, ", ""), rules);
+    counts(&diff_of(&others(&[]), &others(&[rule("a", "", "widgets")]), &refused(json!(null))), 0, 1, 0);
+}
+
+#[test]
+fn alike_rules_of_unlike_worlds_are_not_alike() {
+    // The same words, of which the log does not tell whether they hold, under another preset or for other names.
+    let rule = rule("a", ", check_run_id: \"7\"", "\"acme-{check_run_id}\"");
+    let world = |issuer: &str, registry: &str| {
+        format!("{WORLD}{rule}").replace("audiences: [acme]", registry).replace("  github: {provider: github}", issuer)
+    };
+    let usual = world("  github: {provider: github}", "audiences: [acme]");
+    counts(&diff_of(&usual, &usual, &event(&json!({}))), 1, 0, 0);
+    let npm = world("  github: {provider: github}", "audiences: [acme], ecosystem: npm");
+    counts(&diff_of(&usual, &npm, &event(&json!({}))), 0, 0, 1);
+    let short = world("  github: {provider: github}", "audiences: [acme], token: {ttl: 5m}");
+    counts(&diff_of(&usual, &short, &event(&json!({}))), 0, 0, 1);
+}
+
+#[test]
+fn what_a_rule_takes_from_its_issuer_and_registry_is_compared_too() {
+    let text = format!("{WORLD}{}", rule("a", "", "widgets"));
+    let load = |text: &str| {
+        let source = Source { name: "p.yaml".to_owned(), text: text.to_owned() };
+        Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    let github = "github: {provider: github}";
+    for (from, to, removed, added) in [
+        (
+            github,
+            "github: {provider: github, url: \"https://ghes.example/_services/token\"}",
+            json!([format!("issuer's URL: {ISS}, provider: github")]),
+            json!(["issuer's URL: https://ghes.example/_services/token, provider: github"]),
+        ),
+        (github, "github: {provider: github, enabled: false}", json!([]), json!(["the issuer is switched off"])),
+        (
+            "[acme]}",
+            "[acme, other]}",
+            json!(["registry's audiences: acme"]),
+            json!(["registry's audiences: acme, other"]),
+        ),
+        (
+            "[acme]}",
+            "[acme], ecosystem: npm}",
+            json!(["registry's package names: generic"]),
+            json!(["registry's package names: npm"]),
+        ),
+        ("[acme]}", "[acme], enabled: false}", json!([]), json!(["the registry is switched off"])),
+        ("[acme]}", "[acme], token: {ttl: 5m}}", json!(["ttl: 900 s"]), json!(["ttl: 300 s"])),
+    ] {
+        let (old, new) = (load(&text), load(&text.replacen(from, to, 1)));
+        let report = Diff::new(&old, &new).finish(false);
+        assert!(report.changes(), "{to}");
+        let rules = serde_json::to_value(&report).unwrap()["rules"].clone();
+        assert_eq!(rules["changed"], json!([{"rule": "a", "removed": removed, "added": added}]), "{to}");
+    }
+}
+
+#[test]
+fn what_is_silent_in_several_places_is_as_unknown_as_in_one() {
+    let plain = rule("a", "", "widgets");
+    let unknown = |old: &[String], new: &[String], claim: &str| {
+        let past = diff(old, new, &[event(&json!({"rules": []}))]);
+        counts(&past, 0, 0, 1);
+        assert_eq!(past["unknown"][0]["claims"], json!([claim]), "{past:#}");
+    };
+    // The claim that another is compared with.
+    let compared = rule("a", ", environment: {same_as: check_run_id}", "widgets");
+    unknown(std::slice::from_ref(&plain), &[compared], "check_run_id");
+    // Either alone would grant, both together would be ambiguous, and neither would refuse.
+    let (one, other) = (rule("b", ", check_run_id: \"7\"", "widgets"), rule("c", ", check_run_id: \"8\"", "widgets"));
+    unknown(&[], &[one, other + "    single_use: true\n"], "check_run_id");
+    // A certain grant, and beside it a name that nobody knows.
+    let named = rule("d", ", check_run_id: {regex: \"(?<x>.*)\"}", "\"acme-{x}\"");
+    unknown(std::slice::from_ref(&plain), &[plain.clone(), named], "check_run_id");
+    // Rules are found also if the claim is silent that they are filed under.
+    let mut silent = event(&json!({"rules": []}));
+    silent["claims"].as_object_mut().unwrap().remove("repository_id");
+    let past = diff(&[], &[plain], &[silent]);
+    counts(&past, 0, 0, 1);
+    assert_eq!(past["unknown"][0]["claims"], json!(["repository_id"]));
+}
+
+#[test]
+fn a_token_that_lives_as_long_as_it_may_is_not_too_long() {
+    let text = format!("{WORLD}{}", rule("a", "", "widgets"));
+    let within = |most: &str| {
+        text.replace("github: {provider: github}", &format!("github: {{provider: github, max_lifetime: {most}}}"))
+    };
+    counts(&diff_of(&text, &within("5m"), &event(&json!({}))), 1, 0, 0);
+    let past = diff_of(&text, &within("4m"), &event(&json!({})));
+    counts(&past, 0, 1, 0);
+    assert_eq!(past["changes"][0]["code"], "lifetime-too-long");
+}
+
+#[test]
+fn a_claim_that_the_preset_compares_another_with_is_needed_too() {
+    let mut silent = event(&json!({"rules": []}));
+    silent["claims"].as_object_mut().unwrap().remove("workflow_ref");
+    let past = diff(&[], &[rule("a", "", "widgets")], &[silent]);
+    counts(&past, 0, 0, 1);
+    assert_eq!(past["unknown"][0]["claims"], json!(["workflow_ref"]));
+}

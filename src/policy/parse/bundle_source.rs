@@ -1,6 +1,6 @@
 //! `registries.….bundle`: where a registry serves its own rules, and what they may be about at most.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -32,7 +32,7 @@ const MOST_BYTES: usize = 1 << 30;
 pub(super) fn source(
     field: &Field<'_>,
     ecosystem: Ecosystem,
-    known: &HashMap<String, Option<u32>>,
+    known: &BTreeMap<String, Option<u32>>,
     file: &ReadFile<'_>,
     faults: &mut Faults,
 ) -> Option<Source> {
@@ -60,7 +60,7 @@ pub(super) fn source(
     })
 }
 
-fn issuers_of(field: &Field<'_>, known: &HashMap<String, Option<u32>>, faults: &mut Faults) -> Option<Vec<String>> {
+fn issuers_of(field: &Field<'_>, known: &BTreeMap<String, Option<u32>>, faults: &mut Faults) -> Option<Vec<String>> {
     let before = faults.len();
     let mut issuers: Vec<String> = Vec::new();
     for item in field.items(faults)? {

@@ -79,7 +79,7 @@ pub(super) fn block<'a>(
         };
         let folded = known.case == Case::AsciiInsensitive;
         for test in tests {
-            let mut condition = Condition { claim: Text::from(known.name), test, folded, pin: false };
+            let mut condition = Condition { claim: known.text(), test, folded, pin: false };
             condition.pin = reader.pins.contains(&known.name) && !condition.literals().is_empty();
             check_form(&entry, &condition, known.form, faults);
             block.conditions.push(condition);
@@ -156,19 +156,28 @@ pub(super) fn implied(provider: &Provider, conditions: &[Condition<'_>]) -> u16 
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     pub(super) name: &'a str,
+    /// The name as the preset has it, if it has the claim.
+    of_preset: Option<&'static str>,
     pub(super) kind: Kind,
     case: Case,
     form: Form,
+}
+
+impl Known<'_> {
+    /// Its name in a rule.
+    fn text(&self) -> Text<'static> {
+        self.of_preset.map_or_else(|| Text::from(self.name), Text::from_static)
+    }
 }
 
 /// The claim of that name or alias that tokens of the issuer can have.
 fn lookup(name: &str, duties: Duties) -> Option<Known<'_>> {
     let provider = duties.provider;
     let name = provider.resolve(name);
-    if let Some(Claim { kind, case, form, .. }) = provider.claim(name) {
-        return Some(Known { name, kind, case, form });
+    if let Some(Claim { name, kind, case, form, .. }) = provider.claim(name) {
+        return Some(Known { name, of_preset: Some(name), kind, case, form });
     }
-    let free = |kind| Known { name, kind, case: Case::Exact, form: Form::Free };
+    let free = |kind| Known { name, of_preset: None, kind, case: Case::Exact, form: Form::Free };
     if duties.segment == Some(name) {
         return Some(free(Kind::String));
     }
@@ -322,7 +331,7 @@ fn same_as(field: &Field<'_>, known: Known<'_>, duties: Duties, faults: &mut Fau
             let message = format!("`{}` and `{}` are never equal: their types differ", shown(known.name), shown(name));
             Message::from((&catalogue::L036, message))
         }
-        Some(other) => return Some(Text::from(other.name)),
+        Some(other) => return Some(other.text()),
     };
     field.fault(faults, fault, "name another claim of the same type");
     None

@@ -66,7 +66,9 @@ pub(super) fn pairs(
         for item in entry.items(faults).into_iter().flatten() {
             (any, named) = (true, true);
             let Some(packages) = packages(&item, ecosystem, sources, faults) else { continue };
-            let pair = Pair { action: Text::from(action.as_str()), packages };
+            let usual = ACTIONS.iter().find(|usual| **usual == action.as_str());
+            let action = usual.map_or_else(|| Text::from(action.as_str()), |usual| Text::from_static(usual));
+            let pair = Pair { action, packages };
             if pairs.contains(&pair) {
                 item.fault(faults, format!("`{pair}` is granted twice"), "remove one");
             } else {

@@ -1,6 +1,6 @@
 //! `registries`: the tenants.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::policy::registry::Limits;
 use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
+use crate::policy::registry::WhenStoreDown;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Fields;
@@ -37,6 +38,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "enabled",
     "replay",
     "retry_window",
+    "verify_when_store_down",
     "bundle",
     "routes",
     "limits",
@@ -59,7 +61,7 @@ const MAX_PREFIX: usize = 32;
 /// Reads a registry. `issuers` are those of the policy, which its bundle may name.
 pub(super) fn registry(
     entry: &Field<'_>,
-    issuers: &HashMap<String, Option<u32>>,
+    issuers: &BTreeMap<String, Option<u32>>,
     file: &ReadFile<'_>,
     faults: &mut Faults,
 ) -> Option<Registry> {
@@ -80,6 +82,9 @@ pub(super) fn registry(
     let token = token(&fields, dialect, faults);
     let replay = replay(&fields, dialect, faults);
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
+    let when_down = fields.get("verify_when_store_down").map_or(Some(WhenStoreDown::Refuse), |field| {
+        super::choice(&field, &WhenStoreDown::ALL.map(|choice| (choice.name(), choice)), faults)
+    });
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
     let limits = limits(&fields, faults);
@@ -97,6 +102,7 @@ pub(super) fn registry(
         enabled: enabled?,
         replay: replay?,
         retry_window: retry_window.map_or(Some(None), |window| window.map(Some))?,
+        verify_when_store_down: when_down?,
         bundle: bundle.map_or(Some(None), |source| source.map(|source| Some(Arc::new(source))))?,
         routes: routes.map_or(Some(None), |routes| routes.map(|routes| Some(Arc::new(routes))))?,
         limits: limits?,

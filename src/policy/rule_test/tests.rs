@@ -342,3 +342,44 @@ fn rules_that_no_test_covers_are_named() {
     ));
     assert_eq!(untested(&policy, &run(&policy)), ["circle"]);
 }
+
+#[test]
+fn that_another_rule_is_off_is_no_reason_to_skip_the_test_of_one_that_does_not_match() {
+    let load = |mode: &str, test: &str| {
+        let twin = format!(
+            "environment: release}}\n    allow: {{upload: [widgets]}}\n  twin:\n    registry: acme\n    issuer: github\n    mode: {mode}\n    when: {{repository_owner_id: \"9123456\", repository_id: \"701234567\"}}"
+        );
+        let job = "token: github/release, claims: {repository: acme/widgets, environment: staging}";
+        changed("environment: release}", &twin, &format!("  - {{name: it, {test}, {job}}}\n"))
+    };
+    for mode in ["off", "shadow"] {
+        let refused = load(mode, "rule: widgets, expect: allow").map(drop).unwrap_err().to_string();
+        assert!(refused.contains("the answer is deny environment-mismatch"), "{mode}: {refused}");
+        load(mode, "rule: widgets, expect: {deny: environment-mismatch}").unwrap();
+        load(mode, "rule: widgets, expect: {deny: workflow-mismatch}").map(drop).unwrap_err();
+        // Of one that names no rule it is the answer.
+        let policy = load(mode, "registry: acme, issuer: github, expect: allow").unwrap();
+        assert!(matches!(run(&policy)[0].verdict, Verdict::Skipped), "{mode}");
+    }
+}
+
+#[test]
+fn tests_that_look_at_too_many_rules_are_refused_before_they_are_run() {
+    let both = format!(
+        "  - {{name: one, rule: widgets, {RELEASE}, expect: allow}}\n  - {{name: two, rule: widgets, {RELEASE}, expect: {{deny: ref-mismatch}}}}\n"
+    );
+    let policy = policy(&both);
+    let within = |most: usize| demand_within(&policy, policy.tests(), most).unwrap_err().to_string();
+    // Each looks at the one rule of its project, and counts itself.
+    assert!(within(3).contains("tests[1]: the tests up to this one look at more than 3 rules"), "{}", within(3));
+    assert!(within(4).contains("the test `two` fails"), "{}", within(4));
+}
+
+#[test]
+fn what_an_unknown_name_means_is_said_for_the_first_ones() {
+    let tests: Vec<String> =
+        (0..30).map(|n| format!("  - {{name: t{n}, rule: wigets, {RELEASE}, expect: allow}}\n")).collect();
+    let text = read(&tests.concat()).map(drop).unwrap_err().to_string();
+    let count = |words: &str| text.matches(words).count();
+    assert_eq!((count("there is no rule `wigets`"), count("did you mean `widgets`?")), (30, 20));
+}

@@ -13,6 +13,9 @@ use super::Value;
 use super::nearest;
 use super::shown;
 
+/// Longest key that stands in a path as it is written.
+const MAX_WORD: usize = 120;
+
 /// The keys that lead to a node, as a chain on the stack: nothing is allocated until a fault needs the text.
 #[derive(Debug, Clone, Copy)]
 pub struct Path<'a> {
@@ -51,7 +54,9 @@ impl fmt::Display for Path<'_> {
                 if self.parent.is_some_and(|parent| parent.parent.is_some()) {
                     f.write_str(".")?;
                 }
-                let word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+                // SECURITY: a long key is cut, as what it leads to is named by each of its faults.
+                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+                let word = (1..=MAX_WORD).contains(&key.len()) && key.chars().all(plain);
                 if word { f.write_str(key) } else { write!(f, "\"{}\"", shown(key)) }
             }
             Step::Index(index) => write!(f, "[{index}]"),

@@ -1,12 +1,19 @@
 //! One connection: to a server, to the master that Sentinels name, or to a Cluster.
 
+use std::io;
+use std::net::SocketAddr;
+
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::Cmd;
+use redis::ConnectionAddr;
 use redis::ConnectionInfo;
+use redis::ErrorKind;
 use redis::IntoConnectionInfo as _;
 use redis::Pipeline;
 use redis::RedisConnectionInfo;
+use redis::RedisError;
+use redis::RedisFuture;
 use redis::RedisResult;
 use redis::TlsCertificates;
 use redis::TlsMode;
@@ -21,13 +28,14 @@ use redis::cluster_routing::Route;
 use redis::cluster_routing::RoutingInfo;
 use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::cluster_routing::SlotAddr;
-use redis::sentinel::SentinelClientBuilder;
-use redis::sentinel::SentinelServerType;
+use redis::io::AsyncDNSResolver;
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::fault::Fault;
 use super::options::RedisOptions;
 use super::options::Topology;
+use super::options::address;
 
 /// How often a Cluster's redirections are followed.
 const REDIRECTIONS: u32 = 3;
@@ -44,10 +52,15 @@ pub(super) enum Connection {
 /// Connects, and makes sure that the server is fit to remember. The files of the options are read anew.
 pub(super) async fn connect(options: &RedisOptions) -> Result<Connection, Fault> {
     let access = Access::read(options)?;
-    let failed = |error: redis::RedisError| Fault::of(&error);
     let mut connection = match &options.topology {
-        Topology::Single => Connection::Server(access.single(options).await.map_err(failed)?),
-        Topology::Sentinel(name) => Connection::Server(access.by_sentinel(options, name).await.map_err(failed)?),
+        Topology::Single => {
+            let endpoint = options.endpoints.first().ok_or(Fault::Unreachable)?;
+            Connection::Server(access.server(options, endpoint.address()).await?)
+        }
+        Topology::Sentinel(name) => {
+            let master = access.master(options, name).await?;
+            Connection::Server(access.server(options, master).await?)
+        }
         Topology::Cluster => Connection::Cluster(access.cluster(options).await.map_err(failed)?),
     };
     connection.examine().await?;
@@ -68,7 +81,7 @@ impl Access {
         Ok(Self { password, certificates: TlsCertificates { client_tls: None, root_cert } })
     }
 
-    async fn single(self, options: &RedisOptions) -> RedisResult<MultiplexedConnection> {
+    async fn server(&self, options: &RedisOptions, address: ConnectionAddr) -> Result<MultiplexedConnection, Fault> {
         let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(username) = &options.username {
             settings = settings.set_username(username);
@@ -76,30 +89,43 @@ impl Access {
         if let Some(password) = &self.password {
             settings = settings.set_password(password.as_str());
         }
-        let endpoint = options.endpoints.first().ok_or_else(no_endpoint)?;
-        let info: ConnectionInfo = endpoint.address().into_connection_info()?.set_redis_settings(settings);
-        let client =
-            if endpoint.tls() { Client::build_with_tls(info, self.certificates)? } else { Client::open(info)? };
-        client.get_multiplexed_async_connection_with_config(&limits(options)).await
+        let client = self.client(address, settings).map_err(failed)?;
+        client.get_multiplexed_async_connection_with_config(&limits(options)).await.map_err(failed)
     }
 
-    async fn by_sentinel(self, options: &RedisOptions, name: &str) -> RedisResult<MultiplexedConnection> {
-        let addresses = options.endpoints.iter().map(super::options::Endpoint::address);
-        let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
-        if options.tls() {
-            builder = builder
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_redis_certificates(self.certificates.clone())
-                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                .set_client_to_sentinel_certificates(self.certificates);
+    fn client(&self, address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<Client> {
+        let tls = matches!(address, ConnectionAddr::TcpTls { .. });
+        let info: ConnectionInfo = address.into_connection_info()?.set_redis_settings(settings);
+        if tls { Client::build_with_tls(info, self.certificates.clone()) } else { Client::open(info) }
+    }
+
+    /// The address of the master: the first that a Sentinel knows. All are asked at once, since some may be gone.
+    ///
+    /// SECURITY: the library's own client for Sentinels sends the password to whatever address they name, by
+    /// connections that cannot be confined to [`Loopback`].
+    async fn master(&self, options: &RedisOptions, name: &str) -> Result<ConnectionAddr, Fault> {
+        let mut asked = JoinSet::new();
+        for sentinel in &options.endpoints {
+            let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+            let client = self.client(sentinel.address(), settings).map_err(failed)?;
+            let (limits, name) = (limits(options), name.to_owned());
+            asked.spawn(async move {
+                let mut sentinel = client.get_multiplexed_async_connection_with_config(&limits).await?;
+                let mut command = redis::cmd("SENTINEL");
+                command.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+                command.query_async::<Option<(String, u16)>>(&mut sentinel).await
+            });
         }
-        if let Some(username) = &options.username {
-            builder = builder.set_client_to_redis_username(username);
+        let mut fault = Fault::Unreachable;
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(Some((host, port)))) => return Ok(address(host, port, options.tls())),
+                Ok(Ok(None)) => fault = Fault::NoMaster,
+                Ok(Err(error)) if fault == Fault::Unreachable => fault = failed(error),
+                Ok(Err(_)) | Err(_) => {}
+            }
         }
-        if let Some(password) = &self.password {
-            builder = builder.set_client_to_redis_password(password.as_str());
-        }
-        builder.build()?.get_async_connection_with_config(&limits(options)).await
+        Err(fault)
     }
 
     async fn cluster(self, options: &RedisOptions) -> RedisResult<ClusterConnection> {
@@ -112,6 +138,8 @@ impl Access {
             .max_retry_wait(50);
         if options.tls() {
             builder = builder.tls(TlsMode::Secure).certs(self.certificates);
+        } else {
+            builder = builder.async_dns_resolver(Loopback);
         }
         if let Some(username) = &options.username {
             builder = builder.username(username);
@@ -124,13 +152,38 @@ impl Access {
 }
 
 fn limits(options: &RedisOptions) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
+    let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(Some(options.timeout))
+        .set_response_timeout(Some(options.timeout));
+    if options.tls() { limits } else { limits.set_dns_resolver(Loopback) }
 }
 
-fn no_endpoint() -> redis::RedisError {
-    redis::RedisError::from((redis::ErrorKind::InvalidClientConfig, "no server is named"))
+/// Finds only addresses of this machine.
+///
+/// SECURITY: Sentinels and nodes of a Cluster name other servers. Without TLS, the password and first uses would go to
+/// whatever address they say.
+struct Loopback;
+
+impl AsyncDNSResolver for Loopback {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found: io::Result<Vec<SocketAddr>> = tokio::net::lookup_host((host, port)).await.map(Iterator::collect);
+            let found = found?;
+            if found.iter().all(|address| address.ip().is_loopback()) {
+                let found: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(found.into_iter());
+                return Ok(found);
+            }
+            Err(RedisError::from((ErrorKind::InvalidClientConfig, "a server elsewhere needs TLS")))
+        })
+    }
+}
+
+fn failed(error: RedisError) -> Fault {
+    Fault::of(&error)
 }
 
 impl Connection {
@@ -222,5 +275,21 @@ fn sound(answer: Value) -> Result<Value, Fault> {
     match answer {
         Value::ServerError(error) => Err(Fault::of(&error.into())),
         answer => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_tls_only_this_machine_is_found() {
+        let found = async |host: &str| Loopback.resolve(host, 6379).await.map(Iterator::collect::<Vec<_>>);
+        for host in ["127.0.0.1", "127.8.9.10", "::1", "localhost"] {
+            assert!(!found(host).await.unwrap().is_empty(), "{host}");
+        }
+        for host in ["192.0.2.1", "10.0.0.1", "0.0.0.0", "2001:db8::1", "::ffff:192.0.2.1"] {
+            assert_eq!(failed(found(host).await.unwrap_err()), Fault::Exposed, "{host}");
+        }
     }
 }

@@ -20,6 +20,10 @@ pub enum Fault {
     PasswordFile,
     /// The file of certificate authorities is unfit.
     CaFile,
+    /// A server that others named would be spoken to unencrypted over a network.
+    Exposed,
+    /// No Sentinel knows the master.
+    NoMaster,
     /// The user may not do what is needed.
     Permission,
     /// The server would drop entries for want of room.
@@ -49,28 +53,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault: the values of a metric's label.
-    pub(super) const ALL: [Self; 18] = [
-        Self::Unreachable,
-        Self::Timeout,
-        Self::Credentials,
-        Self::PasswordFile,
-        Self::CaFile,
-        Self::Permission,
-        Self::Evicts,
-        Self::Version,
-        Self::NotWritable,
-        Self::Full,
-        Self::Cluster,
-        Self::Replicas,
-        Self::Past,
-        Self::Kind,
-        Self::Range,
-        Self::Answer,
-        Self::UnknownScript,
-        Self::Refused,
-    ];
-
     /// What stands in a metric's label, and what operators read.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -79,6 +61,10 @@ impl Fault {
             Self::Credentials => ("credentials", "Redis refused the user or password"),
             Self::PasswordFile => ("password-file", "the file of Redis' password cannot be used"),
             Self::CaFile => ("ca-file", "the file of Redis' certificate authorities cannot be used"),
+            Self::Exposed => {
+                ("exposed", "Redis named a server that is not on this machine, for a connection without TLS")
+            }
+            Self::NoMaster => ("no-master", "the Sentinels know no master of that name"),
             Self::Permission => ("permission", "the Redis user lacks a permission"),
             Self::Evicts => ("evicts", "Redis would evict entries: its maxmemory-policy is not noeviction"),
             Self::Version => ("version", "Redis is older than version 7.0"),
@@ -108,10 +94,14 @@ impl Fault {
             Self::Credentials => "check `state.redis.username` and `state.redis.password_file`",
             Self::PasswordFile => "check `state.redis.password_file`: readable by the service's user alone",
             Self::CaFile => "check `state.redis.ca_file`: PEM certificates",
+            Self::Exposed => {
+                "write `rediss://` in `state.redis`: its password and entries would cross the network readable"
+            }
+            Self::NoMaster => "check `state.redis.sentinel.name`",
             Self::Permission => "give the user what docs/redis.md lists",
             Self::Unreachable | Self::Timeout => "check `state.redis`, the network and the server's certificate",
             Self::NotWritable => "name the master, or use `state.redis.sentinel`",
-            Self::Cluster => "check `state.redis.mode` and the cluster's state",
+            Self::Cluster => "check `state.redis.cluster` and the cluster's state",
             Self::Full => "give Redis more memory",
             Self::Replicas
             | Self::Past
@@ -121,6 +111,21 @@ impl Fault {
             | Self::UnknownScript
             | Self::Refused => "see docs/redis.md",
         }
+    }
+
+    /// Whether it stays so until somebody mends the settings, their files or the server's configuration: waiting does
+    /// not help.
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Self::Credentials
+                | Self::PasswordFile
+                | Self::CaFile
+                | Self::Exposed
+                | Self::Permission
+                | Self::Evicts
+                | Self::Version
+        )
     }
 
     /// Whether another connection may fare better. A cluster's mends itself, but for its password.
@@ -136,6 +141,8 @@ impl Fault {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Credentials,
+            // The one thing that `connect::Loopback` says.
+            ErrorKind::InvalidClientConfig => Self::Exposed,
             ErrorKind::ClusterConnectionNotFound
             | ErrorKind::Server(
                 ServerErrorKind::ClusterDown
@@ -165,7 +172,7 @@ impl Fault {
             Some("NOREPLICAS" | "MISCONF") => Self::NotWritable,
             Some("ERR") if detail.contains("overflow") => Self::Range,
             Some("ERR") if detail.contains("not an integer") => Self::Kind,
-            Some("ERR") if detail.contains("ACL") => Self::Permission,
+            Some("ERR") if detail.contains("ACL") || detail.contains("user executing the script") => Self::Permission,
             _ => Self::Refused,
         }
     }

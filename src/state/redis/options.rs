@@ -92,12 +92,16 @@ impl Endpoint {
     }
 
     pub(super) fn address(&self) -> ConnectionAddr {
-        let Self { host, port, tls, .. } = self;
-        if *tls {
-            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host.clone(), *port)
-        }
+        address(self.host.clone(), self.port, self.tls)
+    }
+}
+
+/// An address as the library has it.
+pub(super) fn address(host: String, port: u16, tls: bool) -> ConnectionAddr {
+    if tls {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
     }
 }
 

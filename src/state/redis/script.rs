@@ -48,6 +48,23 @@ impl Step {
 /// Looks at the epoch.
 pub(super) static TOUCH: LazyLock<Step> = LazyLock::new(|| Step::new(&[PRELUDE, "return answer('done')"]));
 
+/// Looks at the epoch, and whether the user may run every command of the other scripts: what is missing should be told
+/// at start, not by the first revocation. `ARGV`: how many replicas are waited for.
+pub(super) static ALLOWED: LazyLock<Step> = LazyLock::new(|| {
+    Step::new(&[
+        PRELUDE,
+        r"
+local needed = {'SET', 'GET', 'EXISTS', 'INCRBY', 'HGET', 'HLEN', 'HSET', 'PEXPIREAT', 'PEXPIRETIME',
+  'XADD', 'XLEN', 'XRANGE', 'XTRIM'}
+for _, command in ipairs(needed) do
+  if not redis.acl_check_cmd(command, KEYS[1]) then return answer('denied', command) end
+end
+if not redis.acl_check_cmd('EVAL', '', '0') then return answer('denied', 'EVAL') end
+if ARGV[1] ~= '0' and not redis.acl_check_cmd('WAIT', '1', '1') then return answer('denied', 'WAIT') end
+return answer('done')",
+    ])
+});
+
 /// `ARGV`: until, value.
 pub(super) static SET_ONCE: LazyLock<Step> = LazyLock::new(|| {
     Step::new(&[

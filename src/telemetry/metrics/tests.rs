@@ -62,6 +62,8 @@ fn exercised() -> Metrics {
     metrics.revocation("ok");
     metrics.jwks_refresh("github", "ok");
     metrics.response("/v1/token", 200);
+    metrics.store_call("set-once", None, TOOK);
+    metrics.store_call("set-once", Some("timeout"), TOOK);
     metrics.policy_reload("activated");
     metrics.policy_activated("9f86d081");
     metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
@@ -85,6 +87,8 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_policy_reloads_total", "counter"),
         ("trustmint_policy_warnings", "gauge"),
         ("trustmint_revocations_total", "counter"),
+        ("trustmint_store_duration_seconds", "histogram"),
+        ("trustmint_store_errors_total", "counter"),
         ("trustmint_verification_duration_seconds", "histogram"),
         ("trustmint_verifications_total", "counter"),
     ];
@@ -99,6 +103,8 @@ fn every_family_has_its_name_type_and_labels() {
         (r#"trustmint_verifications_total{code="ok",registry="acme-pypi"}"#, 1.0),
         (r#"trustmint_revocations_total{code="ok"}"#, 1.0),
         (r#"trustmint_jwks_refreshes_total{issuer="github",result="ok"}"#, 1.0),
+        (r#"trustmint_store_duration_seconds_count{operation="set-once"}"#, 2.0),
+        (r#"trustmint_store_errors_total{operation="set-once",reason="timeout"}"#, 1.0),
         (r#"trustmint_policy_reloads_total{outcome="activated"}"#, 1.0),
         (r#"trustmint_policy_info{revision="9f86d081"}"#, 1.0),
         ("trustmint_policy_refused", 0.0),

@@ -1,8 +1,11 @@
 //! What only the store in Redis promises: it notices what the server has forgotten, and believes nothing planted.
 
 use super::*;
-use redis_bench::Server;
-use redis_bench::store;
+use trustmint::state::RedisOptions;
+
+use crate::support::redis;
+use crate::support::redis::Server;
+use crate::support::redis::store;
 
 /// Runs on a server of its own, if there is one.
 macro_rules! on_a_server {
@@ -40,7 +43,8 @@ fn a_restart_is_a_loss_and_is_recovered_from() {
         let one = store(&server.url(), "t:");
         assert_eq!(one.set_once(b"k", b"v", soon()).await, Ok(SetOnce::Set));
         let before = one.remembers_since().await.unwrap();
-        server.restart_empty();
+        server.stop();
+        server.start_again();
         // The broken connection is found out by at most one call, and the next makes another.
         let again = match one.set_once(b"k", b"v", soon()).await {
             Err(_) => one.set_once(b"k", b"v", soon()).await,
@@ -95,14 +99,11 @@ fn a_full_server_is_full() {
 #[test]
 fn too_few_replicas_are_an_error() {
     on_a_server!(server, async {
-        let one = trustmint::state::RedisStore::new(
-            trustmint::state::RedisOptions {
-                wait_for_replicas: 1,
-                timeout: Duration::from_millis(200),
-                ..redis_bench::options(&server.url(), "t:")
-            },
-            redis_bench::runtime(),
-        );
+        let one = redis::with(RedisOptions {
+            wait_for_replicas: 1,
+            timeout: Duration::from_millis(200),
+            ..redis::options(&server.url(), "t:")
+        });
         assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
         assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()), "only what must not be lost waits");
     });

@@ -370,7 +370,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test command says in the environment where it put the programs")]
-fn tool(variable: &str) -> PathBuf {
+pub fn tool(variable: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(path) => path.into(),
         None => panic!("{variable} is not set: run the test command of README.md, which sets it up"),

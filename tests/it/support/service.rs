@@ -54,11 +54,15 @@ pub const AUDIENCE: &str = "acme";
 pub struct Service {
     pub app: Arc<App>,
     pub clock: Arc<SetClock>,
-    pub provider: LoopbackProvider,
+    pub provider: Arc<LoopbackProvider>,
     pub client: reqwest::Client,
     pub base: String,
     pub authority_pem: String,
     audit: Lines,
+    /// What its policy calls its address; a replica listens elsewhere.
+    public: String,
+    /// The bytes of its one master key, and since when that mints.
+    master: ([u8; 32], Timestamp),
     _serving: Serving,
 }
 
@@ -86,6 +90,14 @@ pub const POLL: Duration = Duration::from_secs(5);
 enum Origin {
     Value(Box<Policy>),
     Directory(PathBuf),
+}
+
+/// What replicas of a service have in common.
+struct World {
+    clock: Arc<SetClock>,
+    provider: Arc<LoopbackProvider>,
+    public: Option<String>,
+    master: ([u8; 32], Timestamp),
 }
 
 impl Service {
@@ -132,6 +144,12 @@ impl Service {
         Self::assembled(origin, |store| store, fetch).await
     }
 
+    /// The same, with that store.
+    pub async fn watching_on(directory: impl FnOnce(&str, &str) -> PathBuf, store: Arc<dyn Store>) -> Self {
+        let origin = |base: &str, issuer: &str| Origin::Directory(directory(base, issuer));
+        Self::assembled(origin, |_| store, Arc::new(HttpsFetch::new())).await
+    }
+
     async fn assembled(
         origin: impl FnOnce(&str, &str) -> Origin,
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
@@ -140,11 +158,43 @@ impl Service {
         // Whole seconds, as times in tokens are: a token issued now is not older than the store.
         let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
         let clock = Arc::new(SetClock::starting_at(now));
-        let provider = LoopbackProvider::start(clock.clone()).unwrap();
+        let provider = Arc::new(LoopbackProvider::start(clock.clone()).unwrap());
+        let world = World { clock, provider, public: None, master: (random_bytes().unwrap(), now) };
+        Self::in_world(world, origin, behind, fetch).await
+    }
+
+    /// Another replica with that policy: the same public address, keys, provider and time, and its own store. Its
+    /// client names the public address and reaches the replica.
+    pub async fn replica(
+        &self,
+        policy: impl FnOnce(&str, &str) -> Policy,
+        store: Arc<dyn Store>,
+        fetch: Arc<dyn Fetch>,
+    ) -> Self {
+        let world = World {
+            clock: self.clock.clone(),
+            provider: self.provider.clone(),
+            public: Some(self.public.clone()),
+            master: self.master,
+        };
+        let origin = |base: &str, issuer: &str| Origin::Value(Box::new(policy(base, issuer)));
+        Self::in_world(world, origin, |_| store, fetch).await
+    }
+
+    async fn in_world(
+        world: World,
+        origin: impl FnOnce(&str, &str) -> Origin,
+        behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+        fetch: Arc<dyn Fetch>,
+    ) -> Self {
+        let World { clock, provider, public, master } = world;
+        let now = clock.now();
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
-        let (store, keyring) = (behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24))), keyring(now));
-        let (policy, begun) = match origin(&base, provider.issuer()) {
+        let public = public.unwrap_or_else(|| base.clone());
+        let keyring = keyring(master);
+        let store = behind(Arc::new(MemoryStore::new(clock.clone(), 1 << 24)));
+        let (policy, begun) = match origin(&public, provider.issuer()) {
             Origin::Value(policy) => (*policy, None),
             Origin::Directory(path) => {
                 let directory = Directory::new(path).with_http();
@@ -170,13 +220,22 @@ impl Service {
         let app = Arc::new(app);
         app.sync().await.unwrap();
         let certificate = LoopbackCertificate::generate(now).unwrap();
-        let public = web::Data::new(Public::new(Arc::clone(&app), Vec::new()));
-        let tls = Some(certificate.server_config().unwrap());
-        let serving = Serving::start(listener, tls, http::public_routes(public)).unwrap();
+        let routes = http::public_routes(web::Data::new(Public::new(Arc::clone(&app), Vec::new())));
+        let serving = Serving::start(listener, Some(certificate.server_config().unwrap()), routes).unwrap();
         let authority_pem = certificate.authority_pem().to_owned();
         let authority = reqwest::Certificate::from_pem(authority_pem.as_bytes()).unwrap();
-        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
-        Self { app, clock, provider, client, base, authority_pem, audit, _serving: serving }
+        let mut client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        if public != base {
+            let host = public.trim_start_matches("https://").parse().unwrap();
+            client = client.default_headers([(reqwest::header::HOST, host)].into_iter().collect());
+        }
+        let client = client.build().unwrap();
+        Self { app, clock, provider, client, base, authority_pem, audit, public, master, _serving: serving }
+    }
+
+    /// Its keys.
+    pub fn keyring(&self) -> Keyring {
+        keyring(self.master)
     }
 
     /// Puts other rules in force.
@@ -316,9 +375,8 @@ pub fn policy(text: &str) -> Policy {
     Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// A key ring of one random key.
-pub fn keyring(now: Timestamp) -> Keyring {
-    Keyring::new(vec![MasterKey::generate("k1", random_bytes().unwrap(), now).unwrap()]).unwrap()
+fn keyring((bytes, since): ([u8; 32], Timestamp)) -> Keyring {
+    Keyring::new(vec![MasterKey::generate("k1", bytes, since).unwrap()]).unwrap()
 }
 
 /// A claim set as the service's own type.

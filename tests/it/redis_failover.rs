@@ -1,0 +1,129 @@
+//! Redis fails over, hangs, or loses its replica, under a service that is asked all the while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use trustmint::state::RedisOptions;
+use trustmint::telemetry::Stopwatch;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
+
+use crate::support::Service;
+use crate::support::redis;
+use crate::support::redis::PATIENCE;
+use crate::support::redis::Server;
+use crate::support::redis::Watched;
+use crate::support::redis::eventually;
+use crate::support::send;
+use crate::support::service::Answer;
+use crate::support::service::WIDGETS;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
+
+async fn service(options: RedisOptions) -> Service {
+    let rules = |base: &str, issuer: &str| policy(&policy_text(base, issuer, WIDGETS));
+    Service::with_store(rules, |_| Arc::new(redis::with(options))).await
+}
+
+/// Sets the service's clock, which stands still, to the time that Redis has.
+fn catch_up(service: &Service) {
+    service.clock.pass(SystemClock.now().since(service.clock.now()));
+}
+
+async fn mint(service: &Service, token: &str) -> Answer {
+    service.mint(&json!({"token": token})).await
+}
+
+/// Fresh tokens are served again, soon.
+async fn serves_again(service: &Service) {
+    let started = Stopwatch::start();
+    loop {
+        catch_up(service);
+        let answer = mint(service, &service.id_token(&json!({"iat": service.clock_seconds() + 1}))).await;
+        if answer.status == 200 {
+            return;
+        }
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(started.elapsed() < PATIENCE, "{}", answer.text);
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[actix_web::test]
+async fn what_a_failover_lost_is_not_accepted_again() {
+    let mut watched = Watched::start();
+    watched.primary.age("t:");
+    let service = service(RedisOptions { timeout: Duration::from_millis(500), ..watched.options("t:") }).await;
+    let (kept, lost) = (service.id_token(&json!({})), service.id_token(&json!({})));
+    assert_eq!(mint(&service, &kept).await.status, 200);
+    eventually("the replica has the first", || watched.replica.cli(&["KEYS", "t:*first-use*"]).lines().count() == 1);
+    // The replica is cut off, and may not come back: what is written from now on is lost with the primary.
+    watched.primary.ok(&["ACL", "SETUSER", "default", "-psync", "-sync"]);
+    watched.primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+    assert_eq!(mint(&service, &lost).await.status, 200);
+    assert_eq!(watched.primary.cli(&["KEYS", "t:*first-use*"]).lines().count(), 2);
+    assert_eq!(watched.replica.cli(&["KEYS", "t:*first-use*"]).lines().count(), 1);
+    watched.primary.stop();
+    eventually("the Sentinel fails over", || watched.master() == watched.replica.port);
+
+    // Until the service has found the new primary the store is down; then it has lost its memory. Never is it a yes.
+    let started = Stopwatch::start();
+    loop {
+        let answer = mint(&service, &lost).await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        if answer.code() == "state-lost" {
+            assert!(answer.headers.contains_key("retry-after"));
+            break;
+        }
+        assert_eq!(answer.code(), "store-unavailable");
+        assert!(started.elapsed() < PATIENCE);
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = mint(&service, &kept).await;
+    assert_eq!((answer.status, answer.code()), (503, "state-lost"), "{}", answer.text);
+    serves_again(&service).await;
+    assert_eq!(mint(&service, &lost).await.code(), "state-lost", "for as long as it is valid");
+}
+
+#[actix_web::test]
+async fn with_replicas_awaited_a_primary_that_has_lost_its_replica_accepts_nothing() {
+    let watched = Watched::start();
+    watched.primary.age("t:");
+    let options = watched.options("t:");
+    let service = service(RedisOptions { wait_for_replicas: 1, timeout: Duration::from_secs(1), ..options }).await;
+    serves_again(&service).await;
+    watched.primary.ok(&["ACL", "SETUSER", "default", "-psync", "-sync"]);
+    watched.primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+    let refused = mint(&service, &service.id_token(&json!({}))).await;
+    assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
+    watched.primary.ok(&["ACL", "SETUSER", "default", "+psync", "+sync"]);
+    eventually("the replica is back", || watched.primary.info("connected_slaves") == "1");
+    serves_again(&service).await;
+}
+
+#[actix_web::test]
+async fn a_redis_that_hangs_is_503_in_time_and_is_used_again_when_it_goes_on() {
+    let server = Server::start(&[]);
+    server.age("t:");
+    let options = RedisOptions { timeout: Duration::from_millis(300), ..redis::options(&server.url(), "t:") };
+    let service = service(options).await;
+    service.upload_token().await;
+    let process = server.process();
+    send("-STOP", process);
+    let asked = Stopwatch::start();
+    for _ in 0..3 {
+        let refused = mint(&service, &service.id_token(&json!({}))).await;
+        assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
+    }
+    send("-CONT", process);
+    assert!(asked.elapsed() < Duration::from_millis(3 * 1500), "{:?}", asked.elapsed());
+    // Nothing was lost: a token that was not refused for good is served, and its second use is not.
+    let token = service.id_token(&json!({}));
+    let started = Stopwatch::start();
+    while mint(&service, &token).await.status != 200 {
+        assert!(started.elapsed() < PATIENCE);
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(mint(&service, &token).await.code(), "token-replayed");
+}
