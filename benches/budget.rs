@@ -50,8 +50,9 @@ const CONNECTIONS: u64 = 8;
 fn main() {
     let issuer = Arc::new(Issuer::new());
     println!("making {} ID tokens", ROUNDS * REQUESTS);
-    let mut tokens: Vec<String> = (0..ROUNDS * REQUESTS).map(|serial| issuer.token(serial, RULES)).collect();
-    let first = issuer.token(u64::MAX - 1, RULES);
+    let mut tokens: Vec<String> =
+        (0..ROUNDS * REQUESTS).map(|serial| issuer.token(support::NOW, serial, RULES)).collect();
+    let first = issuer.token(support::NOW, u64::MAX - 1, RULES);
     println!("an ID token has {} bytes; {ROUNDS} rounds of {REQUESTS} requests of each kind", first.len());
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -68,7 +69,7 @@ fn main() {
     .unwrap();
 
     let sample = json!({"token": first}).to_string();
-    let upload_token = first_token(service.address(), &issuer.token(u64::MAX, RULES));
+    let upload_token = first_token(service.address(), &issuer.token(support::NOW, u64::MAX, RULES));
     let question = json!({"token": upload_token, "package": format!("widgets-{}", u64::MAX % RULES), "exists": true, "size": 1000});
 
     let [mut raw, mut hello, mut exchange, mut verify] = [f64::MAX; 4];

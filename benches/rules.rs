@@ -124,7 +124,7 @@ fn refresh(issuer: &Issuer) {
         let _entered = beside.enter();
         let policy = support::load(issuer, policy_text_of_a_bundle());
         let fetch = Arc::clone(&registry) as Arc<dyn Fetch>;
-        Arc::new(support::app(policy, Outside { fetch, clock: Arc::clone(&clock) as Arc<dyn Clock> }))
+        Arc::new(support::app(policy, Outside { fetch, clock: Arc::clone(&clock) as Arc<dyn Clock>, store: None }))
     };
     runtime.block_on(app.sync()).unwrap();
     let poll = |changed: u64, serial: u64| {
@@ -140,7 +140,7 @@ fn refresh(issuer: &Issuer) {
         }
     };
     poll(0, 1)(&app);
-    let tokens: Vec<String> = (0..64).map(|n| issuer.token(n * 7919, rules)).collect();
+    let tokens: Vec<String> = (0..64).map(|n| issuer.token(support::NOW, n * 7919, rules)).collect();
     let run = Run { app: &app, runtime: &runtime, tokens: &tokens };
     println!("\n{:>16}  {:>9}  {:>9}", "longest request", "control", "refresh");
     let (mut best_control, mut best_refresh) = (Duration::MAX, Duration::MAX);
@@ -245,7 +245,7 @@ struct Run<'r> {
 }
 
 fn claims(issuer: &Issuer, policy: &Policy, serial: u64, rules: u64) -> Claims {
-    let token = UnverifiedToken::parse(&issuer.token(serial, rules)).unwrap();
+    let token = UnverifiedToken::parse(&issuer.token(support::NOW, serial, rules)).unwrap();
     let raw = token.unproven_claims().clone();
     let derived = policy.issuers().by_id("github").unwrap().provider().derive(&raw);
     Claims::new(raw, derived)

@@ -56,7 +56,7 @@ fn main() {
 
 fn token_stages(criterion: &mut Criterion, issuer: &Issuer) {
     let now = StillClock.now();
-    let text = issuer.token(1, 10);
+    let text = issuer.token(support::NOW, 1, 10);
     let policy = support::policy(issuer, 10);
     let github = policy.issuers().by_id("github").unwrap();
     let (keys, _) = KeySet::parse(&issuer.jwks).unwrap();
@@ -76,7 +76,7 @@ fn policy_stages(criterion: &mut Criterion, issuer: &Issuer) {
         let policy = support::policy(issuer, rules);
         let registry = policy.registries().by_id("acme-pypi").unwrap();
         let github = policy.issuers().by_id("github").unwrap();
-        let token = UnverifiedToken::parse(&issuer.token(rules / 2, rules)).unwrap();
+        let token = UnverifiedToken::parse(&issuer.token(support::NOW, rules / 2, rules)).unwrap();
         let raw = token.unproven_claims().clone();
         let claims = Claims::new(raw.clone(), github.provider().derive(&raw));
         let subject = Subject { issuer: github, claims: &claims };
@@ -88,7 +88,7 @@ fn policy_stages(criterion: &mut Criterion, issuer: &Issuer) {
 
 fn macaroon_stages(criterion: &mut Criterion) {
     let now = StillClock.now();
-    let keyring = support::keyring();
+    let keyring = support::keyring(StillClock.now());
     let key = RegistryKeyId { key_id: "acme-pypi", codec: Codec::Text, epoch: 1 };
     let permissions: Permissions = Permission::parse(Ecosystem::Pypi, "upload:widgets").into_iter().collect();
     let request = || PrepareRequest {
@@ -119,7 +119,7 @@ fn macaroon_stages(criterion: &mut Criterion) {
 }
 
 fn whole_exchange(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::runtime::Runtime) {
-    let tokens: Vec<String> = (0..POOL).map(|serial| issuer.token(serial, 10)).collect();
+    let tokens: Vec<String> = (0..POOL).map(|serial| issuer.token(support::NOW, serial, 10)).collect();
     criterion.bench_function("exchange: in process, 10 rules", |b| {
         b.iter_custom(|iterations| {
             let mut spent = Duration::ZERO;
@@ -154,7 +154,7 @@ fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &toki
     let policy = app.policy();
     let registry = policy.registries().by_id("acme-pypi").unwrap();
     let caller = caller();
-    let token = issuer.token(0, 10);
+    let token = issuer.token(support::NOW, 0, 10);
     let request =
         exchange::Request { registry, subject_token: &token, requested: Requested::default(), single_use: false };
     let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();

@@ -21,6 +21,7 @@ use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
+use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
@@ -56,17 +57,17 @@ impl Issuer {
         Self { key, jwks }
     }
 
-    /// An RS256 token of GitHub's shape, about 1.7 KB, of the project of rule `serial % rules`.
-    pub fn token(&self, serial: u64, rules: u64) -> String {
-        self.key.token(&Value::Null, &claims(serial, serial % rules))
+    /// An RS256 token of GitHub's shape, about 1.7 KB, issued at that time, of the project of rule `serial % rules`.
+    pub fn token(&self, now: i64, serial: u64, rules: u64) -> String {
+        self.key.token(&Value::Null, &claims(now, serial, serial % rules))
     }
 }
 
-fn claims(serial: u64, project: u64) -> Value {
+fn claims(now: i64, serial: u64, project: u64) -> Value {
     let workflow = format!("acme/widgets-{project}/.github/workflows/release.yml@refs/tags/v1.4.0");
     json!({
         "iss": "https://token.actions.githubusercontent.com", "aud": "acme", "jti": format!("0b6f4a3c-{serial:012}"),
-        "iat": NOW, "nbf": NOW - 300, "exp": NOW + 300, "sub": format!("repo:acme/widgets-{project}:environment:release"),
+        "iat": now, "nbf": now - 300, "exp": now + 300, "sub": format!("repo:acme/widgets-{project}:environment:release"),
         "repository": format!("acme/widgets-{project}"), "repository_id": format!("{}", 700_000_000 + project),
         "repository_owner": "acme", "repository_owner_id": "9123456", "repository_visibility": "public",
         "ref": "refs/tags/v1.4.0", "ref_type": "tag", "ref_protected": "true",
@@ -93,7 +94,7 @@ pub fn policy_text(rules: u64, changed: u64) -> String {
 pub fn world_text(more: &str) -> String {
     let digest = hex(&sha256(API_KEY.as_bytes()));
     format!(
-        r#""issuers":{{"github":{{"provider":"github","jwks_file":"jwks.json"}}}},"registries":{{"acme-pypi":{{"dialect":"pypi","urls":["https://{HOST}/legacy/"],"audiences":["acme"],"callers":{{"frontend":{{"key_sha256":"{digest}"}}}}{more}}}}}"#
+        r#""issuers":{{"github":{{"provider":"github","jwks_file":"jwks.json"}}}},"registries":{{"acme-pypi":{{"dialect":"pypi","urls":["https://{HOST}/legacy/"],"audiences":["acme"],"limits":{{"exchanges_per_minute":1000000,"calls_per_minute":1000000}},"callers":{{"frontend":{{"key_sha256":"{digest}"}}}}{more}}}}}"#
     )
 }
 
@@ -119,8 +120,7 @@ pub fn load(issuer: &Issuer, text: String) -> Policy {
 }
 
 /// A key ring of one key.
-pub fn keyring() -> Keyring {
-    let now = StillClock.now();
+pub fn keyring(now: Timestamp) -> Keyring {
     Keyring::new(vec![MasterKey::generate("k1", random_bytes().unwrap(), now).unwrap()]).unwrap()
 }
 
@@ -128,21 +128,23 @@ pub fn keyring() -> Keyring {
 pub struct Outside {
     pub fetch: Arc<dyn Fetch>,
     pub clock: Arc<dyn Clock>,
+    /// The store; in memory unless it is given.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { fetch: Arc::new(HttpsFetch::new()), clock: Arc::new(StillClock) }
+        Self { fetch: Arc::new(HttpsFetch::new()), clock: Arc::new(StillClock), store: None }
     }
 }
 
 /// The service with audit and metrics on. Must be called on a runtime.
-pub fn app(policy: Policy, Outside { fetch, clock }: Outside) -> App {
+pub fn app(policy: Policy, Outside { fetch, clock, store }: Outside) -> App {
     App::build(Parts {
         policy,
-        keyring: keyring(),
+        keyring: keyring(clock.now()),
         fetch,
-        store: Arc::new(MemoryStore::new(Arc::clone(&clock), 1 << 30)),
+        store: store.unwrap_or_else(|| Arc::new(MemoryStore::new(Arc::clone(&clock), 1 << 30))),
         audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 8192).unwrap(),
         metrics: Arc::new(Metrics::new().unwrap()),
         clock,

@@ -46,6 +46,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// One presentation of a subject token.
 struct Seen {
     token: Arc<str>,
+    replica: String,
     began: Instant,
     took: Duration,
     status: u16,
@@ -104,13 +105,19 @@ impl Drill {
         Self { latecomers, ..drill }
     }
 
-    /// Waits until a token that is issued from now on is accepted, and says how long that took.
+    /// Waits until every replica has accepted a token since, and says how long that took.
     async fn recovered(&self) -> Duration {
         let since = Instant::now();
         loop {
-            let accepted = |one: &Seen| one.began > since && one.status == 200;
-            if let Some(one) = self.seen.lock().unwrap().iter().find(|one| accepted(one)) {
-                return one.began + one.took - since;
+            let replicas = self.replicas.lock().unwrap().clone();
+            let accepted = |replica: &String| {
+                let seen = self.seen.lock().unwrap();
+                let one = seen.iter().find(|one| one.began > since && one.status == 200 && one.replica == *replica)?;
+                Some(one.began + one.took - since)
+            };
+            let times: Option<Vec<Duration>> = replicas.iter().map(accepted).collect();
+            if let Some(last) = times.and_then(|times| times.into_iter().max()) {
+                return last;
             }
             assert!(since.elapsed() < PATIENCE, "no job is served: {:?}", self.outcomes());
             rt::time::sleep(Duration::from_millis(10)).await;
@@ -189,7 +196,15 @@ async fn present(client: &Client, address: &str, token: &Arc<str>) -> Option<See
     let answer = mint_at(client, address, token).await?;
     let retry_after = answer.headers.contains_key("retry-after");
     let (token, code) = (Arc::clone(token), answer.code().to_owned());
-    Some(Seen { token, began, took: began.elapsed(), status: answer.status, code, retry_after })
+    Some(Seen {
+        token,
+        replica: address.to_owned(),
+        began,
+        took: began.elapsed(),
+        status: answer.status,
+        code,
+        retry_after,
+    })
 }
 
 /// Two replicas of the real command and a real Redis.

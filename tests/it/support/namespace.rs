@@ -29,7 +29,7 @@ impl Namespace {
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         // Sixty networks of four addresses, so that runs beside each other rarely meet.
         let first = (process + count) % 60 * 4;
-        let (near, far) = (format!("192.0.2.{}", first + 1), format!("192.0.2.{}", first + 2));
+        let (near, far) = (format!("198.51.100.{}", first + 1), format!("198.51.100.{}", first + 2));
         let (name, link) = (format!("tm-{process}-{count}"), format!("tm{process}x{count}"));
         let space = Self { name, link, address: far };
         ip(&["netns", "add", &space.name]);

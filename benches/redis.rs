@@ -1,0 +1,267 @@
+//! Exchanges with their first uses in a real Redis on loopback: `cargo bench --bench redis`. Needs `redis-server`.
+//!
+//! The peak is what 16 connections get that ask as fast as they are answered. At half of it requests are sent by the
+//! clock, whatever became of those before, and a latency is counted from the moment that a request was due: a service
+//! that falls behind cannot hide it. Load, service and Redis share the machine. Rounds are interleaved with the memory
+//! store's, and the best of each is taken, because the machine's noise only ever adds.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a measurement must stop on failure, and figures are for people"
+)]
+#![expect(unreachable_pub, reason = "set-up")]
+
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use actix_web::web;
+use serde_json::json;
+use tokio::runtime::Handle;
+use trustmint::app::App;
+use trustmint::demo::Serving;
+use trustmint::demo::bind;
+use trustmint::http;
+use trustmint::http::Public;
+use trustmint::state::RedisOptions;
+use trustmint::state::RedisStore;
+use trustmint::state::Store;
+use trustmint::state::Topology;
+use trustmint::time::Clock;
+use trustmint::time::SystemClock;
+
+#[path = "support.rs"]
+mod support;
+
+use support::Issuer;
+
+const RULES: u64 = 10;
+const ROUNDS: usize = 5;
+/// Exchanges of one round at the peak, and of one at half of it.
+const EXCHANGES: usize = 3_000;
+const CONNECTIONS: usize = 16;
+
+fn main() {
+    let redis = Redis::start();
+    let issuer = Arc::new(Issuer::new());
+    println!("making {} ID tokens", ROUNDS * 4 * EXCHANGES);
+    let mut bodies = bodies(&issuer);
+    let runtime = runtime();
+    let store: Arc<dyn Store> = Arc::new(RedisStore::new(redis.options(), runtime.clone()));
+    let service = |store: Option<Arc<dyn Store>>| {
+        let _entered = runtime.enter();
+        let outside = support::Outside { clock: Arc::new(SystemClock), store, ..support::Outside::default() };
+        serve(&runtime, Arc::new(support::app(support::policy(&issuer, RULES), outside)))
+    };
+    let (shared, alone) = (service(Some(store)), service(None));
+
+    let mut scripts = 0;
+    let mut best: Vec<Figures> = vec![Figures::default(); 2];
+    for round in 1..=ROUNDS {
+        for (figures, serving) in best.iter_mut().zip([&shared, &alone]) {
+            let mut some = || bodies.split_off(bodies.len() - EXCHANGES);
+            let (first, second) = (some(), some());
+            let before = redis.scripts();
+            figures.peak = figures.peak.max(peak(serving.address(), &first));
+            let mut took = by_the_clock(serving.address(), &second, figures.peak / 2.0);
+            if std::ptr::eq(serving, &shared) {
+                scripts += redis.scripts() - before;
+            }
+            took.sort_unstable();
+            let at = |per_mille: usize| took[(took.len() - 1) * per_mille / 1000];
+            figures.median = figures.median.min(at(500));
+            figures.p99 = figures.p99.min(at(990));
+            println!("round {round} of {ROUNDS}: p50 {:?}, p99 {:?}, longest {:?}", at(500), at(990), at(1000));
+        }
+    }
+    for (name, figures) in ["Redis ", "memory"].iter().zip(&best) {
+        let Figures { peak, median, p99 } = figures;
+        println!("{name}  peak {peak:6.0} exchanges/s; at half of it p50 {median:?}, p99 {p99:?}");
+    }
+    let each = scripts as f64 / (ROUNDS * 2 * EXCHANGES) as f64;
+    println!(
+        "budget: with Redis p99 of 5 ms at half of the peak, one round trip an exchange: {each:.3} scripts an exchange"
+    );
+    let [redis, memory] = &best[..] else { panic!("two stores") };
+    println!(
+        "{}",
+        json!({"redis_peak": redis.peak, "redis_p99_ms": millis(redis.p99), "redis_p50_ms": millis(redis.median),
+               "memory_peak": memory.peak, "memory_p99_ms": millis(memory.p99), "scripts_per_exchange": each})
+    );
+}
+
+#[derive(Debug, Clone)]
+struct Figures {
+    peak: f64,
+    median: Duration,
+    p99: Duration,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { peak: 0.0, median: Duration::MAX, p99: Duration::MAX }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Bodies of exchanges, each with a token of its own that is good for the next minutes.
+fn bodies(issuer: &Arc<Issuer>) -> Vec<String> {
+    // What was issued before Redis began is refused, and times in tokens are whole seconds.
+    let now = SystemClock.now().unix_millis() / 1000 + 2;
+    let lanes = (0..2).map(|lane| {
+        let issuer = Arc::clone(issuer);
+        thread::spawn(move || {
+            let serials = (0..ROUNDS * 4 * EXCHANGES).filter(|serial| serial % 2 == lane);
+            let token = |serial: usize| issuer.token(now, u64::try_from(serial).unwrap(), RULES);
+            serials.map(|serial| json!({"token": token(serial)}).to_string()).collect::<Vec<_>>()
+        })
+    });
+    let lanes: Vec<_> = lanes.collect();
+    lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect()
+}
+
+/// Where connections to Redis live: a thread of its own, as in the service.
+fn runtime() -> Handle {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        sender.send(runtime.handle().clone()).unwrap();
+        runtime.block_on(std::future::pending::<()>());
+    });
+    receiver.recv().unwrap()
+}
+
+fn serve(runtime: &Handle, app: Arc<App>) -> Serving {
+    runtime.block_on(app.sync()).unwrap();
+    let public = web::Data::new(Public::new(app, Vec::new()));
+    Serving::start(bind().unwrap(), None, http::public_routes(public)).unwrap()
+}
+
+/// Exchanges a second when each connection asks as soon as it is answered.
+fn peak(address: SocketAddr, bodies: &[String]) -> f64 {
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for lane in 0..CONNECTIONS {
+            scope.spawn(move || {
+                let mut stream = connect(address);
+                bodies.iter().skip(lane).step_by(CONNECTIONS).for_each(|body| exchange(&mut stream, body));
+            });
+        }
+    });
+    bodies.len() as f64 / began.elapsed().as_secs_f64()
+}
+
+/// How long each exchange took from when it was due, at so many a second.
+fn by_the_clock(address: SocketAddr, bodies: &[String], rate: f64) -> Vec<Duration> {
+    let began = Instant::now() + Duration::from_millis(50);
+    thread::scope(|scope| {
+        let lane = |lane: usize| {
+            scope.spawn(move || {
+                let mut stream = connect(address);
+                let mut took = Vec::new();
+                for (number, body) in bodies.iter().enumerate().skip(lane).step_by(CONNECTIONS) {
+                    let due = began + Duration::from_secs_f64(number as f64 / rate);
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    exchange(&mut stream, body);
+                    took.push(due.elapsed());
+                }
+                took
+            })
+        };
+        let lanes: Vec<_> = (0..CONNECTIONS).map(lane).collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect()
+    })
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn exchange(stream: &mut TcpStream, body: &str) {
+    let (host, length) = (support::HOST, body.len());
+    let head = format!("POST /_/oidc/mint-token HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 8192]);
+    loop {
+        let read = stream.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "the connection was closed");
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+        if rest.len() >= length.parse::<usize>().unwrap() {
+            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+            return;
+        }
+    }
+}
+
+/// A `redis-server` of its own, gone with this value.
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("redis-server: {error}"));
+        let redis = Self { child, port };
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        redis
+    }
+
+    fn options(&self) -> RedisOptions {
+        RedisOptions {
+            endpoints: vec![format!("redis://127.0.0.1:{}", self.port).parse().unwrap()],
+            topology: Topology::Single,
+            ca: None,
+            username: None,
+            password: None,
+            key_prefix: "trustmint:".to_owned(),
+            timeout: Duration::from_millis(500),
+            wait_for_replicas: 0,
+        }
+    }
+
+    /// How many scripts it has run.
+    fn scripts(&self) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        let calls = said.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
+        calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok()).sum()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
