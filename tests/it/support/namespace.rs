@@ -20,6 +20,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Namespace {
     name: String,
     link: String,
+    network: String,
     /// The address at the far end.
     pub address: String,
 }
@@ -31,13 +32,13 @@ impl Namespace {
         let first = (process + count) % 60 * 4;
         let (near, far) = (format!("198.51.100.{}", first + 1), format!("198.51.100.{}", first + 2));
         let (name, link) = (format!("tm-{process}-{count}"), format!("tm{process}x{count}"));
-        let space = Self { name, link, address: far };
+        let space = Self { name, link, network: format!("198.51.100.{first}/30"), address: far };
         ip(&["netns", "add", &space.name]);
         ip(&["link", "add", &space.link, "type", "veth", "peer", "name", "far", "netns", &space.name]);
         ip(&["address", "add", &format!("{near}/30"), "dev", &space.link]);
         ip(&["link", "set", &space.link, "up"]);
         // What is meant for the far end goes nowhere else while the cable is pulled.
-        ip(&["route", "add", "blackhole", &format!("{}/32", space.address), "metric", "4096"]);
+        ip(&["route", "add", "blackhole", &space.network, "metric", "4096"]);
         ip(&["-n", &space.name, "address", "add", &format!("{}/30", space.address), "dev", "far"]);
         ip(&["-n", &space.name, "link", "set", "far", "up"]);
         space
@@ -83,12 +84,12 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let blackhole = format!("{}/32", self.address);
-        for words in [
+        let words = [
             &["netns", "delete", &self.name][..],
             &["link", "delete", &self.link],
-            &["route", "delete", "blackhole", &blackhole],
-        ] {
+            &["route", "delete", "blackhole", &self.network],
+        ];
+        for words in words {
             drop(Command::new(program()).args(words).output());
         }
     }
