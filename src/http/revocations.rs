@@ -91,7 +91,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
                 ]),
                 r#"{"revoked": true, "until": "2026-11-26T15:00:00Z"}"#,
             )],
-            failures: &[codes::STORE],
+            failures: &[codes::REVOKING],
             route: || web::route().to(revoke),
         },
     ],

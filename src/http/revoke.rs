@@ -41,7 +41,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
             StatusCode::OK,
             "The token is good for nothing; also if it never was, or is somebody else's.",
         )],
-        failures: &[codes::STORE],
+        failures: &[codes::REVOKING],
         route: || web::route().to(revoke),
     }],
 };

@@ -70,7 +70,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
             Shape::Either(&[Shape::Object(ALLOWED), Shape::Object(REFUSED)]),
             r#"{"allowed": true, "token": {"id": "019ac0de-0000-7000-8000-000000000000", "issued_at": "2026-11-26T14:00:00Z", "expires_at": "2026-11-26T14:15:00Z"}, "publisher": {"issuer": "https://token.actions.githubusercontent.com", "rules": ["widgets-release"], "policy_revision": "sha256:…", "claims": {"repository": "acme/widgets"}}}"#,
         )],
-        failures: &[codes::UNSAID],
+        failures: &[codes::UNSAID, &[Code::StateLost]],
         route: || web::route().to(verify),
     }],
 };

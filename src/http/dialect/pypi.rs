@@ -186,7 +186,7 @@ pub static BURN: Endpoint = Endpoint {
             Shape::Object(&[]),
             "{}",
         )],
-        failures: &[codes::DIALECT, codes::STORE, &[Code::TokenMissing]],
+        failures: &[codes::DIALECT, codes::REVOKING, &[Code::TokenMissing]],
         route: || web::route().to(burn),
     }],
 };

@@ -19,6 +19,8 @@ pub const DIALECT: &[Code] = &[Code::NotFound];
 pub const RATE: &[Code] = &[Code::RateLimited];
 /// What reads or writes the store.
 pub const STORE: &[Code] = &[Code::StoreUnavailable];
+/// What writes a revocation.
+pub const REVOKING: &[Code] = &[Code::StoreUnavailable, Code::RevocationsExhausted];
 
 /// What can be wrong with an ID token.
 pub const SUBJECT_TOKEN: &[Code] = &[
