@@ -1,5 +1,6 @@
 //! Drills: the store goes away under load, in each way that it can. No job's token is good for two upload tokens, nobody
 //! waits for long, and what comes after is served without a restart.
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a drill tells how long it took")]
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
