@@ -58,8 +58,6 @@ const CONNECTIONS: usize = 16;
 fn main() {
     let redis = Redis::start();
     let issuer = Arc::new(Issuer::new());
-    println!("making {} ID tokens", ROUNDS * 4 * EXCHANGES);
-    let mut bodies = bodies(&issuer);
     let runtime = runtime();
     let store: Arc<dyn Store> = Arc::new(RedisStore::new(redis.options(), runtime.clone()));
     let service = |store: Option<Arc<dyn Store>>| {
@@ -69,6 +67,8 @@ fn main() {
     };
     let (shared, alone) = (service(Some(store)), service(None));
 
+    println!("making {} ID tokens", ROUNDS * 4 * EXCHANGES);
+    let mut bodies = bodies(&issuer);
     let mut scripts = 0;
     let mut best: Vec<Figures> = vec![Figures::default(); 2];
     for round in 1..=ROUNDS {
@@ -123,7 +123,7 @@ fn millis(time: Duration) -> f64 {
 
 /// Bodies of exchanges, each with a token of its own that is good for the next minutes.
 fn bodies(issuer: &Arc<Issuer>) -> Vec<String> {
-    // What was issued before Redis began is refused, and times in tokens are whole seconds.
+    // What was issued before the stores began is refused, and times in tokens are whole seconds.
     let now = SystemClock.now().unix_millis() / 1000 + 2;
     let lanes = (0..2).map(|lane| {
         let issuer = Arc::clone(issuer);
