@@ -144,7 +144,7 @@ async fn let_through(
     };
     let caller = context::caller_of(request, public);
     let outcome = public.app.verify(policy, registry, &question, &caller, now).await;
-    outcome.result.map_err(|refused| Refusal::new(refused.code(), refused.reasons().join("; ")))?;
+    outcome.result.map_err(|refused| Refusal::from(&refused))?;
     let mut response = HttpResponse::Ok();
     if let Some(authentic) = outcome.authentic {
         response.insert_header(("x-trustmint-token-id", authentic.identifier().id.to_string()));

@@ -31,6 +31,7 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::verify::Inactive;
 
 /// RFC 7662's endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
@@ -102,13 +103,11 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
                 "token_type": "Bearer",
             })
         }
+        Err(Inactive::Refused(refused)) if matches!(refused.code().class(), Class::Unavailable | Class::Fault) => {
+            return Err(Refusal::from(&refused));
+        }
         // RFC 7662 section 2.2: nothing more is said of an inactive token.
-        Err(refused) => match refused.code().class() {
-            Class::Unavailable | Class::Fault => {
-                return Err(Refusal::new(refused.code(), refused.reasons().join("; ")));
-            }
-            Class::Request | Class::Refused => json!({"active": false}),
-        },
+        Err(Inactive::Refused(_) | Inactive::NotExpressible) => json!({"active": false}),
     };
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body))
 }

@@ -70,7 +70,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
             Shape::Either(&[Shape::Object(ALLOWED), Shape::Object(REFUSED)]),
             r#"{"allowed": true, "token": {"id": "019ac0de-0000-7000-8000-000000000000", "issued_at": "2026-11-26T14:00:00Z", "expires_at": "2026-11-26T14:15:00Z"}, "publisher": {"issuer": "https://token.actions.githubusercontent.com", "rules": ["widgets-release"], "policy_revision": "sha256:…", "claims": {"repository": "acme/widgets"}}}"#,
         )],
-        failures: &[codes::UNSAID, &[Code::StateLost]],
+        failures: &[codes::UNSAID],
         route: || web::route().to(verify),
     }],
 };
@@ -178,7 +178,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         (Ok(()), Some(authentic)) => Ok(allowed(&authentic)),
         (Ok(()), None) => Err(Refusal::new(Code::Internal, "the token was not identified")),
         (Err(refusal), _) => match refusal.code().class() {
-            Class::Unavailable | Class::Fault => Err(unavailable(&refusal)),
+            Class::Unavailable | Class::Fault => Err(Refusal::from(&refusal)),
             Class::Request | Class::Refused => Ok(refused(refusal.code(), &refusal.reasons(), &arrival.caller)),
         },
     }
@@ -213,11 +213,13 @@ fn refused(code: Code, reasons: &[String], caller: &Caller) -> HttpResponse {
     }))
 }
 
-fn unavailable(refused: &Refused) -> Refusal {
-    let refusal = Refusal::new(refused.code(), refused.reasons().join("; "));
-    match refused.retry_after() {
-        Some(wait) => refusal.after(wait),
-        None => refusal,
+impl From<&Refused> for Refusal {
+    fn from(refused: &Refused) -> Self {
+        let refusal = Self::new(refused.code(), refused.reasons().join("; "));
+        match refused.retry_after() {
+            Some(wait) => refusal.after(wait),
+            None => refusal,
+        }
     }
 }
 

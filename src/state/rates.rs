@@ -7,7 +7,8 @@
 //!
 //! SECURITY: what counts is decided by who asks. Anybody can send tokens to a registry's host, and anybody can have a
 //! proven one from a public CI system; so of exchanges only those count that give an upload token, and of calls only
-//! those with the registry's API key. Strangers cannot use a registry's allowance up.
+//! those with the registry's API key. Strangers cannot use up what a registry's jobs may have. What it may ask they can,
+//! where it asks about every request that they send to it: that is for the registry to bound, and costs no other.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -74,8 +75,10 @@ impl Rates {
             buckets.insert(registry.to_owned(), now);
         }
         let Some(full_at) = buckets.get_mut(registry) else { return Err(standing(allowance, quota, 0, 0)) };
-        // A quota that was lowered, and a clock that was set back, do not lock anybody out for longer than a window.
-        let missing = full_at.saturating_sub(now).clamp(0, WINDOW_MICROS);
+        // No bucket takes longer than a window to fill: the clock was set back, and how much is missing cannot be said. Of a
+        // step that is no longer than a window it is taken for missing.
+        let missing = full_at.saturating_sub(now).max(0);
+        let missing = if missing > WINDOW_MICROS { 0 } else { missing };
         let taken = missing.saturating_add(one);
         if taken > WINDOW_MICROS {
             return Err(standing(allowance, quota, missing, taken.saturating_sub(WINDOW_MICROS)));
@@ -152,15 +155,35 @@ mod tests {
         assert!(rates.take("a", Allowance::Exchanges, 1, at(0)).is_err());
     }
 
-    #[test]
-    fn a_lowered_quota_and_a_clock_set_back_lock_nobody_out_for_longer_than_a_window() {
+    fn emptied(quota: u32, now: i64) -> Rates {
         let rates = Rates::default();
-        for _ in 0..1000 {
-            rates.take("a", Allowance::Calls, 1000, at(1_000_000)).unwrap();
+        for _ in 0..quota {
+            rates.take("a", Allowance::Calls, quota, at(now)).unwrap();
         }
+        rates
+    }
+
+    #[test]
+    fn a_lowered_quota_locks_nobody_out_for_longer_than_a_window() {
+        let rates = emptied(1000, 1_000_000);
         assert!(rates.take("a", Allowance::Calls, 1, at(1_000_000)).unwrap_err().next_in <= WINDOW);
-        assert!(rates.take("a", Allowance::Calls, 1, at(0)).unwrap_err().next_in <= WINDOW);
         assert!(rates.take("a", Allowance::Calls, 1, at(1_060_000)).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nobody_out_for_longer_than_a_window() {
+        const HOUR: i64 = 3_600_000;
+        for back in [1, 30_000, 60_000, 60_001, HOUR] {
+            let rates = emptied(3, HOUR);
+            let waited = (0..=60).find(|second| {
+                let now = HOUR - back + second * 1000;
+                rates.take("a", Allowance::Calls, 3, at(now)).is_ok()
+            });
+            assert!(waited.is_some_and(|seconds| seconds <= 60), "{back} ms: {waited:?}");
+        }
+        // And it holds no more than a minute's worth afterwards.
+        let rates = emptied(3, HOUR);
+        assert_eq!((0..10).filter(|_| rates.take("a", Allowance::Calls, 3, at(0)).is_ok()).count(), 3);
     }
 
     proptest! {

@@ -761,6 +761,32 @@ mod copies {
     }
 
     #[actix_web::test]
+    async fn one_that_another_directory_had_no_place_for_is_had_again_while_the_server_is_down() {
+        let fleet = Fleet::new();
+        let app = fleet.replica(1, &usual());
+        let activate = |bundle: &str| {
+            app.activate(directory("https://pypi.acme.example", "https://ci.acme.example", bundle, "  {}"));
+        };
+        fleet.publish(&app, 7);
+        poll(&app).await;
+        fleet.servers.goes_down();
+        let narrow = usual().replace("[gadgets, \"acme-*\"]", "[\"acme-*\"]");
+        activate(&narrow);
+        fleet.clock.pass(MINUTE);
+        poll(&app).await;
+        assert_eq!(serial(&app), None, "it grants what it may not any more");
+        activate(&usual());
+        fleet.clock.pass(MINUTE);
+        poll(&app).await;
+        assert_eq!(serial(&app), Some(7));
+        // Nothing older follows it all the same.
+        fleet.publish(&app, 6);
+        fleet.clock.pass(MINUTE);
+        poll(&app).await;
+        assert_eq!(serial(&app), Some(7));
+    }
+
+    #[actix_web::test]
     async fn a_copy_that_has_expired_serves_nobody_and_is_still_remembered() {
         let fleet = Fleet::new();
         let first = fleet.replica(1, &usual());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +12,10 @@ use serde_json::Value;
 use serde_json::json;
 use trustmint::code::Code;
 use trustmint::http::ENDPOINTS;
+use trustmint::policy::bundle::Lapse;
 use trustmint::secret::sha256;
+use trustmint::time::Timestamp;
+use trustmint::verify::Refused;
 
 use crate::support::Service;
 use crate::support::service::Answer;
@@ -96,6 +100,19 @@ fn every_code_is_described_at_an_endpoint_unless_it_is_the_operators() {
     described.extend(Code::ALL.iter().filter(|code| verify.contains(&format!("\"{code}\""))));
     for code in Code::ALL {
         assert_eq!(described.contains(code), !operators.contains(code), "{code}");
+    }
+}
+
+#[test]
+fn whoever_asks_about_an_upload_token_is_told_of_every_reason_why_that_cannot_be_said() {
+    let document: Value = serde_json::from_str(&trustmint::http::openapi::document::of("https://a.example")).unwrap();
+    let lapses = [Lapse::Missing, Lapse::Expired(Timestamp::from_unix_seconds(0))].map(Refused::RulesUnknown);
+    let lost = Refused::StateLost { retry_after: Duration::from_secs(1) };
+    for refused in [Refused::RestrictionsStale, lost].into_iter().chain(lapses) {
+        for path in ["/v1/verify", "/v1/introspect", "/v1/authorize"] {
+            let described = document["paths"][path]["post"]["responses"]["503"].to_string();
+            assert!(described.contains(&format!("\"{}\"", refused.code())), "{path}: {}", refused.code());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Redis fails over, hangs, or loses its replica, under a service that is asked all the while.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,51 @@ async fn with_replicas_awaited_a_primary_that_has_lost_its_replica_accepts_nothi
     watched.primary.ok(&["ACL", "SETUSER", "default", "+psync", "+sync"]);
     eventually("the replica is back", || watched.primary.info("connected_slaves") == "1");
     serves_again(&service).await;
+}
+
+#[actix_web::test]
+async fn a_redis_that_takes_no_writes_is_read_from_and_not_met_by_a_connection_for_every_call() {
+    let server = Server::start(&[]);
+    server.age("t:");
+    let service = service(redis::options(&server.url(), "t:")).await;
+    service.upload_token().await;
+    server.ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let connections = || server.info("total_connections_received").parse::<u32>().unwrap();
+    let before = connections();
+    let (token, started) = (service.id_token(&json!({})), Stopwatch::start());
+    for _ in 0..200 {
+        let refused = mint(&service, &token).await;
+        assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
+        service.app.sync().await.unwrap();
+    }
+    let (made, took) = (connections() - before, started.elapsed());
+    // One at once and one for each 800 ms, and that of whoever counts.
+    assert!(u128::from(made) <= 3 + took.as_millis() / 800, "{made} connections in {took:?}");
+    server.ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    serves_again(&service).await;
+}
+
+#[actix_web::test]
+async fn a_primary_without_the_replicas_that_are_awaited_may_have_been_replaced_and_is_looked_for_anew() {
+    let server = Server::start(&[]);
+    server.age("t:");
+    let options = redis::options(&server.url(), "t:");
+    let options = RedisOptions { wait_for_replicas: 1, timeout: Duration::from_millis(900), ..options };
+    let service = service(options).await;
+    service.app.sync().await.unwrap();
+    let connections = || -> BTreeSet<String> {
+        let listed = server.cli(&["CLIENT", "LIST"]);
+        let others = listed.lines().filter(|line| !line.contains("cmd=client"));
+        others.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    };
+    let before = connections();
+    assert!(!before.is_empty());
+    let started = Stopwatch::start();
+    while connections().is_subset(&before) {
+        let refused = mint(&service, &service.id_token(&json!({}))).await;
+        assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
+        assert!(started.elapsed() < PATIENCE, "{before:?}");
+    }
 }
 
 #[actix_web::test]

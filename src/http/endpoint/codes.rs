@@ -102,4 +102,4 @@ pub const UPLOAD_TOKEN: &[Code] = &[
 ];
 
 /// Why that cannot be said now.
-pub const UNSAID: &[Code] = &[Code::StoreUnavailable, Code::BundleMissing, Code::BundleExpired];
+pub const UNSAID: &[Code] = &[Code::StoreUnavailable, Code::StateLost, Code::BundleMissing, Code::BundleExpired];

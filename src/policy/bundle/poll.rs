@@ -324,12 +324,13 @@ impl Shared {
                 line.recall(present);
                 Some(present.digest)
             }
-            // After a start: the copy serves until the server has answered.
-            None => self.adopt(line).await,
+            // After a start, or where another directory had no place for it: the copy serves until the server has
+            // answered.
+            None => self.adopt(line, false).await,
         };
         let outcome = self.ask(line, adopted).await;
         if outcome.is_err() && present.is_some() {
-            self.adopt(line).await;
+            self.adopt(line, true).await;
         }
         log(&line.registry, &outcome);
         (self.report)(&line.registry, &outcome);
@@ -365,7 +366,7 @@ impl Shared {
         }
         // SECURITY: what another replica has accepted counts as seen. A server could else show an older bundle to each
         // replica that has not seen the newer one, whose copy it would then replace.
-        let adopted = self.adopt(line).await;
+        let adopted = self.adopt(line, true).await;
         let last = line.known().last;
         if let Some(last) = last.filter(|_| adopted == Some(digest)) {
             line.remember(last, etag);
@@ -393,8 +394,9 @@ impl Shared {
         }
     }
 
-    /// Puts the store's copy in force, if it is newer than what was. Its digest. A store that is down is as if it had none.
-    async fn adopt(self: &Arc<Self>, line: &Arc<Line>) -> Option<[u8; 32]> {
+    /// Puts the store's copy in force, if it is newer than what was; unless `newer` is demanded also the very one that
+    /// was. Its digest. A store that is down is as if it had none.
+    async fn adopt(self: &Arc<Self>, line: &Arc<Line>, newer: bool) -> Option<[u8; 32]> {
         let owner = line.owner();
         let held = self.state.held_copy(CopyKind::Bundle, &owner);
         let held = tokio::time::timeout(STORE_PATIENCE, held).await.ok()?.ok()??;
@@ -403,7 +405,8 @@ impl Shared {
             spawn_blocking(move || shared.state.open_copy(CopyKind::Bundle, &owner, &held, now)).await.ok()??;
         let before = line.known().last;
         let serial: i64 = copy.revision.parse().ok()?;
-        if before.is_some_and(|before| serial <= before.serial) {
+        let again = |before: Last| !newer && serial == before.serial && sha256(&copy.body) == before.digest;
+        if before.is_some_and(|before| serial <= before.serial && !again(before)) {
             return None;
         }
         let (shared, own) = (Arc::clone(self), Arc::clone(line));

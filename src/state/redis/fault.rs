@@ -132,10 +132,16 @@ impl Fault {
     pub(super) const fn breaks(self, clustered: bool) -> bool {
         match self {
             Self::Credentials => true,
-            Self::Unreachable | Self::Timeout | Self::NotWritable | Self::Answer => !clustered,
+            Self::Unreachable | Self::Timeout | Self::Answer => !clustered,
             Self::Cluster => clustered,
             _ => false,
         }
+    }
+
+    /// Whether the server answers, and another may have taken its place: Sentinels, or its name, lead there. A cluster
+    /// finds out by itself.
+    pub(super) const fn may_be_elsewhere(self, clustered: bool) -> bool {
+        !clustered && matches!(self, Self::NotWritable | Self::Replicas)
     }
 
     pub(super) fn of(error: &RedisError) -> Self {

@@ -2,11 +2,14 @@
 //!
 //! One caller makes it while others wait for what comes of it; after a failure the next attempt waits, longer each time
 //! and by a random part, and calls in between fail at once. So an outage costs each exchange little, and a server that
-//! comes back is not met by everybody in the same moment.
+//! comes back is not met by everybody in the same moment. A server that answers and does not take writes may have been
+//! replaced by another: it is looked for anew, once in a while, and what can be read is read from it meanwhile.
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::Mutex as Lock;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +36,8 @@ pub(super) struct Link {
     runtime: Handle,
     live: ArcSwapOption<Connection>,
     attempts: Mutex<Attempts>,
+    /// When a server that takes no writes was last let go of.
+    looked: Lock<Option<Instant>>,
 }
 
 /// What came of the last attempts; the lock is held by who makes one.
@@ -45,7 +50,7 @@ struct Attempts {
 impl Link {
     /// No connection yet. Connections run on `runtime`, which must outlive the calls.
     pub(super) fn new(options: Arc<RedisOptions>, runtime: Handle) -> Self {
-        Self { options, runtime, live: ArcSwapOption::empty(), attempts: Mutex::default() }
+        Self { options, runtime, live: ArcSwapOption::empty(), attempts: Mutex::default(), looked: Lock::default() }
     }
 
     /// Makes one call on the connection, within the time-out.
@@ -57,7 +62,8 @@ impl Link {
         let answer = tokio::time::timeout(self.options.timeout, call(Connection::clone(&live))).await;
         let answer = answer.unwrap_or(Err(Fault::Timeout));
         if let Err(fault) = &answer
-            && fault.breaks(self.options.clustered())
+            && (fault.breaks(self.options.clustered())
+                || fault.may_be_elsewhere(self.options.clustered()) && self.may_look(Instant::now()))
         {
             self.drop_if(&live);
         }
@@ -100,6 +106,17 @@ impl Link {
             tokio::time::timeout(options.timeout, connect(&options)).await.unwrap_or(Err(Fault::Timeout))
         });
         connecting.await.unwrap_or(Err(Fault::Unreachable))
+    }
+
+    /// Whether to look for another server than the one that takes no writes. At once, and then at the longest pause:
+    /// every call fails on it, and must not make a connection each.
+    fn may_look(&self, now: Instant) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = looked.is_none_or(|at| now.duration_since(at) >= LONGEST_PAUSE);
+        if may {
+            *looked = Some(now);
+        }
+        may
     }
 
     /// Lets go of that connection; of a newer one not.
