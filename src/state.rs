@@ -94,8 +94,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Sets `key` to `value`, whatever it was. (`SET key value PXAT until`)
     async fn put(&self, key: &[u8], value: &[u8], until: Timestamp) -> Result<(), StoreError>;
 
-    /// The value of `key`. (`GET key`)
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// The value of `key`; shared, since a copy of a large one would hold up who waits beside it. (`GET key`)
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// Adds `amount` to the counter at `key` and answers with the sum, at most `i64::MAX`. The first addition opens
     /// the window; its `until` closes it. (`INCRBY`, and `PEXPIREAT` if the key is new)
@@ -351,7 +351,7 @@ impl State {
     }
 
     /// The first half of [`State::copy`]: what is kept, not to be believed yet.
-    pub async fn held_copy(&self, kind: CopyKind, owner: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn held_copy(&self, kind: CopyKind, owner: &str) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.store.get(&copy_key(kind, owner)).await
     }
 

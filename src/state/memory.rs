@@ -171,13 +171,12 @@ impl Store for MemoryStore {
         self.write(until, |inner| inner.insert(key, value, until))
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let held = self.step(|inner| match inner.live(key).map(|entry| &entry.content) {
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.step(|inner| match inner.live(key).map(|entry| &entry.content) {
             Some(Content::Value(value)) => Ok(Some(Arc::clone(value))),
             Some(Content::Members(_) | Content::Count(_)) => Err(WRONG_KIND),
             None => Ok(None),
-        });
-        Ok(held?.map(|value| value.to_vec()))
+        })
     }
 
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError> {

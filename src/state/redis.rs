@@ -246,11 +246,11 @@ impl Store for RedisStore {
         Ok(())
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError> {
         let answer = self.on_key(Primitive::Get, &script::GET, key, Vec::new()).await?;
         Ok(match answer.outcome.as_slice() {
             b"none" => None,
-            _ => Some(untagged(answer.held()?)?),
+            _ => Some(untagged(answer.held()?)?.into()),
         })
     }
 

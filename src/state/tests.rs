@@ -114,7 +114,7 @@ fn honest(key: [u8; 32]) -> Vec<u8> {
     let until = clock.now().plus(Duration::from_secs(900));
     let claim = FirstUseClaim { key, record: record("token-1", clock.now()), issued_at: clock.now(), until };
     assert!(run(state.first_use(claim)).is_ok());
-    run(store.get(&place(key))).unwrap().unwrap()
+    run(store.get(&place(key))).unwrap().unwrap().to_vec()
 }
 
 #[test]

@@ -89,7 +89,7 @@ async fn what_a_failover_lost_is_not_accepted_again() {
 
 #[actix_web::test]
 async fn with_replicas_awaited_a_primary_that_has_lost_its_replica_accepts_nothing() {
-    let watched = Watched::start();
+    let watched = Watched::patient(600_000);
     watched.primary.age("t:");
     let options = watched.options("t:");
     let service = service(RedisOptions { wait_for_replicas: 1, timeout: Duration::from_secs(1), ..options }).await;

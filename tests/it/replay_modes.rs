@@ -376,7 +376,7 @@ async fn a_planted_record_names_no_token() {
     }
     assert_eq!(replicas.ask(&replica, &victim).await.unwrap(), first);
     // Altered in place it gives nothing any more, and is no first use.
-    let mut altered = record;
+    let mut altered = record.to_vec();
     *altered.last_mut().unwrap() ^= 1;
     replicas.store.put(&place("victim"), &altered, until).await.unwrap();
     assert!(matches!(replicas.ask(&replica, &victim).await, Err(Failure::Replayed(None))));

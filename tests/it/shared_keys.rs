@@ -76,12 +76,12 @@ impl Store for Tampered {
         self.inner.put(key, value, until).await
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError> {
         if *self.silent.lock().unwrap() {
             std::future::pending::<()>().await;
         }
         let held = self.inner.get(key).await?;
-        Ok(self.tamper.lock().unwrap()(held))
+        Ok(self.tamper.lock().unwrap()(held.map(|held| held.to_vec())).map(Arc::from))
     }
 
     async fn add(&self, key: &[u8], amount: u64, until: Timestamp) -> Result<u64, StoreError> {

@@ -132,7 +132,7 @@ impl Store for LossyStore {
         self.inner().put(key, value, until).await
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.inner().get(key).await
     }
 

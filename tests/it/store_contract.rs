@@ -90,7 +90,7 @@ async fn the_first_set_wins_and_later_ones_learn_its_value(bench: &dyn Bench) {
     assert_eq!(store.set_once(b"k", b"first", until).await, Ok(SetOnce::Set));
     assert_eq!(store.set_once(b"k", b"second", until).await, Ok(SetOnce::Held(b"first".to_vec())));
     assert_eq!(store.set_once(b"k", b"first", until).await, Ok(SetOnce::Held(b"first".to_vec())));
-    assert_eq!(store.get(b"k").await, Ok(Some(b"first".to_vec())));
+    assert_eq!(store.get(b"k").await, Ok(Some(Arc::from(b"first".to_vec()))));
     assert_eq!(store.get(b"other").await, Ok(None));
 }
 
@@ -146,7 +146,7 @@ async fn any_bytes_are_a_key_and_a_value(bench: &dyn Bench) {
         let key = [b"set:", &bytes[..bytes.len().min(1000)]].concat();
         assert_eq!(store.set_once(&key, bytes, until).await, Ok(SetOnce::Set), "{index}");
         assert_eq!(store.set_once(&key, b"x", until).await, Ok(SetOnce::Held(bytes.to_vec())), "{index}");
-        assert_eq!(store.get(&key).await, Ok(Some(bytes.to_vec())), "{index}");
+        assert_eq!(store.get(&key).await, Ok(Some(Arc::from(bytes.to_vec()))), "{index}");
         assert_eq!(store.reserve(b"map", &key, bytes, 100, until).await, Ok(Reserved::Reserved), "{index}");
         assert_eq!(store.reserve(b"map", &key, b"x", 100, until).await, Ok(Reserved::Held(bytes.to_vec())), "{index}");
         let at = store.append("list", bytes, ListBounds { cap: 100, ..LEDGER }).await.unwrap();
@@ -159,10 +159,10 @@ async fn keys_do_not_meet(bench: &dyn Bench) {
     for key in [&b"a"[..], b"A", b"a ", b"a\0", b"ab", b"a*", b"{a}", b"a:b"] {
         assert_eq!(store.set_once(key, key, until).await, Ok(SetOnce::Set), "{key:?}");
     }
-    assert_eq!(store.get(b"a").await, Ok(Some(b"a".to_vec())));
+    assert_eq!(store.get(b"a").await, Ok(Some(Arc::from(b"a".to_vec()))));
     // A list's name is no key.
     store.append("a", b"entry", WINDOW).await.unwrap();
-    assert_eq!(store.get(b"a").await, Ok(Some(b"a".to_vec())));
+    assert_eq!(store.get(b"a").await, Ok(Some(Arc::from(b"a".to_vec()))));
 }
 
 async fn put_replaces_value_and_end(bench: &dyn Bench) {
@@ -170,7 +170,7 @@ async fn put_replaces_value_and_end(bench: &dyn Bench) {
     assert_eq!(store.put(b"k", b"one", now.plus(bench.step())).await, Ok(()));
     assert_eq!(store.put(b"k", b"two", now.plus(bench.step() * 3)).await, Ok(()));
     bench.pass(bench.step() * 2).await;
-    assert_eq!(store.get(b"k").await, Ok(Some(b"two".to_vec())));
+    assert_eq!(store.get(b"k").await, Ok(Some(Arc::from(b"two".to_vec()))));
     assert_eq!(store.put(b"k", b"three", bench.now().plus(bench.step())).await, Ok(()));
     bench.pass(bench.step()).await;
     assert_eq!(store.get(b"k").await, Ok(None));
@@ -281,7 +281,7 @@ async fn kinds_are_not_mixed(bench: &dyn Bench) {
     assert!(is_unavailable(&store.set_once(b"map", b"text", until).await));
     assert!(is_unavailable(&store.get(b"map").await));
     assert!(is_unavailable(&store.add(b"map", 1, until).await));
-    assert_eq!(store.get(b"value").await, Ok(Some(b"text".to_vec())));
+    assert_eq!(store.get(b"value").await, Ok(Some(Arc::from(b"text".to_vec()))));
     assert_eq!(store.reserve(b"map", b"a", b"2", 9, until).await, Ok(Reserved::Held(b"1".to_vec())));
 }
 

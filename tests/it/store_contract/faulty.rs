@@ -115,7 +115,7 @@ impl Store for FaultyStore {
         self.count_and_call(!is_copy(key), self.inner.put(key, value, until)).await
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.count_and_call(!is_copy(key), self.inner.get(key)).await
     }
 

@@ -70,7 +70,7 @@ impl RedisBench {
     /// On a primary that a Sentinel names, as the user of docs/redis.md, with its replica confirming first uses.
     pub(crate) fn behind_a_sentinel() -> Self {
         static WATCHED: LazyLock<Watched> = LazyLock::new(|| {
-            let watched = Watched::start();
+            let watched = Watched::patient(600_000);
             redis::make_documented_user(&watched.primary, false);
             watched
         });

@@ -100,7 +100,7 @@ fn a_password_is_rotated_without_a_restart() {
         let store = redis::with(settings.options().unwrap());
         let get = || async { store.get(b"k").await };
         store.put(b"k", b"v", soon()).await.unwrap();
-        let held = Ok(Some(b"v".to_vec()));
+        let held = Ok(Some(Arc::from(b"v".to_vec())));
         // As docs/redis.md has it: the new one beside the old one, the file, the old one gone.
         user(&[">new"]);
         assert_eq!(get().await, held);

@@ -242,7 +242,13 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// The Sentinel fails over when the primary has been gone for a second.
     pub fn start() -> Self {
+        Self::patient(1000)
+    }
+
+    /// A Sentinel that fails over when the primary has been gone for so many milliseconds: a busy machine is slow to answer.
+    pub fn patient(down_after: u32) -> Self {
         let primary = Server::start(&[]);
         let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
         eventually("the replica follows", || {
@@ -251,7 +257,7 @@ impl Watched {
         let (directory, sentinel_port) = (tempfile::tempdir().unwrap(), free_port());
         let settings = format!(
             "port {sentinel_port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds \
-             main 300\nsentinel failover-timeout main 2000\n",
+             main {down_after}\nsentinel failover-timeout main 2000\n",
             primary.port
         );
         fs::write(directory.path().join("sentinel.conf"), settings).unwrap();
