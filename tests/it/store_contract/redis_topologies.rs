@@ -144,8 +144,8 @@ fn tls_trusts_the_named_authority_and_the_named_host_alone() {
 #[test]
 fn without_tls_no_server_is_spoken_to_that_is_not_on_this_machine() {
     let watched = Watched::start();
-    // An address that is set aside for documentation: nobody is there.
-    watched.announce_master("192.0.2.1");
+    // A multicast address: no connection to one can be begun, the Sentinel's neither.
+    watched.announce_master("224.0.0.1");
     bench::run(async {
         let fault = redis::with(watched.options("t:")).check().await;
         assert_eq!(fault, Err(RedisFault::Exposed));
