@@ -75,7 +75,7 @@ pub use self::reloads::begin;
 pub use self::restrictions::Own;
 
 /// How often replicas learn of each other's revocations.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+const SYNC_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for registries whose bundle is due.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 

@@ -74,14 +74,39 @@ pub async fn of_registry(
         Ok(standing) => standing,
         Err(refusal) => return refusal.respond(Spelling::Native, &id_of(&request)),
     };
-    let answered = async {
-        let body = body::read(&request, payload).await?;
-        let place = public.admit_registry_call()?;
-        answer(&Arrival::new(&request, &public, body, place)).await
-    };
-    let mut response = rendered(answered.await, Spelling::Native, &request);
+    let mut response = known(&request, payload, &public, answer).await;
     rate::tell(response.headers_mut(), &standing);
     response
+}
+
+/// Answers a registry's call that no allowance may be in the way of, or refuses it.
+///
+/// SECURITY: what a registry's proxy asks in its name is counted, and strangers cause it. They must not be able to keep
+/// the registry from revoking a token, which the share of its revocations bounds.
+pub async fn of_registry_always(
+    request: HttpRequest,
+    payload: web::Payload,
+    public: web::Data<Public>,
+    answer: impl AsyncFnOnce(&Arrival<'_>) -> Result<HttpResponse, Refusal>,
+) -> HttpResponse {
+    if let Err(refusal) = calling_registry(&request, &public.app.policy()) {
+        return refusal.respond(Spelling::Native, &id_of(&request));
+    }
+    known(&request, payload, &public, answer).await
+}
+
+async fn known(
+    request: &HttpRequest,
+    payload: web::Payload,
+    public: &Public,
+    answer: impl AsyncFnOnce(&Arrival<'_>) -> Result<HttpResponse, Refusal>,
+) -> HttpResponse {
+    let answered = async {
+        let body = body::read(request, payload).await?;
+        let place = public.admit_registry_call()?;
+        answer(&Arrival::new(request, public, body, place)).await
+    };
+    rendered(answered.await, Spelling::Native, request)
 }
 
 /// The registry whose API key the caller presents. SECURITY: only digests are kept, and they are compared in constant

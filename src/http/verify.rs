@@ -87,11 +87,8 @@ const VERSION: Member = Member::may("version", Shape::OrNull(&Shape::Text(MAX_TE
 const SHA256: Member =
     Member::may("sha256", Shape::OrNull(&Shape::Pattern("^[0-9a-f]{64}$")), "Of the file that will be stored.");
 const SIZE: Member = Member::may("size", Shape::OrNull(&Shape::Count), "Of that file, in bytes.");
-const CLIENT_IP: Member = Member::may(
-    "client_ip",
-    Shape::OrNull(&Shape::Either(&[Shape::Format("ipv4"), Shape::Format("ipv6")])),
-    "The uploading client's address.",
-);
+const CLIENT_IP: Member =
+    Member::may("client_ip", Shape::OrNull(&Shape::Formats(&["ipv4", "ipv6"])), "The uploading client's address.");
 const CONSUME: Member =
     Member::may("consume", Shape::OrNull(&Shape::Text(MAX_TEXT)), "The registry's id of this one change.");
 /// Every member of the question.

@@ -18,6 +18,7 @@ use granit_parser::ScanError;
 use granit_parser::Span;
 use granit_parser::StrInput;
 
+pub mod ahead;
 mod fault;
 mod field;
 mod finding;

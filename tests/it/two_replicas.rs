@@ -21,6 +21,7 @@ use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
 use crate::support::tenants::narrowed;
+use crate::verify::presented_at_once;
 
 const PREFIX: &str = "trustmint:";
 /// Replicas look once a second; the rest is for a machine that is busy.
@@ -162,6 +163,14 @@ async fn a_single_use_spent_at_one_is_spent_at_the_other() {
     allowed(&ask(&fleet.two, "upload-1", "1.0").await);
     assert_eq!(ask(&fleet.two, "upload-1", "2.0").await.code(), "consume-conflict");
     assert_eq!(ask(&fleet.two, "upload-2", "1.0").await.code(), "uses-spent");
+}
+
+#[actix_web::test]
+async fn of_a_thousand_presentations_at_both_at_one_moment_one_gets_the_use() {
+    let fleet = Fleet::start().await;
+    let body = json!({"token": fleet.one.id_token(&json!({})), "features": ["single-use-token"]});
+    let token = fleet.one.mint(&body).await.body["token"].as_str().unwrap().to_owned();
+    assert_eq!(presented_at_once(&[&fleet.one, &fleet.two], &token, 1000).await, 1);
 }
 
 /// How often each command ran since the statistics were reset, those inside of scripts included.

@@ -1,9 +1,18 @@
 //! `POST /v1/verify`: a registry asks whether a token may do something.
 
+use std::sync::Arc;
+use std::sync::Barrier;
 use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::task::JoinSet;
+use trustmint::app::App;
+use trustmint::app::Caller;
+use trustmint::package::Action;
+use trustmint::package::Ecosystem;
+use trustmint::package::PackageName;
+use trustmint::verify::Question;
 
 use crate::support::Service;
 use crate::support::service::API_KEY;
@@ -387,6 +396,63 @@ async fn of_a_thousand_uploads_a_hundred_at_once_one_gets_the_use() {
         }
     }
     assert_eq!(granted, 1);
+}
+
+#[actix_web::test]
+async fn of_a_thousand_presentations_at_one_moment_one_gets_the_use() {
+    let service = Service::start().await;
+    let token = single_use(&service).await;
+    assert_eq!(presented_at_once(&[&service], &token, 1000).await, 1);
+}
+
+/// Presents a token so many times at once, each for an upload of its own, at all replicas alike; how often it was accepted.
+/// In process, from threads that all begin together: a connection each would measure how fast a machine opens them.
+pub async fn presented_at_once(replicas: &[&Service], token: &str, times: usize) -> usize {
+    const THREADS: usize = 8;
+    let together = Arc::new(Barrier::new(THREADS));
+    let threads = (0..THREADS).map(|thread| {
+        let apps: Vec<Arc<App>> = replicas.iter().map(|replica| Arc::clone(&replica.app)).collect();
+        let (token, together) = (token.to_owned(), Arc::clone(&together));
+        actix_web::rt::task::spawn_blocking(move || {
+            let presented = (thread..times).step_by(THREADS).zip(apps.iter().cycle());
+            let presented: Vec<_> = presented.map(|(upload, app)| present(Arc::clone(app), &token, upload)).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            together.wait();
+            let accepted = async { presented.into_iter().collect::<JoinSet<bool>>().join_all().await };
+            runtime.block_on(accepted).into_iter().filter(|accepted| *accepted).count()
+        })
+    });
+    let mut accepted = 0;
+    for thread in threads.collect::<Vec<_>>() {
+        accepted += thread.await.unwrap();
+    }
+    accepted
+}
+
+fn present(app: Arc<App>, token: &str, upload: usize) -> impl Future<Output = bool> + Send + 'static {
+    let (token, consume) = (token.to_owned(), format!("upload-{upload}"));
+    async move {
+        let policy = app.policy();
+        let question = Question {
+            token: &token,
+            action: Action::upload(),
+            package: PackageName::parse(Ecosystem::Pypi, "widgets").unwrap(),
+            version: None,
+            sha256: None,
+            size: None,
+            client_ip: None,
+            consume: Some(&consume),
+        };
+        let caller = Caller { request_id: consume.as_str().into(), client: None };
+        let registry = policy.registries().by_id("acme-pypi").unwrap();
+        match app.verify(&policy, registry, &question, &caller, app.now()).await.result {
+            Ok(()) => true,
+            Err(refused) => {
+                assert_eq!(refused.code().as_str(), "uses-spent");
+                false
+            }
+        }
+    }
 }
 
 #[actix_web::test]

@@ -17,6 +17,8 @@ pub enum Shape {
     Text(usize),
     /// Text in a format that JSON Schema names: `date-time`, `uuid`.
     Format(&'static str),
+    /// Text in one of these formats. What does not check formats finds that any of them fits.
+    Formats(&'static [&'static str]),
     /// Text that this regular expression describes.
     Pattern(&'static str),
     /// One of these texts.
@@ -41,7 +43,7 @@ pub enum Shape {
     Null,
     /// That, or `null`, which says as much as leaving it out.
     OrNull(&'static Self),
-    /// One of several.
+    /// One of several that exclude each other.
     Either(&'static [Self]),
 }
 
@@ -78,6 +80,9 @@ impl Shape {
             Self::SomeText => json!({"type": "string", "minLength": 1}),
             Self::Text(most) => json!({"type": "string", "minLength": 1, "maxLength": most}),
             Self::Format(name) => json!({"type": "string", "format": name}),
+            Self::Formats(names) => {
+                json!({"anyOf": names.iter().map(|name| Self::Format(name).schema()).collect::<Vec<_>>()})
+            }
             Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
             Self::Words(words) => json!({"type": "string", "enum": words}),
             Self::Codes(groups) => json!({"type": "string", "enum": groups.concat()}),
@@ -112,6 +117,7 @@ impl Shape {
             Self::SomeText => "text, not empty".to_owned(),
             Self::Text(most) => format!("text, at most {most} bytes"),
             Self::Format(name) => format!("text: {name}"),
+            Self::Formats(names) => format!("text: {}", names.join(" or ")),
             Self::Pattern(pattern) => format!("text like `{pattern}`"),
             Self::Words(words) => format!("`{}`", words.join("` or `")),
             Self::Codes(groups) => {
@@ -176,6 +182,7 @@ mod tests {
         match shape {
             Shape::Format("ipv4") => value.as_str().is_some_and(|text| text.parse::<Ipv4Addr>().is_ok()),
             Shape::Format("ipv6") => value.as_str().is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+            Shape::Formats(names) => names.iter().any(|name| fits(&Shape::Format(name), value)),
             Shape::AnyText | Shape::Format(_) | Shape::Pattern(_) => value.is_string(),
             Shape::SomeText => value.as_str().is_some_and(|text| !text.is_empty()),
             Shape::Text(most) => value.as_str().is_some_and(|text| (1..=*most).contains(&text.len())),

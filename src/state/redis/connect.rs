@@ -158,6 +158,9 @@ fn limits(options: &RedisOptions) -> AsyncConnectionConfig {
     if options.tls() { limits } else { limits.set_dns_resolver(Loopback) }
 }
 
+/// What [`Loopback`] says of an address that is not of this machine.
+pub(super) const NEEDS_TLS: &str = "a server elsewhere needs TLS";
+
 /// Finds only addresses of this machine.
 ///
 /// SECURITY: Sentinels and nodes of a Cluster name other servers. Without TLS, the password and first uses would go to
@@ -177,7 +180,7 @@ impl AsyncDNSResolver for Loopback {
                 let found: Box<dyn Iterator<Item = SocketAddr> + Send> = Box::new(found.into_iter());
                 return Ok(found);
             }
-            Err(RedisError::from((ErrorKind::InvalidClientConfig, "a server elsewhere needs TLS")))
+            Err(RedisError::from((ErrorKind::InvalidClientConfig, NEEDS_TLS)))
         })
     }
 }

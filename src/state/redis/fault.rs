@@ -5,6 +5,7 @@ use redis::RedisError;
 use redis::ServerErrorKind;
 
 use crate::state::StoreError;
+use crate::state::redis::connect::NEEDS_TLS;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -147,8 +148,9 @@ impl Fault {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Credentials,
-            // The one thing that `connect::Loopback` says.
-            ErrorKind::InvalidClientConfig => Self::Exposed,
+            ErrorKind::InvalidClientConfig if error.to_string().contains(NEEDS_TLS) => Self::Exposed,
+            // A name without an address: perhaps not yet.
+            ErrorKind::InvalidClientConfig => Self::Unreachable,
             ErrorKind::ClusterConnectionNotFound
             | ErrorKind::Server(
                 ServerErrorKind::ClusterDown
@@ -190,5 +192,17 @@ impl From<Fault> for StoreError {
             Fault::Full => Self::Full,
             other => Self::Unavailable { reason: other.words().1 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_an_address_is_waited_for_and_an_address_elsewhere_is_not() {
+        let of = |words: &'static str| Fault::of(&RedisError::from((ErrorKind::InvalidClientConfig, words)));
+        assert_eq!((of("No address found for host"), Fault::Unreachable.is_lasting()), (Fault::Unreachable, false));
+        assert_eq!((of(NEEDS_TLS), Fault::Exposed.is_lasting()), (Fault::Exposed, true));
     }
 }
