@@ -356,6 +356,11 @@ impl Report {
         self.past.as_ref().map_or(!self.rules.is_empty(), |past| past.counts.changed > 0)
     }
 
+    /// Whether there was a log, and no exchange in it: that nothing changes is then no finding.
+    pub fn is_void(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.counts.exchanges == 0)
+    }
+
     /// The report for a terminal.
     pub fn to_table(&self) -> String {
         table::of(self)

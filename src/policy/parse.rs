@@ -29,7 +29,6 @@ use crate::policy::yaml::Section;
 use crate::policy::yaml::Spot;
 use crate::policy::yaml::Value;
 use crate::policy::yaml::Warnings;
-use crate::policy::yaml::ahead;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
@@ -190,41 +189,35 @@ pub(super) fn rules(
     told: &dyn Fn(usize),
     faults: &mut Faults,
 ) -> Arc<RuleSet> {
-    ahead::scope(|ahead| {
-        let mut set = RuleSetBuilder::default();
-        let mut limited = Vec::new();
-        let mut first: HashMap<Cow<'_, str>, Spot<'_>> = HashMap::new();
-        for mut section in sections {
-            let key = section.key().clone();
-            let path = Path::below(&Path::ROOT, &key);
-            // A bundle is read beside requests, which need the processor that a second thread would take.
-            if scope.is_none() {
-                section = section.ahead(ahead);
+    let mut set = RuleSetBuilder::default();
+    let mut limited = Vec::new();
+    let mut first: HashMap<Cow<'_, str>, Spot<'_>> = HashMap::new();
+    for mut section in sections {
+        let key = section.key().clone();
+        let path = Path::below(&Path::ROOT, &key);
+        while let Some((key, node)) = section.next(faults) {
+            let entry = Field::entry(&path, &key, &node);
+            if !is_new(&entry, "rule", (key.text.clone(), key.at), &mut first, faults) {
+                continue;
             }
-            while let Some((key, node)) = section.next(faults) {
-                let entry = Field::entry(&path, &key, &node);
-                if !is_new(&entry, "rule", (key.text.clone(), key.at), &mut first, faults) {
-                    continue;
-                }
-                if first.len().is_multiple_of(TELL_EVERY) {
-                    told(first.len());
-                }
-                let Some(rule) = rule::rule(&entry, world, scope, &mut set.regexps, faults) else { continue };
-                lint::fixed_audience(&entry, world, &rule, served, faults);
-                let segment = world.issuer(rule.issuer).and_then(Entry::segment);
-                if set.push(&rule, segment).is_none() {
-                    entry.fault_at_key(faults, "is one rule too many", "let the registry serve its rules as a bundle");
-                    return set.finish();
-                }
-                if lint::is_limited(&rule) {
-                    limited.push(set.last());
-                }
+            if first.len().is_multiple_of(TELL_EVERY) {
+                told(first.len());
+            }
+            let Some(rule) = rule::rule(&entry, world, scope, &mut set.regexps, faults) else { continue };
+            lint::fixed_audience(&entry, world, &rule, served, faults);
+            let segment = world.issuer(rule.issuer).and_then(Entry::segment);
+            if set.push(&rule, segment).is_none() {
+                entry.fault_at_key(faults, "is one rule too many", "let the registry serve its rules as a bundle");
+                return set.finish();
+            }
+            if lint::is_limited(&rule) {
+                limited.push(set.last());
             }
         }
-        let set = set.finish();
-        lint::meeting(&set, &limited, |name| first.get(name).copied(), faults);
-        set
-    })
+    }
+    let set = set.finish();
+    lint::meeting(&set, &limited, |name| first.get(name).copied(), faults);
+    set
 }
 
 fn count<T>(list: &[T]) -> u32 {

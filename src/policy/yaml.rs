@@ -18,7 +18,6 @@ use granit_parser::ScanError;
 use granit_parser::Span;
 use granit_parser::StrInput;
 
-pub mod ahead;
 mod fault;
 mod field;
 mod finding;

@@ -112,6 +112,12 @@ async fn without_a_log_the_rules_are_compared_and_a_line_too_long_is_no_event() 
     home.log(&format!("{}\n{{}}\nlast", "x".repeat(3 * 1024 * 1024)));
     let (facts, _) = home.facts(WIDGETS);
     assert_eq!(facts["past"]["counts"]["not_events"], 3, "{facts:#}");
+    for log in ["", "{}\n", "{\"schema\": 1, \"event\": \"verify\"}\n"] {
+        home.log(log);
+        let output = home.run(&["--audit", "events.jsonl", "new", "new"]);
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("nothing was compared"), "{log}");
+    }
     assert_eq!(home.run(&["--audit", "none.jsonl", "old", "new"]).status.code(), Some(1));
     assert_eq!(home.run(&["old"]).status.code(), Some(2));
 }

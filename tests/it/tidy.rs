@@ -48,7 +48,7 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
 const PURE: &[&str] = &["code", "escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
 
 /// … but these, which are the rim of theirs.
-const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch", "policy/bundle/poll", "policy/yaml/ahead"];
+const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch", "policy/bundle/poll"];
 
 /// What a pure file cannot mention: waiting, files, the environment, sockets, threads, logs. (`std::net` also holds
 /// plain values, so its sockets are named one by one.)

@@ -60,6 +60,11 @@ impl Compare {
         } else {
             say(&report.to_table());
         }
+        if report.is_void() {
+            let message = "the log has no exchange that can be decided anew, so nothing was compared: name a file of audit \
+                           events with the exchanges that shall be";
+            return Err(Failed::new(message));
+        }
         Ok(!report.changes())
     }
 }

@@ -105,11 +105,6 @@ impl<'t> JsonReader<'t> {
         self.repeated.take()
     }
 
-    /// How many bytes are left of the text.
-    pub(super) const fn rest(&self) -> usize {
-        self.text.len().saturating_sub(self.at)
-    }
-
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

@@ -5,14 +5,8 @@ use super::Faults;
 use super::Key;
 use super::Node;
 use super::Value;
-use super::ahead;
-use super::ahead::Ahead;
-use super::ahead::Scope;
 use super::json::JsonReader;
 use super::shown;
-
-/// From how many bytes of text.
-const WORTH_A_THREAD: usize = 1 << 20;
 
 /// One file: the map at its root, without the entries of its large sections.
 #[derive(Debug)]
@@ -33,24 +27,7 @@ pub struct Section<'t> {
 #[derive(Debug)]
 enum Entries<'t> {
     Read(std::vec::IntoIter<(Key<'t>, Node<'t>)>),
-    Json(JsonEntries<'t>),
-    Ahead(Ahead<JsonEntry<'t>>),
-}
-
-/// The entries of a section that has been found sound, but for keys that an entry repeats.
-#[derive(Debug)]
-struct JsonEntries<'t>(JsonReader<'t>);
-
-/// An entry, and the first key that it has twice.
-type JsonEntry<'t> = ((Key<'t>, Node<'t>), Option<Key<'t>>);
-
-impl<'t> Iterator for JsonEntries<'t> {
-    type Item = JsonEntry<'t>;
-
-    fn next(&mut self) -> Option<JsonEntry<'t>> {
-        let entry = self.0.entry().unwrap_or_default()?;
-        Some((entry, self.0.repeated()))
-    }
+    Json(JsonReader<'t>),
 }
 
 impl<'t> File<'t> {
@@ -64,7 +41,7 @@ impl<'t> File<'t> {
         {
             let sections = sections.into_iter().filter_map(|(key, mut reader)| {
                 reader.enter_map().ok()?;
-                Some(Section { key, entries: Entries::Json(JsonEntries(reader)) })
+                Some(Section { key, entries: Entries::Json(reader) })
             });
             return Some(Self { root, sections: sections.collect() });
         }
@@ -96,33 +73,20 @@ impl<'t> Section<'t> {
         &self.key
     }
 
-    /// The same, read ahead where that is worth a thread.
-    #[must_use]
-    pub fn ahead<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Self
-    where
-        't: 'scope,
-    {
-        let entries = match self.entries {
-            Entries::Json(json) if json.0.rest() >= WORTH_A_THREAD => {
-                ahead::start(json, scope).map_or_else(Entries::Json, Entries::Ahead)
-            }
-            entries @ (Entries::Read(_) | Entries::Json(_) | Entries::Ahead(_)) => entries,
-        };
-        Self { key: self.key, entries }
-    }
-
     /// The next entry.
     pub fn next(&mut self, faults: &mut Faults) -> Option<(Key<'t>, Node<'t>)> {
-        let (entry, repeated) = match &mut self.entries {
-            Entries::Read(entries) => return entries.next(),
-            Entries::Json(entries) => entries.next()?,
-            Entries::Ahead(entries) => entries.next()?,
-        };
-        if let Some(key) = repeated {
-            let message = format!("the key `{}` is repeated", shown(&key.text));
-            faults.push(key.at, String::new(), message, "keep one of the two");
+        match &mut self.entries {
+            Entries::Read(entries) => entries.next(),
+            // The section has been found sound but for keys that an entry repeats.
+            Entries::Json(reader) => {
+                let entry = reader.entry().unwrap_or_default();
+                if let Some(key) = reader.repeated() {
+                    let message = format!("the key `{}` is repeated", shown(&key.text));
+                    faults.push(key.at, String::new(), message, "keep one of the two");
+                }
+                entry
+            }
         }
-        Some(entry)
     }
 }
 
