@@ -136,6 +136,7 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::pypi::MINT,
     &dialect::pypi::GITHUB_MINT,
     &dialect::pypi::BURN,
+    &dialect::crates_io::TOKENS,
     &dialect::npm::EXCHANGE,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,

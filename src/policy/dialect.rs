@@ -12,6 +12,8 @@ use crate::package::Ecosystem;
 pub enum Dialect {
     /// PEP 807 and `PyPI`'s own endpoints, beside the endpoint that all registries have: RFC 8693's.
     Pypi,
+    /// What crates.io's action for GitHub calls.
+    CratesIo,
     /// What npm, pnpm and yarn call, for one package each time.
     Npm,
     /// RFC 8693 alone.
@@ -36,6 +38,8 @@ struct Facts {
 enum Audiences {
     /// None: they are told, by the service or by whoever writes the job.
     Told,
+    /// The URL without its scheme and without a slash at its end, as crates.io's action does.
+    Address,
     /// `npm:` and the host, as npm and pnpm do without its port and yarn with it.
     Npm,
 }
@@ -50,6 +54,17 @@ const PYPI: Facts = Facts {
     // PEP 807 promises as much.
     shortest_ttl: 15,
     token_prefix: "pypi-",
+};
+
+const CRATES_IO: Facts = Facts {
+    name: "crates-io",
+    ecosystem: Ecosystem::Cargo,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Address,
+    shortest_ttl: 1,
+    token_prefix: "cargo-",
 };
 
 const NPM: Facts = Facts {
@@ -76,11 +91,12 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 3] = [Self::Pypi, Self::Npm, Self::Generic];
+    pub const ALL: [Self; 4] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
             Self::Pypi => &PYPI,
+            Self::CratesIo => &CRATES_IO,
             Self::Npm => &NPM,
             Self::Generic => &GENERIC,
         }
@@ -140,8 +156,10 @@ impl Dialect {
         // As `hostname` and `host` of JavaScript's URL, which these clients go by: an IPv6 address has its brackets.
         let hostname = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| hostname.to_owned(), |port| format!("{hostname}:{port}"));
+        let path = url.path().trim_end_matches('/');
         let mut audiences = match self.facts().audiences {
             Audiences::Told => Vec::new(),
+            Audiences::Address => vec![format!("{host}{path}")],
             Audiences::Npm => vec![format!("npm:{hostname}"), format!("npm:{host}")],
         };
         audiences.dedup();
