@@ -138,6 +138,7 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::pypi::BURN,
     &dialect::crates_io::TOKENS,
     &dialect::npm::EXCHANGE,
+    &dialect::rubygems::EXCHANGE,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,
     &introspect::ENDPOINT,

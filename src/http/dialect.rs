@@ -19,6 +19,7 @@ use crate::policy::registry::Registry;
 pub mod crates_io;
 pub mod npm;
 pub mod pypi;
+pub mod rubygems;
 
 /// Exchanges an ID token for an upload token that is for all that the rules grant, or for that of one package.
 async fn exchanged(

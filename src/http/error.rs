@@ -44,6 +44,8 @@ pub enum Spelling {
     Pypi,
     /// crates.io's endpoint, which refuses with 400 whatever the reason.
     CratesIo,
+    /// RubyGems' endpoint: 400 too, since its action shows a text of its own for 404 instead of the answer's.
+    RubyGems,
     /// npm's endpoint: the ID token is in `Authorization`, so RFC 6750 section 3.1 says what is wrong with it.
     Npm,
     /// A registry's proxy, which reads a status and headers: no body.
@@ -52,12 +54,12 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 6] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::Npm, Self::Proxy];
+    pub const ALL: [Self; 7] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::CratesIo | Self::Npm => Some("Error"),
+            Self::Native | Self::CratesIo | Self::RubyGems | Self::Npm => Some("Error"),
             Self::OAuth => Some("OAuthError"),
             Self::Pypi => Some("ProblemDetails"),
             Self::Proxy => None,
@@ -67,7 +69,7 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth | Self::CratesIo | Self::Npm => Some("application/json"),
+            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm => Some("application/json"),
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -130,7 +132,7 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::CratesIo | Spelling::Npm | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -211,7 +213,7 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::CratesIo | Spelling::Npm | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -293,6 +295,7 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         };
     }
     match (code, code.class()) {
+        (Code::NotFound, _) if matches!(spelling, Spelling::RubyGems) => StatusCode::BAD_REQUEST,
         (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
         (Code::StaticKeys, _) => StatusCode::CONFLICT,
         (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -311,7 +314,7 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
             // By this status PyPI's clients know that trusted publishing is switched off.
             (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
             (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
-            (Spelling::OAuth | Spelling::CratesIo, _) => StatusCode::BAD_REQUEST,
+            (Spelling::OAuth | Spelling::CratesIo | Spelling::RubyGems, _) => StatusCode::BAD_REQUEST,
             (Spelling::Npm, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
             (_, Class::Refused) => StatusCode::FORBIDDEN,
             (_, _) => StatusCode::BAD_REQUEST,

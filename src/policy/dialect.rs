@@ -16,6 +16,8 @@ pub enum Dialect {
     CratesIo,
     /// What npm, pnpm and yarn call, for one package each time.
     Npm,
+    /// What RubyGems' action for GitHub calls.
+    RubyGems,
     /// RFC 8693 alone.
     Generic,
 }
@@ -78,6 +80,17 @@ const NPM: Facts = Facts {
     token_prefix: "npm-",
 };
 
+const RUBYGEMS: Facts = Facts {
+    name: "rubygems",
+    ecosystem: Ecosystem::RubyGems,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Told,
+    shortest_ttl: 1,
+    token_prefix: "gem-",
+};
+
 const GENERIC: Facts = Facts {
     name: "generic",
     ecosystem: Ecosystem::Generic,
@@ -91,13 +104,14 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 4] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::Generic];
+    pub const ALL: [Self; 5] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
             Self::Pypi => &PYPI,
             Self::CratesIo => &CRATES_IO,
             Self::Npm => &NPM,
+            Self::RubyGems => &RUBYGEMS,
             Self::Generic => &GENERIC,
         }
     }
