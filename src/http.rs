@@ -139,6 +139,7 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::crates_io::TOKENS,
     &dialect::npm::EXCHANGE,
     &dialect::rubygems::EXCHANGE,
+    &dialect::nuget::EXCHANGE,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,
     &introspect::ENDPOINT,

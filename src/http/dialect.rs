@@ -18,6 +18,7 @@ use crate::policy::registry::Registry;
 
 pub mod crates_io;
 pub mod npm;
+pub mod nuget;
 pub mod pypi;
 pub mod rubygems;
 

@@ -48,18 +48,21 @@ pub enum Spelling {
     RubyGems,
     /// npm's endpoint: the ID token is in `Authorization`, so RFC 6750 section 3.1 says what is wrong with it.
     Npm,
+    /// NuGet's endpoint, where the ID token is in `Authorization` too, and 401 says that it does not do, whatever the
+    /// reason.
+    NuGet,
     /// A registry's proxy, which reads a status and headers: no body.
     Proxy,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 7] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::Proxy];
+    pub const ALL: [Self; 8] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::NuGet, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::CratesIo | Self::RubyGems | Self::Npm => Some("Error"),
+            Self::Native | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("Error"),
             Self::OAuth => Some("OAuthError"),
             Self::Pypi => Some("ProblemDetails"),
             Self::Proxy => None,
@@ -69,7 +72,7 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm => Some("application/json"),
+            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("application/json"),
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -132,7 +135,7 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -213,7 +216,7 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -315,7 +318,8 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
             (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
             (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
             (Spelling::OAuth | Spelling::CratesIo | Spelling::RubyGems, _) => StatusCode::BAD_REQUEST,
-            (Spelling::Npm, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
+            (Spelling::NuGet, Class::Refused) => StatusCode::UNAUTHORIZED,
+            (Spelling::Npm | Spelling::NuGet, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
             (_, Class::Refused) => StatusCode::FORBIDDEN,
             (_, _) => StatusCode::BAD_REQUEST,
         },

@@ -18,6 +18,8 @@ pub enum Dialect {
     Npm,
     /// What RubyGems' action for GitHub calls.
     RubyGems,
+    /// What NuGet's action for GitHub calls.
+    NuGet,
     /// RFC 8693 alone.
     Generic,
 }
@@ -91,6 +93,17 @@ const RUBYGEMS: Facts = Facts {
     token_prefix: "gem-",
 };
 
+const NUGET: Facts = Facts {
+    name: "nuget",
+    ecosystem: Ecosystem::NuGet,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Told,
+    shortest_ttl: 1,
+    token_prefix: "nuget-",
+};
+
 const GENERIC: Facts = Facts {
     name: "generic",
     ecosystem: Ecosystem::Generic,
@@ -104,7 +117,7 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 5] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::Generic];
+    pub const ALL: [Self; 6] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
@@ -112,6 +125,7 @@ impl Dialect {
             Self::CratesIo => &CRATES_IO,
             Self::Npm => &NPM,
             Self::RubyGems => &RUBYGEMS,
+            Self::NuGet => &NUGET,
             Self::Generic => &GENERIC,
         }
     }
