@@ -140,6 +140,7 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::npm::EXCHANGE,
     &dialect::rubygems::EXCHANGE,
     &dialect::nuget::EXCHANGE,
+    &dialect::conda::MINT,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,
     &introspect::ENDPOINT,

@@ -16,6 +16,7 @@ use crate::package::PackageName;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 
+pub mod conda;
 pub mod crates_io;
 pub mod npm;
 pub mod nuget;

@@ -20,6 +20,8 @@ pub enum Dialect {
     RubyGems,
     /// What NuGet's action for GitHub calls.
     NuGet,
+    /// What rattler calls, and with it pixi and rattler-build.
+    Conda,
     /// RFC 8693 alone.
     Generic,
 }
@@ -44,6 +46,8 @@ enum Audiences {
     Told,
     /// The URL without its scheme and without a slash at its end, as crates.io's action does.
     Address,
+    /// The host without its port, as rattler does.
+    Hostname,
     /// `npm:` and the host, as npm and pnpm do without its port and yarn with it.
     Npm,
 }
@@ -104,6 +108,17 @@ const NUGET: Facts = Facts {
     token_prefix: "nuget-",
 };
 
+const CONDA: Facts = Facts {
+    name: "conda",
+    ecosystem: Ecosystem::Conda,
+    owns_host: true,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Hostname,
+    shortest_ttl: 1,
+    token_prefix: "conda-",
+};
+
 const GENERIC: Facts = Facts {
     name: "generic",
     ecosystem: Ecosystem::Generic,
@@ -117,7 +132,7 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 6] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Generic];
+    pub const ALL: [Self; 7] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
@@ -126,6 +141,7 @@ impl Dialect {
             Self::Npm => &NPM,
             Self::RubyGems => &RUBYGEMS,
             Self::NuGet => &NUGET,
+            Self::Conda => &CONDA,
             Self::Generic => &GENERIC,
         }
     }
@@ -188,6 +204,7 @@ impl Dialect {
         let mut audiences = match self.facts().audiences {
             Audiences::Told => Vec::new(),
             Audiences::Address => vec![format!("{host}{path}")],
+            Audiences::Hostname => vec![hostname.to_owned()],
             Audiences::Npm => vec![format!("npm:{hostname}"), format!("npm:{host}")],
         };
         audiences.dedup();
