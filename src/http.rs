@@ -141,6 +141,7 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::rubygems::EXCHANGE,
     &dialect::nuget::EXCHANGE,
     &dialect::conda::MINT,
+    &dialect::open_vsx::EXCHANGE,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,
     &introspect::ENDPOINT,

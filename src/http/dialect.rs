@@ -20,6 +20,7 @@ pub mod conda;
 pub mod crates_io;
 pub mod npm;
 pub mod nuget;
+pub mod open_vsx;
 pub mod pypi;
 pub mod rubygems;
 

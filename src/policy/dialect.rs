@@ -22,6 +22,8 @@ pub enum Dialect {
     NuGet,
     /// What rattler calls, and with it pixi and rattler-build.
     Conda,
+    /// What ovsx calls, for one extension each time.
+    OpenVsx,
     /// RFC 8693 alone.
     Generic,
 }
@@ -48,6 +50,8 @@ enum Audiences {
     Address,
     /// The host without its port, as rattler does.
     Hostname,
+    /// The URL as it was typed, as ovsx does: with a slash at its end or without.
+    Whole,
     /// `npm:` and the host, as npm and pnpm do without its port and yarn with it.
     Npm,
 }
@@ -119,6 +123,17 @@ const CONDA: Facts = Facts {
     token_prefix: "conda-",
 };
 
+const OPEN_VSX: Facts = Facts {
+    name: "open-vsx",
+    ecosystem: Ecosystem::OpenVsx,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Always,
+    audiences: Audiences::Whole,
+    shortest_ttl: 1,
+    token_prefix: "vsx-",
+};
+
 const GENERIC: Facts = Facts {
     name: "generic",
     ecosystem: Ecosystem::Generic,
@@ -132,7 +147,7 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 7] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::Generic];
+    pub const ALL: [Self; 8] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::OpenVsx, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
@@ -142,6 +157,7 @@ impl Dialect {
             Self::RubyGems => &RUBYGEMS,
             Self::NuGet => &NUGET,
             Self::Conda => &CONDA,
+            Self::OpenVsx => &OPEN_VSX,
             Self::Generic => &GENERIC,
         }
     }
@@ -205,6 +221,10 @@ impl Dialect {
             Audiences::Told => Vec::new(),
             Audiences::Address => vec![format!("{host}{path}")],
             Audiences::Hostname => vec![hostname.to_owned()],
+            Audiences::Whole => {
+                let bare = format!("{}://{host}{path}", url.scheme());
+                vec![bare.clone(), format!("{bare}/")]
+            }
             Audiences::Npm => vec![format!("npm:{hostname}"), format!("npm:{host}")],
         };
         audiences.dedup();
