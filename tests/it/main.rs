@@ -16,6 +16,7 @@ mod causes;
 mod claim_attacks;
 mod clients;
 mod demo;
+mod dialects;
 mod disclosure;
 mod docs;
 mod ecosystems;
