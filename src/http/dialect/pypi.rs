@@ -17,8 +17,10 @@ use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::dialect;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Content;
 use crate::http::endpoint::Endpoint;
@@ -31,14 +33,13 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::rate;
 use crate::http::tenant;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
+use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
-use crate::policy::registry::Dialect;
 use crate::policy::registry::Registry;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
@@ -48,9 +49,10 @@ const MULTI_USE: &str = "multi-use-token";
 /// PEP 807's discovery.
 pub static DISCOVERY: Endpoint = Endpoint {
     path: "/.well-known/pytp",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "discoverPypi",
         summary: "Where an index does trusted publishing (PEP 807)",
@@ -95,9 +97,10 @@ pub static DISCOVERY: Endpoint = Endpoint {
 /// PyPI's audience.
 pub static AUDIENCE: Endpoint = Endpoint {
     path: "/_/oidc/audience",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "getPypiAudience",
         summary: "For which audience a job requests its ID token",
@@ -122,7 +125,7 @@ pub static MINT: Endpoint = minting("/_/oidc/mint-token", &[mint_operation("mint
 pub static GITHUB_MINT: Endpoint = minting("/_/oidc/github/mint-token", &[mint_operation("mintPypiTokenGithub")]);
 
 const fn minting(path: &'static str, operations: &'static [Operation]) -> Endpoint {
-    Endpoint { path, access: Access::Job, spelling: Spelling::Pypi, operations }
+    Endpoint { path, base: Base::Host, spelling: Spelling::Pypi, operations }
 }
 
 const MINT_BODY: &[Member] = &[
@@ -147,6 +150,7 @@ const MINTED: &[Answer] = &[Answer::json(
 
 const fn mint_operation(id: &'static str) -> Operation {
     Operation {
+        access: Access::Job,
         method: Verb::Post,
         id,
         summary: "Exchange an ID token as PyPI's clients do",
@@ -167,9 +171,10 @@ const fn mint_operation(id: &'static str) -> Operation {
 /// PyPI's revocation, which uv calls when it has ended.
 pub static BURN: Endpoint = Endpoint {
     path: "/_/oidc/burn-token",
-    access: Access::Holder,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Holder,
         method: Verb::Post,
         id: "burnPypiToken",
         summary: "Revoke an upload token as PyPI's clients do",
@@ -236,7 +241,7 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let body = body::json_object(&arrival.body).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
-        subject_token: token_member(&body).map_err(|refusal| {
+        subject_token: dialect::token(&body, "token").map_err(|refusal| {
             if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
         })?,
         requested: Requested::default(),
@@ -244,13 +249,12 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
-    let mut response = HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+    let body = json!({
         "success": true,
         "token": minted.token.expose(),
         "expires": minted.expires_at.unix_seconds(),
-    }));
-    rate::tell(response.headers_mut(), issued.standing());
-    Ok(response)
+    });
+    Ok(dialect::answer(HttpResponse::Ok().json(body), &issued))
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.
@@ -262,7 +266,7 @@ async fn burn_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
     let body = body::json_object(&arrival.body)?;
     // An empty token is one more that is not there to be revoked.
-    let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
+    let token = body.get("token").and_then(Json::as_str).map_or_else(|| dialect::token(&body, "token"), Ok)?;
     arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
@@ -292,17 +296,6 @@ fn variable(registry: &Registry) -> String {
     let audience = registry.audiences.first().map(String::as_str).unwrap_or_default();
     let name: String = audience.chars().map(shout).collect();
     format!("in GitLab CI, clients read it from the variable `{name}_ID_TOKEN`")
-}
-
-fn token_member(body: &Object) -> Result<&str, Refusal> {
-    match body.get("token") {
-        Some(Json::String(token)) if !token.is_empty() => Ok(token),
-        Some(Json::String(_)) => Err(Refusal::new(Code::TokenMissing, "`token` is empty")),
-        Some(other) => {
-            Err(Refusal::new(Code::BadRequest, format!("`token` must be a string; it is {}", other.type_name())))
-        }
-        None => Err(Refusal::new(Code::TokenMissing, "the body has no `token`")),
-    }
 }
 
 /// PEP 807: which features the token shall have. An unknown one is refused: it may be a restriction.
