@@ -172,15 +172,15 @@ type Case = (BTreeSet<&'static str>, u64, Vec<Restriction>, &'static str, i64);
 fn cases() -> impl Strategy<Value = Case> {
     let name = || prop::sample::select(NAMES.to_vec());
     let restriction = prop_oneof![
-        4 => prop::collection::vec(name(), 1..5).prop_map(Restriction::Names),
+        4 => prop::collection::vec(name(), 4..9).prop_map(Restriction::Names),
         1 => prop::sample::select(vec!["Widgets", "acme_core", "acme.core", "-a", ""])
             .prop_map(|odd| Restriction::Names(vec!["widgets", odd])),
         1 => Just(Restriction::Names(Vec::new())),
-        6 => (-200..200_i64, 100..2000_i64).prop_map(|(from, until)| Restriction::Between(from, until)),
+        6 => (-200..100_i64, 300..2000_i64).prop_map(|(from, until)| Restriction::Between(from, until)),
         1 => (0..1000_i64, 0..1000_i64).prop_map(|(from, until)| Restriction::Between(from, until)),
     ];
     (
-        prop::collection::btree_set(name(), 1..5),
+        prop::collection::btree_set(name(), 3..5),
         900..=3600_u64,
         prop::collection::vec(restriction, 0..4),
         name(),
@@ -191,7 +191,7 @@ fn cases() -> impl Strategy<Value = Case> {
 #[test]
 fn what_pypitoken_narrows_is_verified_as_it_verifies_it() {
     let mut runner = TestRunner::deterministic();
-    let cases: Vec<Case> = (0..600).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
+    let cases: Vec<Case> = (0..250).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
     let restrict = |(names, ttl, restrictions, ..): &Case| {
         let token = minted_under(KEY, &names.iter().copied().collect::<Vec<_>>(), *ttl);
         json!({"token": token, "by": restrictions.iter().map(Restriction::parameters).collect::<Vec<_>>()})
@@ -207,7 +207,7 @@ fn what_pypitoken_narrows_is_verified_as_it_verifies_it() {
         assert_eq!(allowed(token, project, *at), *theirs, "{case:?}");
     }
     let yes = theirs.iter().filter(|yes| **yes).count();
-    assert!((100..=500).contains(&yes), "of {} cases {yes} are accepted: too much of one kind", theirs.len());
+    assert!((50..=200).contains(&yes), "of {} cases {yes} are accepted: too much of one kind", theirs.len());
 }
 
 #[test]
@@ -300,4 +300,58 @@ fn nothing_that_pypitoken_refuses_is_accepted() {
         assert_eq!(allowed(token, "widgets", 0), *expected_ours, "this service: {caveat}");
         assert!(theirs || !expected_ours, "{caveat}");
     }
+}
+
+/// Arrays near the two that are read: spaces, escapes, kinds of numbers, elements too few and too many.
+fn near_misses() -> impl Strategy<Value = String> {
+    let space = || "[ \t\n]{0,1}";
+    let number = || {
+        let moment = prop::sample::select(vec![NOW - 60, NOW, NOW + 1, NOW + 900, 0, -1]);
+        let suffix =
+            prop_oneof![12 => Just(""), 1 => Just(".0"), 1 => Just("e0"), 1 => Just("0000000000000"), 1 => Just(".5")];
+        (moment, suffix).prop_map(|(moment, suffix)| format!("{moment}{suffix}"))
+    };
+    let name = || {
+        let odd =
+            vec!["\"Widgets\"", "\"wid_gets\"", "\"-\"", "\"\"", "1", "null", "[\"widgets\"]", "\"widgets\\u0000\""];
+        prop_oneof![
+            8 => Just("\"widgets\""),
+            2 => Just("\"\\u0077idgets\""),
+            2 => Just("\"gadgets\""),
+            1 => prop::sample::select(odd),
+        ]
+    };
+    let names = prop::collection::vec(name(), 0..4).prop_map(|names| format!("[{}]", names.join(",")));
+    let tag = |tag: &'static str| prop_oneof![10 => Just(tag), 1 => prop::sample::select(vec!["0", "1", "2", "-0", "0.0", "true", "\"0\""])];
+    let more = || prop_oneof![10 => Just(""), 1 => Just(",null"), 1 => Just(",0"), 1 => Just(",[]"), 1 => Just("]")];
+    prop_oneof![
+        (tag("0"), space(), number(), number(), more())
+            .prop_map(|(tag, space, before, from, more)| format!("[{tag},{space}{before}{space},{from}{more}]{space}")),
+        (tag("1"), space(), names, more())
+            .prop_map(|(tag, space, names, more)| format!("{space}[{tag},{space}{names}{more}]")),
+    ]
+}
+
+#[test]
+fn of_random_arrays_too_none_is_accepted_that_pypitoken_refuses() {
+    let mut runner = TestRunner::deterministic();
+    let arrays: Vec<String> = (0..400).map(|_| near_misses().new_tree(&mut runner).unwrap().current()).collect();
+    let token = minted(&["widgets"]);
+    let raw = |caveat: &String| json!({"token": token, "raw": [caveat]});
+    let narrowed = ask(&json!({"restrict": arrays.iter().map(raw).collect::<Vec<_>>()}));
+    let tokens: Vec<&str> = narrowed["restrict"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let secret = secret_hex(KEY);
+    let checks: Vec<Value> = tokens.iter().map(|token| check(token, &secret, "widgets", 0)).collect();
+    let theirs = accepted(&ask(&json!({ "check": checks })));
+    let (mut both, mut theirs_alone) = (0, 0);
+    for ((token, caveat), theirs) in tokens.iter().zip(&arrays).zip(theirs) {
+        match (allowed(token, "widgets", 0), theirs) {
+            (true, true) => both += 1,
+            (false, true) => theirs_alone += 1,
+            (false, false) => {}
+            (true, false) => panic!("accepted here alone: {caveat}"),
+        }
+    }
+    assert!(both > 40, "{both}: too few are accepted to tell");
+    assert!(theirs_alone < both, "{theirs_alone} of {both}: what holders write is refused here");
 }
