@@ -136,7 +136,7 @@ impl Caveat {
             Codec::Text => return None,
             Codec::Pypi => pypi::read(bytes),
         };
-        let (Ok(Self::TimeBefore(end)) | Ok(Self::TimeBetween { before: end, .. })) = caveat else { return None };
+        let Ok(Self::TimeBefore(end) | Self::TimeBetween { before: end, .. }) = caveat else { return None };
         Some(end)
     }
 

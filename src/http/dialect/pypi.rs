@@ -131,7 +131,7 @@ const MINT_BODY: &[Member] = &[
     Member::may(
         "features",
         Shape::OrNull(&Shape::List(&Shape::Words(&[SINGLE_USE, MULTI_USE]))),
-        "What the upload token shall be (PEP 807): one of the two.",
+        "What the upload token shall be (PEP 807): one of those that discovery lists.",
     ),
 ];
 
