@@ -281,7 +281,7 @@ fn nothing_that_pypitoken_refuses_is_accepted() {
         ("[4,\"00000000-0000-0000-0000-000000000000\",null]".to_owned(), false, false),
         ("[5]".to_owned(), false, false),
         ("[]".to_owned(), false, false),
-        ("".to_owned(), false, false),
+        (String::new(), false, false),
         ("[1,[\"widgets\"]".to_owned(), false, false),
         (format!("{}\"widgets\"{}", "[1,[".repeat(200), "]]".repeat(200)), false, false),
         ("allow upload:widgets".to_owned(), false, false),
