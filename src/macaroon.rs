@@ -29,6 +29,7 @@ mod key;
 mod mint;
 mod verify;
 
+pub use crate::codec::Codec;
 pub use crate::macaroon::caveat::Caveat;
 pub use crate::macaroon::caveat::CaveatError;
 pub use crate::macaroon::caveat::MAX_ARGUMENTS;
@@ -47,7 +48,6 @@ pub use crate::macaroon::identifier::Identifier;
 pub use crate::macaroon::identifier::IdentifierError;
 pub use crate::macaroon::identifier::Provenance;
 pub use crate::macaroon::identifier::TokenId;
-pub use crate::macaroon::key::Codec;
 pub use crate::macaroon::key::Keyring;
 pub use crate::macaroon::key::KeyringError;
 pub use crate::macaroon::key::MasterKey;

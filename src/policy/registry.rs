@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::codec::Codec;
 use crate::identity::issuer::Issuer;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
@@ -81,6 +82,8 @@ pub struct Registry {
     pub audiences: Vec<String>,
     /// How its upload tokens look and live.
     pub token: TokenSettings,
+    /// How what restricts them is spelled inside.
+    pub codec: Codec,
     /// Who may ask about its tokens.
     pub callers: Vec<Caller>,
     /// The name under which its root secret is derived; unique, and stable when the registry is renamed.
@@ -251,6 +254,7 @@ mod tests {
             urls: urls.iter().map(|url| Url::parse(url).unwrap()).collect(),
             audiences: vec![format!("{id}-audience"), format!("{id}-old")],
             token: TokenSettings { prefix: "tm-".to_owned(), ttl: Duration::from_secs(900) },
+            codec: Codec::Text,
             callers: vec![Caller { name: "web".to_owned(), key_sha256: [7; 32] }],
             key_id: id.to_owned(),
             epoch: 0,

@@ -10,6 +10,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::codec::Codec;
 use crate::identity::provider;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
@@ -194,6 +195,10 @@ fn registry(key: &str) -> (Value, &'static str) {
             "What CI jobs ask for, besides what their clients compute; the first is what clients are told",
         ),
         "token" => (object(keys::TOKEN, &[], token), "How its upload tokens look and live"),
+        "codec" => (
+            choice(Codec::ALL.map(Codec::as_str)),
+            "`pypi` if it verifies PyPI's macaroons already: its rules then grant `upload` of packages by name, and no more",
+        ),
         "callers" => {
             let caller = object(caller::KEYS, &["key_sha256"], caller);
             let callers = json!({"type": "object", "propertyNames": reference("id"), "additionalProperties": caller});

@@ -50,6 +50,8 @@ mod presets_traps;
 mod providers;
 mod pymacaroons;
 mod pypi;
+mod pypi_codec;
+mod pypitoken;
 mod rates;
 mod redis_attacker;
 mod redis_failover;

@@ -2,9 +2,6 @@
 //! into something that this service accepts, and mints what this service accepts.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,27 +26,14 @@ use trustmint::package::PackageName;
 use trustmint::package::Permission;
 use trustmint::time::Timestamp;
 
+use crate::support::python;
+
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_392_000);
 const KEY: RegistryKeyId<'_> = RegistryKeyId { key_id: "python", codec: Codec::Text, epoch: 1 };
 const PREFIX: &str = "tm_";
 
-/// Asks pymacaroons. Fails, rather than passes unseen, where it is not installed.
-#[expect(clippy::disallowed_methods, reason = "the test command names the interpreter that has pymacaroons")]
 fn ask(request: &Value) -> Value {
-    let python = std::env::var_os("TRUSTMINT_TEST_PYTHON").expect(
-        "TRUSTMINT_TEST_PYTHON names no interpreter with pymacaroons 0.13.0: run the tests with the README's test \
-         command, which installs it into a virtual environment and sets the variable",
-    );
-    let mut child = Command::new(&python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pymacaroons_interop.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("TRUSTMINT_TEST_PYTHON={}: {error}", python.display()));
-    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the script failed; its own message is above");
-    serde_json::from_slice(&output.stdout).unwrap()
+    python::ask("pymacaroons_interop.py", request)
 }
 
 fn keyring() -> Keyring {

@@ -9,6 +9,7 @@ pub mod hostile;
 pub mod internet;
 pub mod namespace;
 pub mod presets;
+pub mod python;
 pub mod redis;
 pub mod service;
 pub mod tenants;

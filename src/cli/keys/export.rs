@@ -16,7 +16,6 @@ use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::tell_progress;
 use crate::config::keys::read_keyring;
-use crate::macaroon::Codec;
 use crate::macaroon::MasterKey;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::registry_secret;
@@ -46,7 +45,7 @@ impl Export {
             let ids: Vec<&str> = policy.registries().iter().map(|registry| registry.id.as_str()).collect();
             return Err(Failed::new(format!("--registry must be one of {}", ids.join(", "))));
         };
-        let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+        let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
         let secret = |master: &MasterKey| {
             let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(registry_secret(master, key).expose()));
             json!({

@@ -11,6 +11,7 @@ use actix_web::web;
 use serde_json::json;
 
 use crate::code::Code;
+use crate::codec::Codec;
 use crate::exchange;
 use crate::http::Public;
 use crate::http::arrival;
@@ -133,7 +134,7 @@ const MINT_BODY: &[Member] = &[
     Member::may(
         "features",
         Shape::OrNull(&Shape::List(&Shape::Words(&[SINGLE_USE, MULTI_USE]))),
-        "What the upload token shall be (PEP 807): one of the two.",
+        "What the upload token shall be (PEP 807): one of those that discovery lists.",
     ),
 ];
 
@@ -209,10 +210,11 @@ pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpRe
             Refusal::new(Code::NotFound, format!("no upload URL of this host has the path `{}`", printable(&path)))
         })?;
         let origin = url.origin().ascii_serialization();
+        let features = features(registry.codec);
         Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).json(json!({
             "audience-endpoint": format!("{origin}/_/oidc/audience"),
             "token-mint-endpoint": format!("{origin}/_/oidc/mint-token"),
-            "features": [SINGLE_USE, MULTI_USE],
+            "features": features,
             "default-features": [MULTI_USE],
         })))
     };
@@ -245,7 +247,7 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
             if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
         })?,
         requested: Requested::default(),
-        single_use: wants_single_use(&body)?,
+        single_use: wants_single_use(&body, features(registry.codec))?,
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
@@ -298,8 +300,16 @@ fn variable(registry: &Registry) -> String {
     format!("in GitLab CI, clients read it from the variable `{name}_ID_TOKEN`")
 }
 
-/// PEP 807: which features the token shall have. An unknown one is refused: it may be a restriction.
-fn wants_single_use(body: &Object) -> Result<bool, Refusal> {
+/// PEP 807: what an upload token can be asked to be. `PyPI`'s caveats have no word for a number of uses.
+const fn features(codec: Codec) -> &'static [&'static str] {
+    match codec {
+        Codec::Text => &[SINGLE_USE, MULTI_USE],
+        Codec::Pypi => &[MULTI_USE],
+    }
+}
+
+/// PEP 807: which of the features the token shall have. Any other is refused: it may be a restriction.
+fn wants_single_use(body: &Object, known: &[&str]) -> Result<bool, Refusal> {
     let mut single = false;
     let mut multi = false;
     let features = match body.get("features") {
@@ -312,11 +322,12 @@ fn wants_single_use(body: &Object) -> Result<bool, Refusal> {
     };
     for feature in features {
         match feature.as_str() {
-            Some(SINGLE_USE) => single = true,
+            Some(SINGLE_USE) if known.contains(&SINGLE_USE) => single = true,
             Some(MULTI_USE) => multi = true,
             other => {
                 let name = printable(other.unwrap_or("?"));
-                return Err(Refusal::new(Code::BadRequest, format!("the feature `{name}` is not known")));
+                let detail = format!("the feature `{name}` is none of this index; it has `{}`", known.join("`, `"));
+                return Err(Refusal::new(Code::BadRequest, detail));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::bundle_source;
+use super::codec;
 use super::issuer::ReadFile;
 use super::routes;
 use crate::identity::issuer::IssuerUrl;
@@ -32,6 +33,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "urls",
     "audiences",
     "token",
+    "codec",
     "callers",
     "key_id",
     "epoch",
@@ -79,6 +81,7 @@ pub(super) fn registry(
     let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let token = token(&fields, dialect, faults);
+    let codec = codec::of_registry(&fields, ecosystem, token.as_ref(), faults);
     let replay = replay(&fields, dialect, faults);
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
     let when_down = fields.get("verify_when_store_down").map_or(Some(WhenStoreDown::Refuse), |field| {
@@ -95,6 +98,7 @@ pub(super) fn registry(
         urls: urls?,
         audiences: audiences?,
         token: token?,
+        codec: codec?,
         callers: callers?,
         key_id: key_id?,
         epoch: u32::try_from(epoch?).ok()?,
