@@ -17,9 +17,9 @@ const turns = new Map(); // a package → the end of the last change in line
 let storage; // verdaccio's own, which it gives to its middlewares only
 
 class Refused extends Error {
-    constructor(reason, status) {
+    constructor(reason, status, retryAfter = "5") {
         super(reason);
-        this.status = status;
+        Object.assign(this, { status, retryAfter });
     }
 }
 
@@ -128,23 +128,21 @@ function turn(name, response) {
     return before;
 }
 
-/** Why not, or "". One POST: no redirect, retry or proxy. The key is read anew each time, so it can be rotated. */
+/** Why not, or nothing. One POST: no redirect, retry or proxy. The key is read anew each time, so it can be rotated. */
 async function ask({ trustmint, api_key_file }, question) {
     const url = new URL("/v1/verify", trustmint), { Agent, request } = url.protocol === "https:" ? https : http;
     const key = readFileSync(api_key_file, "utf8").trim();
     const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
     const options = { method: "POST", headers, agent: new Agent(), signal: AbortSignal.timeout(TIMEOUT) };
-    return new Promise((done, failed) => request(url, options, async (answer) => {
-        try {
-            let text = "";
-            for await (const part of answer.setEncoding("utf8")) text += part;
-            if (answer.statusCode !== 200) throw new Error(`status ${answer.statusCode}`);
-            const { allowed, code, reasons } = JSON.parse(text);
-            done(allowed === true ? "" : `${code}: ${reasons.join(" ")}`);
-        } catch (fault) {
-            failed(fault);
-        }
-    }).on("error", failed).end(JSON.stringify(question)));
+    const answer = await new Promise((answered, failed) =>
+        request(url, options, answered).on("error", failed).end(JSON.stringify(question)));
+    let text = "";
+    for await (const part of answer.setEncoding("utf8")) text += part;
+    const { allowed, code, reasons, message } = JSON.parse(text), status = answer.statusCode;
+    if (status === 200 && allowed === true) return undefined;
+    if (status === 200) return new Refused(`${code}: ${reasons.join(" ")}`, 403);
+    if (![429, 503].includes(status)) throw new Error(`status ${status}`);
+    return new Refused(`${code}: ${message}`, 503, answer.headers["retry-after"]); // it cannot say just now
 }
 
 /** Returns if the change may be made. All that is read is verdaccio's own reading of the request. */
@@ -159,12 +157,12 @@ async function decide(config, logger, name, request) {
     for (const change of ROUTES[route](name, request, stored)) {
         const facts = { package: name, exists: stored !== undefined, client_ip: address, ...change };
         facts.consume = digest("sha256", JSON.stringify([route, params, body, facts]), "hex"); // same again: same use
-        const reason = await ask(config, { token, ...facts }).catch((fault) => {
+        const refused = await ask(config, { token, ...facts }).catch((fault) => {
             logger.error({ fault: String(fault) }, "trustmint gave no answer: @{fault}");
-            response.setHeader("Retry-After", "5");
-            need(false, "trustmint cannot be asked just now; nothing was changed, try again", 503);
+            return new Refused("trustmint cannot be asked just now; nothing was changed, try again", 503);
         });
-        need(!reason, reason, 403);
+        if (refused?.status === 503) response.setHeader("Retry-After", refused.retryAfter);
+        if (refused) throw refused; // SECURITY: without a yes, nothing changes
     }
     need(!response.closed, "the client has gone");
 }
