@@ -28,6 +28,7 @@ mod fuzz_corpus;
 mod hostile_tokens;
 mod issuer_attacks;
 mod issuer_probe;
+mod js_clients;
 mod key_attacks;
 mod key_histories;
 mod key_rotation;

@@ -6,6 +6,7 @@ pub mod described;
 pub mod front;
 pub mod hostile;
 pub mod internet;
+pub mod javascript;
 pub mod namespace;
 pub mod presets;
 pub mod redis;

@@ -51,8 +51,8 @@ use super::service::API_KEY;
 use super::service::AUDIENCE;
 use super::service::example;
 
-const TRUSTMINT: &str = env!("CARGO_BIN_EXE_trustmint");
-const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+pub(super) const TRUSTMINT: &str = env!("CARGO_BIN_EXE_trustmint");
+pub(super) const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Drives twine's own code for trusted publishing, which its command line keeps for pypi.org; prints the upload token.
 const TWINE_EXCHANGE: &str = "\
@@ -75,8 +75,16 @@ pub struct Front {
 
 /// A CI job as a client sees it: variables, and what answers behind them.
 pub struct Job {
-    variables: Vec<(&'static str, String)>,
-    _provider: Option<LoopbackProvider>,
+    pub(super) variables: Vec<(&'static str, String)>,
+    pub(super) _provider: Option<LoopbackProvider>,
+}
+
+impl Job {
+    /// The same job with another variable.
+    pub fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
 }
 
 /// What a client said on both its outputs.
@@ -310,7 +318,7 @@ impl Front {
 }
 
 /// Ports of the system's choice; nginx is the proxy.
-const SETTINGS: &str = "\
+pub(super) const SETTINGS: &str = "\
 listen: {address: '127.0.0.1:0', trusted_proxies: [127.0.0.1]}
 operations: {address: '127.0.0.1:0'}
 policy: {directory: policy}
@@ -348,7 +356,7 @@ fn policy(upload_url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider
 }
 
 /// The claims that make a job the one of the rule `widgets-release`, unless they are overridden.
-fn widgets(overrides: &Value) -> Value {
+pub(super) fn widgets(overrides: &Value) -> Value {
     let mut claims = json!({
         "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
         "environment": "release",
@@ -359,7 +367,7 @@ fn widgets(overrides: &Value) -> Value {
 
 /// An address for a program that takes no port 0: free, and below the ports that the system gives out, so that nobody is
 /// given it meanwhile.
-fn free_address() -> SocketAddr {
+pub(super) fn free_address() -> SocketAddr {
     loop {
         let port = 20_000 + u16::from_ne_bytes(random_bytes().unwrap()) % 12_000;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -377,7 +385,7 @@ pub fn tool(variable: &str) -> PathBuf {
     }
 }
 
-fn said(command: &mut Command) -> Said {
+pub(super) fn said(command: &mut Command) -> Said {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let plain: String = format!("{stdout}\n{stderr}")
@@ -394,12 +402,16 @@ fn said(command: &mut Command) -> Said {
 }
 
 /// A process that is asked to end, and waited for, when this is dropped.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
     /// Starts it and waits for the line with these words on one of its outputs; the rest is read and dropped.
     #[track_caller]
-    fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
+    pub(super) fn start(
+        command: &mut Command,
+        output: fn(&mut Child) -> Box<dyn Read + Send>,
+        words: &str,
+    ) -> (Self, String) {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
         let mut output = BufReader::new(output(&mut process.0));
