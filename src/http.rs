@@ -168,7 +168,9 @@ pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) +
         let routes = web::scope("").wrap(from_fn(context::middleware)).default_service(web::to(not_found));
         // What any path can be in front of comes last: it hides nothing that is at the root of the host.
         let of = |base: Base| ENDPOINTS.iter().filter(move |endpoint| endpoint.base == base);
-        let routes = of(Base::Host).chain(of(Base::Registry)).fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
+        let routes = of(Base::Host)
+            .chain(of(Base::Registry))
+            .fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
         config.app_data(public.clone()).service(routes);
     }
 }
@@ -236,9 +238,9 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     let path = request.path();
     let mut detail = format!("there is no endpoint at `{}`", body::printable(path));
     // Whoever writes a client tries the upload URL's own path first.
-    if let Some(start) = path.find("/_/oidc/") {
-        let endpoint = path.get(start..).unwrap_or_default();
-        detail = format!("{detail}; PyPI's are at the root of the host: `{}`", body::printable(endpoint));
+    let at_root = ENDPOINTS.iter().filter(|endpoint| endpoint.base == Base::Host);
+    if let Some(endpoint) = at_root.map(|endpoint| endpoint.path).find(|endpoint| path.ends_with(endpoint)) {
+        detail = format!("{detail}; that one is at the root of the host: `{endpoint}`");
     }
     Refusal::new(Code::NotFound, detail).respond(Spelling::Native, &context::id_of(&request))
 }

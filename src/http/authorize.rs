@@ -48,12 +48,8 @@ const OVERRIDES: [&str; 5] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// What nginx and Traefik ask.
-pub static ENDPOINT: Endpoint = Endpoint {
-    path: PATH,
-    base: Base::Host,
-    spelling: Spelling::Proxy,
-    operations: &[asking("authorize", &HEADERS)],
-};
+pub static ENDPOINT: Endpoint =
+    Endpoint { path: PATH, base: Base::Host, spelling: Spelling::Proxy, operations: &[asking("authorize", &HEADERS)] };
 
 /// What Envoy asks: its client's method and path.
 pub static WITH_PATH: Endpoint = Endpoint {

@@ -236,15 +236,8 @@ impl Operation {
 
 impl Access {
     /// Every kind of caller, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
-        Self::Job,
-        Self::JobHeader,
-        Self::Holder,
-        Self::HolderHeader,
-        Self::Registry,
-        Self::Proxy,
-        Self::Anyone,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Job, Self::JobHeader, Self::Holder, Self::HolderHeader, Self::Registry, Self::Proxy, Self::Anyone];
 
     /// Who that is, as a heading.
     pub const fn title(self) -> &'static str {

@@ -14,10 +14,10 @@ use crate::identity::provider;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
+use crate::policy::dialect::Dialect;
 use crate::policy::explain::Cause;
 use crate::policy::lint::catalogue;
 use crate::policy::parse::keys;
-use crate::policy::dialect::Dialect;
 use crate::policy::registry::WhenStoreDown;
 use crate::policy::route::Proxy;
 use crate::policy::rule::Mode;
@@ -189,7 +189,10 @@ fn registry(key: &str) -> (Value, &'static str) {
             "Of dialect `generic` only: how its package names are spelled",
         ),
         "urls" => (reference("texts"), "Its public upload URLs"),
-        "audiences" => (reference("texts"), "What CI jobs ask for, besides what their clients compute; the first is what clients are told"),
+        "audiences" => (
+            reference("texts"),
+            "What CI jobs ask for, besides what their clients compute; the first is what clients are told",
+        ),
         "token" => (object(keys::TOKEN, &[], token), "How its upload tokens look and live"),
         "callers" => {
             let caller = object(caller::KEYS, &["key_sha256"], caller);

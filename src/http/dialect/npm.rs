@@ -90,7 +90,10 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let package = package(raw_name(request, public, registry)?)?;
     // Some programs send `{}` where there is nothing to say. Anything else would be lost in silence, a restriction too.
     if !matches!(arrival.body.trim_ascii(), b"" | b"{}") {
-        return Err(Refusal::new(Code::BadRequest, "the request must have no body: the path says all that it asks for"));
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "the request must have no body: the path says all that it asks for",
+        ));
     }
     let missing = "the request must have one `Authorization` header, with the ID token as `Bearer`; npm reads that from \
                    the variable `NPM_ID_TOKEN`, and at GitHub asks for it";
@@ -111,7 +114,8 @@ fn raw_name<'q>(request: &'q HttpRequest, public: &Public, registry: &Registry) 
     let behind = tenant::behind(request, public, registry)?;
     let mut names = [request.path()].into_iter().chain(behind).filter_map(|path| path.strip_prefix(PATH));
     names.next().ok_or_else(|| {
-        let detail = format!("npm's exchange is at `{PATH}`, at the root of the host or at the path of the registry's URL");
+        let detail =
+            format!("npm's exchange is at `{PATH}`, at the root of the host or at the path of the registry's URL");
         Refusal::new(Code::NotFound, detail)
     })
 }

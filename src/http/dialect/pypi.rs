@@ -38,8 +38,8 @@ use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
-use crate::policy::evaluate::Requested;
 use crate::policy::dialect::Dialect;
+use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";

@@ -46,7 +46,8 @@ fn foreign(text: &str) -> Message {
 /// What is wrong with the audience that clients compute from a registry's URL, and the remedy. It may begin with a digit,
 /// as addresses do: nobody has chosen it.
 pub(in crate::policy) fn computed_audience(text: &str) -> Option<(Message, &'static str)> {
-    is_foreign(text).then(|| (foreign(text), "serve the registry at a host of its own: its clients compute it from the URL"))
+    is_foreign(text)
+        .then(|| (foreign(text), "serve the registry at a host of its own: its clients compute it from the URL"))
 }
 
 /// What is wrong with an audience, and the remedy.

@@ -13,11 +13,11 @@ use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
+use crate::policy::dialect::Dialect;
+use crate::policy::dialect::NamesPackage;
 use crate::policy::lint;
 use crate::policy::lint::catalogue;
-use crate::policy::dialect::Dialect;
 use crate::policy::registry::Limits;
-use crate::policy::dialect::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
 use crate::policy::registry::WhenStoreDown;
@@ -230,12 +230,7 @@ fn urls_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Url>> {
 }
 
 /// The audiences that the policy lists, then those that clients of the dialect compute from the URLs.
-fn audiences(
-    fields: &Fields<'_>,
-    dialect: Option<Dialect>,
-    urls: &[Url],
-    faults: &mut Faults,
-) -> Option<Vec<String>> {
+fn audiences(fields: &Fields<'_>, dialect: Option<Dialect>, urls: &[Url], faults: &mut Faults) -> Option<Vec<String>> {
     let mut audiences = match fields.get("audiences") {
         None if dialect.is_some_and(Dialect::computes_audience) => Vec::new(),
         _ => {
