@@ -209,6 +209,9 @@ fn routes_are_read_strictly_and_not_for_dialects_that_name_packages_in_bodies() 
     }
 }
 
+/// What the store wants of its clients.
+const CREDENTIAL: &str = "Basic c3RvcmU6c3RhdGljK3NlY3JldA==";
+
 /// A process that ends with its test.
 struct Running(Child);
 
@@ -273,23 +276,30 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     let (front, store) = (free_port(), free_port());
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/nginx.conf.template");
     let own = directory.path().display().to_string();
-    let mut text = fs::read_to_string(template).unwrap();
+    let mut text = fs::read_to_string(&template).unwrap();
     for (name, value) in [
         ("@DIRECTORY@", own.as_str()),
         ("@LISTEN@", &format!("127.0.0.1:{front}")),
         ("@STORE@", &format!("127.0.0.1:{store}")),
-        ("@TRUSTMINT@", service.base.strip_prefix("https://").unwrap()),
+        ("@TRUSTMINT@", service.base.as_str()),
         ("@CA@", &format!("{own}/ca.pem")),
         ("@API_KEY@", TOOLS_KEY),
+        ("@CREDENTIAL@", CREDENTIAL),
     ] {
         text = text.replace(name, value);
     }
-    // The store is nginx too: it takes every PUT and DELETE, and decodes and merges as such stores do.
-    let dav = format!(
-        "server {{ listen 127.0.0.1:{store}; root {}; location / {{ dav_methods PUT DELETE; create_full_put_path on; }} }}\n}}\n",
-        store_root.display()
-    );
-    let text = text.trim_end().strip_suffix('}').unwrap().to_owned() + &dav;
+    // The store is nginx too: it takes every PUT and DELETE with its credential, and decodes and merges as such stores do.
+    let mut store_text = fs::read_to_string(template.with_file_name("store.conf.template")).unwrap();
+    for (name, value) in [
+        ("@STORE@", format!("127.0.0.1:{store}")),
+        ("@FILES@", store_root.display().to_string()),
+        ("@CREDENTIAL@", CREDENTIAL.to_owned()),
+    ] {
+        store_text = store_text.replace(name, &value);
+    }
+    fs::write(directory.path().join("store.conf"), store_text).unwrap();
+    // Requests are written byte for byte here, so without TLS.
+    fs::write(directory.path().join("tls.conf"), "").unwrap();
     let configuration = directory.path().join("nginx.conf");
     fs::write(&configuration, text).unwrap();
     let _nginx = start_nginx(&configuration, front);
@@ -301,6 +311,12 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert!(good.starts_with("HTTP/1.1 201"), "{good}");
     let kept = files_below(&store_root);
     assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w.tgz"), "{kept:?}");
+
+    // The store knows its own credential and nothing of tokens.
+    for around in [token.clone(), String::new()] {
+        let around = tokio::task::spawn_blocking(move || raw(store, "PUT", "/files/widgets/1.0/around", &around));
+        assert!(around.await.unwrap().starts_with("HTTP/1.1 401"));
+    }
 
     for target in [
         "/files/gadgets/1.0/w",

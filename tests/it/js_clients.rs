@@ -192,3 +192,61 @@ fn yarn_with_a_stored_token_is_stopped_by_the_registry() {
     registry.yarn(&job, &project, &["npm", "publish"]).failure(&["upload-token-malformed: "]);
     assert_eq!(registry.file("@acme/gadgets", "4.1.0"), None);
 }
+
+#[test]
+fn behind_forward_auth_npm_publishes_into_a_verdaccio_that_knows_nothing_of_tokens() {
+    let registry = NpmRegistry::behind_forward_auth();
+    let project = Project::package("@acme/widgets", "5.0.0");
+    let file = project.pack();
+    registry.npm(&registry.github_job(&json!({})), &project, &["publish", "./packed.tgz"]).success();
+    assert_eq!(registry.file("@acme/widgets", "5.0.0"), Some(file));
+}
+
+#[test]
+fn behind_forward_auth_npm_says_which_packages_the_token_is_for_and_nobody_goes_on_without_one() {
+    let registry = NpmRegistry::behind_forward_auth();
+    let token = registry.upload_token("@acme/widgets");
+    let project = Project::package("@acme/gadgets", "5.0.0").with(".npmrc", &registry.npmrc(&token));
+    registry.npm(&registry.laptop(), &project, &["publish"]).failure(&[
+        "npm error code E403",
+        "package-not-covered: the token is for `@acme/widgets`; `@acme/gadgets` was uploaded",
+    ]);
+    let project = Project::package("@acme/gadgets", "5.1.0");
+    let said = registry.pnpm(&registry.github_job(&json!({})), &project, &["publish"]);
+    said.failure(&[NOT_GRANTED, "status 403 Forbidden", "upload-token-missing: "]);
+    assert!(registry.file("@acme/gadgets", "5.0.0").is_none() && registry.file("@acme/gadgets", "5.1.0").is_none());
+}
+
+#[test]
+fn behind_forward_auth_a_publication_edits_nothing_and_its_body_names_no_other_package() {
+    let registry = NpmRegistry::behind_forward_auth();
+    let project = Project::package("@acme/widgets-edited", "5.0.0");
+    registry.npm(&registry.github_job(&json!({})), &project, &["publish"]).success();
+    let token = registry.upload_token("@acme/widgets-edited");
+    let before = registry.packument("@acme/widgets-edited");
+    // What verdaccio takes for a deprecation, and would remove every version by.
+    let edit = json!({"name": "@acme/widgets-edited", "versions": {"9.0.0": {"deprecated": "x"}}, "dist-tags": {}});
+    let (status, said) = registry.put("/@acme%2fwidgets-edited", Some(&token), &edit);
+    assert_eq!((status, said.contains("uploader is not allowed to unpublish")), (403, true), "{said}");
+    let mut other = edit.clone();
+    other["name"] = json!("@acme/gadgets");
+    for path in ["/@acme%2fwidgets-edited", "/%40acme%2Fwidgets-edited"] {
+        let (status, said) = registry.put(path, Some(&token), &other);
+        assert_eq!((status, said.contains("bad incoming package data")), (422, true), "{path}: {said}");
+    }
+    for (path, token, code) in [
+        ("/@acme%2fgadgets", Some(token.as_str()), "package-not-covered"),
+        ("/@acme/widgets-edited", Some(token.as_str()), "route-not-allowed"),
+        ("/@acme%252fwidgets-edited", Some(token.as_str()), "route-not-allowed"),
+        ("/-/user/org.couchdb.user:eve", Some(token.as_str()), "route-not-allowed"),
+        ("/@acme%2fwidgets-edited?x=1", Some(token.as_str()), "route-not-allowed"),
+        ("/x/../@acme%2fwidgets-edited", Some(token.as_str()), "route-not-allowed"),
+        ("/@acme%2fwidgets-edited/-rev/1", Some(token.as_str()), "action-not-covered"),
+        ("/@acme%2fwidgets-edited", None, "upload-token-missing"),
+        ("/@acme%2fwidgets-edited", Some("stored-long-ago"), "upload-token-malformed"),
+    ] {
+        let (status, said) = registry.put(path, token, &edit);
+        assert_eq!((status, said.contains(code)), (403, true), "{path}: {said}");
+    }
+    assert_eq!(registry.packument("@acme/widgets-edited"), before);
+}

@@ -1,5 +1,5 @@
 //! An npm registry as its operator runs it, each part a process of its own: `trustmint serve`, and verdaccio behind nginx
-//! with TLS (`examples/verdaccio/start`); and the real clients, unmodified, in a CI job's environment.
+//! with TLS (`examples/verdaccio`, `examples/forward-auth/verdaccio`); and the real clients, unmodified, in a CI job's environment.
 
 use std::fs;
 use std::io::Write;
@@ -100,18 +100,29 @@ fn manifest(folder: &Path, package: &Value) {
 }
 
 impl NpmRegistry {
-    /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
+    /// The one with the plug-in that runs, if any test uses it, or a new one: starting it takes longer than what it is
+    /// asked.
     pub fn running() -> Arc<Self> {
         static RUNNING: Mutex<Weak<NpmRegistry>> = Mutex::new(Weak::new());
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::shared(&RUNNING, "examples/verdaccio/start", "")
+    }
+
+    /// The one whose nginx asks and whose verdaccio knows nothing of it.
+    pub fn behind_forward_auth() -> Arc<Self> {
+        static RUNNING: Mutex<Weak<NpmRegistry>> = Mutex::new(Weak::new());
+        Self::shared(&RUNNING, "examples/forward-auth/verdaccio/start", ROUTES)
+    }
+
+    fn shared(running: &Mutex<Weak<Self>>, example: &str, routes: &str) -> Arc<Self> {
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
         running.upgrade().unwrap_or_else(|| {
-            let registry = Arc::new(Self::start());
+            let registry = Arc::new(Self::start(example, routes));
             *running = Arc::downgrade(&registry);
             registry
         })
     }
 
-    fn start() -> Self {
+    fn start(example: &str, routes: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
@@ -126,7 +137,7 @@ impl NpmRegistry {
         for name in ["policy", "home"] {
             fs::create_dir(path(name)).unwrap();
         }
-        fs::write(path("policy/policy.yaml"), policy(&url, &github, &gitlab)).unwrap();
+        fs::write(path("policy/policy.yaml"), policy(&url, routes, &github, &gitlab)).unwrap();
         fs::write(path("policy/ca.pem"), certificate.authority_pem()).unwrap();
         fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
         certificate.write_key(&path("key.pem")).unwrap();
@@ -146,7 +157,7 @@ impl NpmRegistry {
         );
         let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap();
         let (registry, _) = Process::start(
-            Command::new(Path::new(REPOSITORY).join("examples/verdaccio/start"))
+            Command::new(Path::new(REPOSITORY).join(example))
                 .env("DIRECTORY", path("run"))
                 .env("CERTIFICATE", path("certificate.pem"))
                 .env("KEY", path("key.pem"))
@@ -226,6 +237,11 @@ impl NpmRegistry {
         fs::read(self.path("run/storage").join(package).join(format!("{name}-{version}.tgz"))).ok()
     }
 
+    /// What is stored about a package.
+    pub fn packument(&self, package: &str) -> String {
+        fs::read_to_string(self.path("run/storage").join(package).join("package.json")).unwrap()
+    }
+
     /// `npm` with these arguments.
     pub fn npm(&self, job: &Job, project: &Project, arguments: &[&str]) -> Said {
         let mut npm = self.node("TRUSTMINT_TEST_NPM", job, project);
@@ -268,6 +284,29 @@ impl NpmRegistry {
         entries.map(|entry| (text(entry, "code"), text(entry, "message"))).collect()
     }
 
+    /// A PUT of this JSON with curl, with an upload token if there is one: status and body.
+    pub fn put(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, String) {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--path-as-is",
+            "-X",
+            "PUT",
+            "-H",
+            "Content-Type: application/json",
+            "-w",
+            "\\n%{http_code}",
+        ]);
+        if let Some(token) = token {
+            curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let url = format!("{}{}", self.url, path.trim_start_matches('/'));
+        curl.args(["--data-binary", &body.to_string(), &url]).arg("--cacert").arg(self.ca());
+        let answer = said(&mut curl).success();
+        let (body, status) = answer.rsplit_once('\n').unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
     /// A client that Node.js runs.
     fn node(&self, script: &str, job: &Job, project: &Project) -> Command {
         let mut node = self.client(&tool("TRUSTMINT_TEST_NODE"), job, project);
@@ -294,11 +333,21 @@ impl NpmRegistry {
     }
 }
 
-fn policy(url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
+/// The routes of the README of `examples/forward-auth`, in JSON, which is YAML.
+const ROUTES: &str = r#"{"proxy": "nginx", "allow": [
+    {"method": "PUT", "path": "/{package}", "action": "upload"},
+    {"method": "PUT", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-/{*}/-rev/{*}", "action": "delete"},
+    {"method": "PUT", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"},
+    {"method": "DELETE", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"}
+]}"#;
+
+fn policy(url: &str, routes: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
     let issuer = |provider: &str, issuer: &LoopbackProvider| json!({"provider": provider, "url": issuer.issuer(), "ca_file": "ca.pem", "allow_networks": ["127.0.0.0/8"]});
     let (widgets, sprockets) = (["@acme/widgets", "@acme/widgets-*"], ["@acme/sprockets", "@acme/sprockets-*"]);
     // JSON is YAML.
-    let policy = json!({
+    let mut policy = json!({
         "issuers": {"github": issuer("github", github), "gitlab": issuer("gitlab", gitlab)},
         "registries": {"acme-npm": {
             "dialect": "npm", "urls": [url],
@@ -320,5 +369,8 @@ fn policy(url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> St
             },
         },
     });
+    if !routes.is_empty() {
+        policy["registries"]["acme-npm"]["routes"] = serde_json::from_str(routes).unwrap();
+    }
     policy.to_string()
 }
