@@ -23,7 +23,7 @@ class Refused(Exception):
     @property
     def phrase(self):
         """The reason as a status line can have it."""
-        return re.sub("[^ -~]+", " ", self.reason)[:500]
+        return re.sub("[^ -~]+", "-", self.reason)[:500]
 
 
 def need(holds, reason, status=400, **headers):

@@ -70,7 +70,7 @@ class Plugin:
         known = stage.get_versiondata_perstage(package, version)
         there = known and stage.get_linkstore_perstage(package, version).get_links(basename=stored)
         need(not there, f"{stored!a} already exists", 409)  # before a single-use token is spent
-        client = str(ipaddress.ip_address(request.headers["X-Forwarded-For"]))  # nginx's
+        client = str(ipaddress.ip_address(request.remote_addr))  # as nginx says
         self.trustmint.allow(token, client, stored, package=package, version=version,
                              exists=bool(stage.has_project_perstage(package)), **file_facts(content.file))
         return Identity()
@@ -85,7 +85,8 @@ def serve(port, directory, trustmint, key_file):
         init(plugins, ["devpi-init", *place, "--no-root-pypi", "--root-passwd", secrets.token_urlsafe(32)])
     # devpi stretches a secret of 32 random bytes for 15 s, as if it were a password: not here.
     cost = ["--argon2-memory-cost", 8, "--argon2-parallelism", 1, "--argon2-time-cost", 1]
-    options = ["--host", "127.0.0.1", "--port", port, "--restrict-modify", "root"]
+    options = ["--host", "127.0.0.1", "--port", port, "--restrict-modify", "root",
+               "--trusted-proxy", "127.0.0.1", "--trusted-proxy-headers", "x-forwarded-for"]
     devpi = xom_from_config(parseoptions(plugins, [str(word) for word in ["devpi-server", *place, *options, *cost]]))
     with devpi.keyfs.write_transaction():
         if devpi.model.getstage(USER, INDEX) is None:

@@ -15,7 +15,7 @@ def need(holds, reason, status=400, **headers):
     """Else the request ends here, nothing stored. The status line says why too: twine shows nothing else."""
     if not holds:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-        raise HTTPResponse(reason + "\n", f"{status} {re.sub('[^ -~]+', ' ', reason)[:500]}", headers)
+        raise HTTPResponse(reason + "\n", f"{status} {re.sub('[^ -~]+', '-', reason)[:500]}", headers)
     return holds
 
 def only(field):

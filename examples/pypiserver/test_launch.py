@@ -261,7 +261,7 @@ class Refusals(Case):
                 self.stub.answer({"code": code, "message": "its\u2028words\r\nX-Own: 1"}, status, **{"Retry-After": "9"})
                 answer = self.send(upload())
                 self.assert_refused(answer, 503, f"{code}: its\u2028words")
-                self.assertEqual(answer[0], f"503 {code}: its words X-Own: 1")
+                self.assertEqual(answer[0], f"503 {code}: its-words-X-Own: 1")
                 self.assertEqual((answer[1]["Retry-After"], "X-Own" in answer[1]), ("9", False))
         for retry_after in ["", "soon", "9\t, 9", None]:
             with self.subTest(retry_after):
