@@ -18,6 +18,7 @@ use crate::code::Class;
 use crate::code::Code;
 use crate::escape::escape;
 use crate::exchange::Failure;
+use crate::http::endpoint::codes;
 use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::rate;
@@ -41,18 +42,20 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+    /// npm's endpoint: the ID token is in `Authorization`, so RFC 6750 section 3.1 says what is wrong with it.
+    Npm,
     /// A registry's proxy, which reads a status and headers: no body.
     Proxy,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 4] = [Self::Native, Self::OAuth, Self::Pypi, Self::Proxy];
+    pub const ALL: [Self; 5] = [Self::Native, Self::OAuth, Self::Pypi, Self::Npm, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
         match self {
-            Self::Native => Some("Error"),
+            Self::Native | Self::Npm => Some("Error"),
             Self::OAuth => Some("OAuthError"),
             Self::Pypi => Some("ProblemDetails"),
             Self::Proxy => None,
@@ -62,7 +65,7 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth => Some("application/json"),
+            Self::Native | Self::OAuth | Self::Npm => Some("application/json"),
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -125,7 +128,7 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native | Spelling::Npm | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -206,7 +209,7 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native | Spelling::Npm | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -236,7 +239,7 @@ impl Refusal {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(challenge) = challenge(self.code, spelling) {
+        if let Some(challenge) = challenge(status, spelling) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         let mut response = if let Some(media_type) = spelling.media_type() {
@@ -277,7 +280,7 @@ pub const fn is_retried(code: Code) -> bool {
 }
 
 /// The status by which an endpoint of that spelling says that code.
-pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
+pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
     if matches!(spelling, Spelling::Proxy) {
         // Proxies know 401 and 403; everything else is an error to them, which lets nothing through either.
         return match (code, code.class()) {
@@ -307,6 +310,7 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
             (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
             (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
             (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
+            (Spelling::Npm, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
             (_, Class::Refused) => StatusCode::FORBIDDEN,
             (_, _) => StatusCode::BAD_REQUEST,
         },
@@ -314,14 +318,13 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
 }
 
 /// What a 401 asks for (RFC 9110 section 11.6.1).
-fn challenge(code: Code, spelling: Spelling) -> Option<&'static str> {
-    match spelling {
+fn challenge(status: StatusCode, spelling: Spelling) -> Option<&'static str> {
+    let challenge = match spelling {
         // To the proxy's client, who has a token; the proxy's own key is another header.
-        Spelling::Proxy => (code == Code::UploadTokenMissing).then_some("Basic realm=\"trustmint\""),
-        Spelling::Native | Spelling::OAuth | Spelling::Pypi => {
-            (code == Code::BadApiKey).then_some("Bearer realm=\"trustmint\"")
-        }
-    }
+        Spelling::Proxy => "Basic realm=\"trustmint\"",
+        Spelling::Native | Spelling::OAuth | Spelling::Pypi | Spelling::Npm => "Bearer realm=\"trustmint\"",
+    };
+    (status == StatusCode::UNAUTHORIZED).then_some(challenge)
 }
 
 impl From<Failure> for Refusal {

@@ -37,6 +37,7 @@ mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod master_keys;
+mod npm;
 mod openapi;
 mod operations;
 mod plug_in;

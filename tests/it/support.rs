@@ -2,6 +2,7 @@
 //! provider that signs with real keys, a clock that is set and an audit log that can be read.
 
 pub mod clock;
+pub mod codecs;
 pub mod described;
 pub mod front;
 pub mod hostile;
@@ -11,6 +12,7 @@ pub mod presets;
 pub mod redis;
 pub mod service;
 pub mod tenants;
+pub mod wire;
 
 pub use clock::SetClock;
 pub use hostile::Canary;

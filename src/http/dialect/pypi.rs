@@ -19,6 +19,7 @@ use crate::http::body;
 use crate::http::body::printable;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Content;
 use crate::http::endpoint::Endpoint;
@@ -37,8 +38,8 @@ use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
+use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
-use crate::policy::registry::Dialect;
 use crate::policy::registry::Registry;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
@@ -48,9 +49,10 @@ const MULTI_USE: &str = "multi-use-token";
 /// PEP 807's discovery.
 pub static DISCOVERY: Endpoint = Endpoint {
     path: "/.well-known/pytp",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "discoverPypi",
         summary: "Where an index does trusted publishing (PEP 807)",
@@ -95,9 +97,10 @@ pub static DISCOVERY: Endpoint = Endpoint {
 /// PyPI's audience.
 pub static AUDIENCE: Endpoint = Endpoint {
     path: "/_/oidc/audience",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "getPypiAudience",
         summary: "For which audience a job requests its ID token",
@@ -122,7 +125,7 @@ pub static MINT: Endpoint = minting("/_/oidc/mint-token", &[mint_operation("mint
 pub static GITHUB_MINT: Endpoint = minting("/_/oidc/github/mint-token", &[mint_operation("mintPypiTokenGithub")]);
 
 const fn minting(path: &'static str, operations: &'static [Operation]) -> Endpoint {
-    Endpoint { path, access: Access::Job, spelling: Spelling::Pypi, operations }
+    Endpoint { path, base: Base::Host, spelling: Spelling::Pypi, operations }
 }
 
 const MINT_BODY: &[Member] = &[
@@ -147,6 +150,7 @@ const MINTED: &[Answer] = &[Answer::json(
 
 const fn mint_operation(id: &'static str) -> Operation {
     Operation {
+        access: Access::Job,
         method: Verb::Post,
         id,
         summary: "Exchange an ID token as PyPI's clients do",
@@ -167,9 +171,10 @@ const fn mint_operation(id: &'static str) -> Operation {
 /// PyPI's revocation, which uv calls when it has ended.
 pub static BURN: Endpoint = Endpoint {
     path: "/_/oidc/burn-token",
-    access: Access::Holder,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Holder,
         method: Verb::Post,
         id: "burnPypiToken",
         summary: "Revoke an upload token as PyPI's clients do",

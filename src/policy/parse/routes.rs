@@ -2,7 +2,7 @@
 
 use super::choice;
 use crate::package::Action;
-use crate::policy::registry::Dialect;
+use crate::policy::dialect::Dialect;
 use crate::policy::route::Proxy;
 use crate::policy::route::Route;
 use crate::policy::route::Routes;

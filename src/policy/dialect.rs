@@ -1,0 +1,161 @@
+//! Dialects: how the clients of an ecosystem spell the exchange, and what follows from it for a registry.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::identity::replay::Replay;
+use crate::package::Ecosystem;
+
+/// How a registry's clients spell the exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// PEP 807 and `PyPI`'s own endpoints, beside the endpoint that all registries have: RFC 8693's.
+    Pypi,
+    /// What npm, pnpm and yarn call, for one package each time.
+    Npm,
+    /// RFC 8693 alone.
+    Generic,
+}
+
+/// What is known of a dialect.
+struct Facts {
+    name: &'static str,
+    ecosystem: Ecosystem,
+    owns_host: bool,
+    names_package_in_body: bool,
+    names_package: NamesPackage,
+    audiences: Audiences,
+    /// In minutes.
+    shortest_ttl: u64,
+    token_prefix: &'static str,
+}
+
+/// Which audiences the clients of a dialect compute from the registry's URL.
+#[derive(Clone, Copy)]
+enum Audiences {
+    /// None: they are told, by the service or by whoever writes the job.
+    Told,
+    /// `npm:` and the host, as npm and pnpm do without its port and yarn with it.
+    Npm,
+}
+
+const PYPI: Facts = Facts {
+    name: "pypi",
+    ecosystem: Ecosystem::Pypi,
+    owns_host: true,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Told,
+    // PEP 807 promises as much.
+    shortest_ttl: 15,
+    token_prefix: "pypi-",
+};
+
+const NPM: Facts = Facts {
+    name: "npm",
+    ecosystem: Ecosystem::Npm,
+    owns_host: true,
+    names_package_in_body: false,
+    names_package: NamesPackage::Always,
+    audiences: Audiences::Npm,
+    shortest_ttl: 1,
+    token_prefix: "npm-",
+};
+
+const GENERIC: Facts = Facts {
+    name: "generic",
+    ecosystem: Ecosystem::Generic,
+    owns_host: false,
+    names_package_in_body: false,
+    names_package: NamesPackage::OnRequest,
+    audiences: Audiences::Told,
+    shortest_ttl: 1,
+    token_prefix: "tm-",
+};
+
+impl Dialect {
+    /// Every dialect, in the order that documentation lists them.
+    pub const ALL: [Self; 3] = [Self::Pypi, Self::Npm, Self::Generic];
+
+    const fn facts(self) -> &'static Facts {
+        match self {
+            Self::Pypi => &PYPI,
+            Self::Npm => &NPM,
+            Self::Generic => &GENERIC,
+        }
+    }
+
+    /// Its name in the policy.
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// How its packages are named, unless it is the generic one and the policy says otherwise.
+    pub const fn ecosystem(self) -> Ecosystem {
+        self.facts().ecosystem
+    }
+
+    /// Whether its clients drop the path of the registry's URL, so that a host has room for one registry.
+    pub const fn owns_host(self) -> bool {
+        self.facts().owns_host
+    }
+
+    /// Whether an upload names its package in the body alone, which a proxy in front does not read.
+    pub const fn names_package_in_body(self) -> bool {
+        self.facts().names_package_in_body
+    }
+
+    /// How its exchanges name their package.
+    pub const fn names_package(self) -> NamesPackage {
+        self.facts().names_package
+    }
+
+    /// How often one ID token may be exchanged unless the policy says otherwise. Clients that name a package exchange
+    /// anew for each, and some CI systems give a job one token for all of them.
+    pub const fn usual_replay(self) -> Replay {
+        match self.names_package() {
+            NamesPackage::Always => Replay::OncePerPackage,
+            NamesPackage::OnRequest | NamesPackage::Never => Replay::Once,
+        }
+    }
+
+    /// The shortest life of its tokens.
+    pub const fn shortest_ttl(self) -> Duration {
+        Duration::from_secs(self.facts().shortest_ttl * 60)
+    }
+
+    /// What its tokens begin with unless the policy says otherwise.
+    pub const fn token_prefix(self) -> &'static str {
+        self.facts().token_prefix
+    }
+
+    /// Whether its clients compute the audience by themselves, so that a registry needs none of its own choosing.
+    pub const fn computes_audience(self) -> bool {
+        !matches!(self.facts().audiences, Audiences::Told)
+    }
+
+    /// The audiences that its clients compute for a registry with that URL, the usual one first.
+    pub fn audiences(self, url: &Url) -> Vec<String> {
+        // As `hostname` and `host` of JavaScript's URL, which these clients go by: an IPv6 address has its brackets.
+        let hostname = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| hostname.to_owned(), |port| format!("{hostname}:{port}"));
+        let mut audiences = match self.facts().audiences {
+            Audiences::Told => Vec::new(),
+            Audiences::Npm => vec![format!("npm:{hostname}"), format!("npm:{host}")],
+        };
+        audiences.dedup();
+        audiences
+    }
+}
+
+/// How the exchanges of a dialect name the package that they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamesPackage {
+    /// Each names one.
+    Always,
+    /// By `scope`, if the client wishes.
+    OnRequest,
+    /// Its own endpoints cannot.
+    Never,
+}
