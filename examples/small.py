@@ -18,9 +18,9 @@ class Request(http.server.BaseHTTPRequestHandler):
 
     @property
     def token(self):
-        """The upload token: the whole value, as cargo and gem send it, or after `Bearer`."""
-        text = re.fullmatch("(?:Bearer )?([!-~]+)", self.headers["Authorization"] or "")
-        return need(text, "send an upload token in the header `Authorization`", 401)[1]
+        """The upload token: the whole value, as cargo, gem and NuGet send it, or after `Bearer`."""
+        text = re.fullmatch("(?:Bearer )?([!-~]+)", self.headers[self.server.header] or "")
+        return need(text, f"send an upload token in the header `{self.server.header}`", 401)[1]
 
     @property
     def client_ip(self):
@@ -33,6 +33,19 @@ class Request(http.server.BaseHTTPRequestHandler):
         need(int(length[0]) <= MAX_BODY, "the upload is too large", 413)
         body = self.rfile.read(int(length[0]))
         return need(len(body) == int(length[0]) and body, "the request is cut short")
+
+    def file_of_form(self, field):
+        """Name and bytes of the one file of a form. A second part would be a second file under some name."""
+        kind = 'multipart/form-data; boundary=("?)([A-Za-z0-9-]{1,70})\\1'
+        kind = need(re.fullmatch(kind, self.headers["Content-Type"] or ""), "send a form with one file")
+        start, head, *parts = self.body.split(b"--" + kind[2].encode())
+        need(start == b"" and parts == [b"--\r\n"] and head.startswith(b"\r\n"), "the form has one part, the file")
+        head, separator, content = head[2:].partition(b"\r\n\r\n")
+        need(separator and content.endswith(b"\r\n"), "the form is broken")
+        lines = [line for line in head.decode().split("\r\n") if line.lower().startswith("content-disposition")]
+        shape = f'content-disposition: form-data; name=("?){field}\\1; filename=("?)([^";\r\n]*)\\2(; filename\\*=[^;\r\n]*)?'
+        names = [re.fullmatch(shape, line, re.IGNORECASE) for line in lines]
+        return need(len(names) == 1 and names[0], f"the form's part is a file called `{field}`")[3], content[:-2]
 
     def handle_one(self):
         for method, path, act in self.server.routes:
@@ -89,9 +102,10 @@ def unique_members(pairs):
     return need(len(members) == len(pairs), "a member of the JSON occurs twice") and members
 
 
-def registry(make, port, directory, trustmint, key_file):
+def registry(make, port, directory, trustmint, key_file, header="Authorization"):
     """The server, which `make(directory, trustmint, public_url)` gives its routes and its way to spell a refusal."""
     server = http.server.HTTPServer(("127.0.0.1", int(port)), Request)
+    server.header = header
     public = os.environ.get("PUBLIC", "")
     server.routes, server.refusal = make(pathlib.Path(directory), Trustmint(trustmint, key_file), public)
     return server

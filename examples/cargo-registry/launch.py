@@ -7,6 +7,7 @@ import re
 import sys
 import tarfile
 import tomllib
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from small import as_file, as_json, as_text, put, registry, unique_members
@@ -14,7 +15,7 @@ from verdict import file_facts, need
 
 NAME = "[A-Za-z][A-Za-z0-9_-]{0,63}"
 VERSION = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*)){2}(?:-[0-9A-Za-z.-]+)?"  # without `+…`, which cargo does not compare
-MAX_UNPACKED = 256 << 20
+MAX_UNPACKED = 64 << 20
 # From the names of the upload's metadata to those of the index.
 DEPENDENCY = {"req": "version_req"} | {name: name for name in
               ["features", "optional", "default_features", "target", "kind", "registry"]}
@@ -30,20 +31,23 @@ def cut(data):
 def check_crate(crate, name, version):
     """That the file is that crate: cargo unpacks it to `NAME-VERSION/` and builds what `Cargo.toml` says it is."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(crate), mode="r:gz") as archive:
-            manifest, unpacked = None, 0
+        gzip = zlib.decompressobj(31)
+        plain = gzip.decompress(crate, MAX_UNPACKED + 1)
+        need(len(plain) <= MAX_UNPACKED, "the crate is too large when it is unpacked")
+        need(gzip.eof and not gzip.unused_data, "the crate is cut short, or goes on after its end")
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+            manifest = None
             for member in archive:
                 place, parts = f"{name}-{version}", member.name.split("/")
                 need(parts[0] == place and len(parts) > 1 and not {"", ".", ".."} & set(parts),
                      f"the crate has {member.name!a}, which is not below `{place}/`")
                 need(member.isfile(), f"{member.name!a} is not a plain file")
-                unpacked += member.size
-                need(unpacked <= MAX_UNPACKED, "the crate is too large when it is unpacked")
                 if member.name.lower() == f"{place}/Cargo.toml".lower():  # some file systems know no case
                     need(manifest is None and parts[-1] == "Cargo.toml", "the crate has one `Cargo.toml`")
                     manifest = tomllib.loads(archive.extractfile(member).read().decode())
+            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the crate's archive")
         package = (manifest or {}).get("package", {})
-    except (tarfile.TarError, EOFError, OSError, tomllib.TOMLDecodeError, AttributeError) as fault:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, tomllib.TOMLDecodeError, AttributeError) as fault:
         raise ValueError(f"the crate is broken: {fault}") from None
     need((package.get("name"), package.get("version")) == (name, version),
          f"the upload says {name} {version}, but the crate's own manifest says {package.get('name')!a} {package.get('version')!a}")
@@ -63,6 +67,7 @@ def make(directory, trustmint, public):
         crate, rest = cut(rest)
         need(not rest, "there is more in the upload than metadata and crate")
         says = json.loads(metadata, object_pairs_hook=unique_members)
+        need(isinstance(says, dict), "the metadata is no object")
         name, version = str(says.get("name")), str(says.get("vers"))
         need(re.fullmatch(NAME, name) and re.fullmatch(VERSION, version), f"{name!a} {version!a} cannot be stored here")
         check_crate(crate, name, version)

@@ -20,22 +20,7 @@ NAME = "[a-z0-9_](?:[a-z0-9._-]{0,62}[a-z0-9_])?"
 WORD = "[A-Za-z0-9._+!]{1,64}"  # a version or a build: without `-`, which parts them in a file's name
 SUBDIR = "noarch|[a-z]+-[a-z0-9_]+"
 FILE = rf"{NAME}-{WORD}-{WORD}(?:\.tar\.bz2|\.conda)"
-MAX_UNPACKED = 256 << 20
-
-
-def uploaded(request):
-    """Name and bytes of the one file of the form. A second part would be a second file under some name."""
-    kind = request.headers["Content-Type"] or ""
-    boundary = need(re.fullmatch("multipart/form-data; boundary=([A-Za-z0-9-]{1,70})", kind), "send a form with one file")
-    dash = b"--" + boundary[1].encode()
-    start, head, *parts = request.body.split(dash)
-    need(start == b"" and parts == [b"--\r\n"] and head.startswith(b"\r\n"), "the form has one part, the file")
-    head, separator, content = head[2:].partition(b"\r\n\r\n")
-    need(separator and content.endswith(b"\r\n"), "the form is broken")
-    disposition = 'content-disposition: form-data; name="file"; filename="([^"\r\n]*)"'
-    lines = [line for line in head.decode().split("\r\n") if line.lower().startswith("content-disposition")]
-    names = [re.fullmatch(disposition, line, re.IGNORECASE) for line in lines]
-    return need(len(names) == 1 and names[0], "the form's part is a file called `file`")[1], content[:-2]
+MAX_UNPACKED = 64 << 20
 
 
 def index_of(content, file):
@@ -46,10 +31,12 @@ def index_of(content, file):
                 info = [member for member in outer.infolist() if member.filename.startswith("info-")]
                 need([member.filename for member in info] == [f"info-{file.removesuffix('.conda')}.tar.zst"],
                      "the package has one `info-` archive, named as itself")
-                packed = zstandard.ZstdDecompressor().stream_reader(outer.open(info[0]))
+                packed = zstandard.ZstdDecompressor().stream_reader(outer.open(info[0]), read_across_frames=True)
                 plain = packed.read(MAX_UNPACKED + 1)
         else:
-            plain = bz2.BZ2Decompressor().decompress(content, MAX_UNPACKED + 1)
+            unpack = bz2.BZ2Decompressor()
+            plain = unpack.decompress(content, MAX_UNPACKED + 1)
+            need(len(plain) > MAX_UNPACKED or unpack.eof and not unpack.unused_data, "the package is cut short, or goes on after its end")
         need(len(plain) <= MAX_UNPACKED, "the package is too large when it is unpacked")
         found = []
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
@@ -58,15 +45,17 @@ def index_of(content, file):
                 if re.sub("/+", "/", "/" + member.name).replace("/./", "/").lower() == "/info/index.json":
                     need(member.name == "info/index.json" and member.isfile(), "`info/index.json` is a plain file")
                     found.append(archive.extractfile(member).read())
+            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the package's archive")
     except (tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError, EOFError, OSError, NotImplementedError) as fault:
         raise ValueError(f"the package is broken: {fault}") from None
     need(len(found) == 1, "the package has one `info/index.json`")
-    return need(json.loads(found[0], object_pairs_hook=unique_members), "`info/index.json` is empty")
+    index = json.loads(found[0], object_pairs_hook=unique_members)
+    return need(isinstance(index, dict), "`info/index.json` is no object") and index
 
 
 def make(directory, trustmint, _public):
     def upload(request):
-        file, content = uploaded(request)
+        file, content = request.file_of_form("file")
         need(re.fullmatch(FILE, file), f"{file!a} is not NAME-VERSION-BUILD.conda or .tar.bz2")
         index = index_of(content, file)
         name, version, build, subdir = (str(index.get(key)) for key in ["name", "version", "build", "subdir"])
