@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::front::DEVPI;
-use crate::support::front::Front;
 use crate::support::front::PYPISERVER;
 use crate::support::service::AUDIENCE;
 
@@ -142,7 +141,7 @@ fn pdm_hides_that_the_id_token_was_used_before_and_the_registry_can_look_it_up()
     front.pdm(&job, &first).success();
     front.pdm(&job, &second).failure(&["Failed to get PyPI token via OIDC", "Username and password are required"]);
     assert!(front.has(&first) && !front.has(&second));
-    assert_looked_up(&front, "token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
 }
 
 #[test]
@@ -171,11 +170,11 @@ fn maturin_hides_why_its_exchange_was_refused_and_the_registry_can_look_it_up() 
     front.maturin(&job, &first).success();
     front.maturin(&job, &second).failure(&["missing field `token`"]);
     assert!(front.has(&first) && !front.has(&second));
-    assert_looked_up(&front, "token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
 
     front.maturin(&front.github_job(&json!({"environment": "staging"})), &second).failure(&["missing field `token`"]);
     assert!(!front.has(&second));
-    assert_looked_up(&front, "environment-mismatch", ENVIRONMENT_MISMATCH);
+    front.assert_looked_up("environment-mismatch", ENVIRONMENT_MISMATCH);
 }
 
 #[test]
@@ -222,14 +221,4 @@ fn a_single_use_token_uploads_one_file_to_devpi() {
     let said = front.twine(&front.single_use_token(), &[&first, &second]);
     said.failure(&["uses-spent: the upload token was good for one upload, and that one is done"]);
     assert!(front.has(&first) && !front.has(&second));
-}
-
-/// Holds that a refusal is in the registry's list, in the words that the client did not show.
-#[track_caller]
-fn assert_looked_up(front: &Front, code: &str, sentence: &str) {
-    let refusals = front.refusals();
-    let found = refusals
-        .iter()
-        .any(|refusal| refusal["code"] == code && refusal["message"].as_str().unwrap().contains(sentence));
-    assert!(found, "{refusals:#?}");
 }

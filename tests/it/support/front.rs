@@ -78,6 +78,7 @@ pub static PYPISERVER: Kind = Kind::new("pypiserver", "pypi", "/legacy/");
 pub static DEVPI: Kind = Kind::new("devpi", "pypi", "/legacy/");
 pub static CARGO: Kind = Kind::new("cargo-registry", "crates-io", "/");
 pub static GEMS: Kind = Kind::new("gem-server", "rubygems", "/");
+pub static NUGET: Kind = Kind::new("nuget-feed", "nuget", "/");
 pub static CONDA: Kind = Kind::new("conda-channel", "conda", "/");
 
 impl Kind {
@@ -115,6 +116,18 @@ pub struct Front {
 pub struct Job {
     variables: Vec<(&'static str, String)>,
     provider: Option<LoopbackProvider>,
+}
+
+impl Job {
+    /// Gives a client the job's environment.
+    pub fn enter(&self, client: &mut Command) {
+        client.envs(self.variables.iter().cloned());
+    }
+
+    /// A variable of the job's environment.
+    pub fn variable(&self, name: &str) -> &str {
+        self.variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value).unwrap()
+    }
 }
 
 /// What a client said on both its outputs.
@@ -247,8 +260,13 @@ impl Front {
 
     /// Whether the registry has this very file, in whichever folder it keeps files.
     pub fn has(&self, file: &Path) -> bool {
-        let stored = find(&self.path("run/packages"), file.file_name().unwrap());
+        let stored = self.stored(file.file_name().unwrap().to_str().unwrap());
         stored.is_some_and(|stored| fs::read(stored).unwrap() == fs::read(file).unwrap())
+    }
+
+    /// The registry's file of that name.
+    pub fn stored(&self, name: &str) -> Option<PathBuf> {
+        find(&self.path("run/packages"), OsStr::new(name))
     }
 
     /// `uv publish` in a job.
@@ -288,8 +306,15 @@ impl Front {
         said(maturin.arg(wheel).envs(job.variables.iter().cloned()))
     }
 
-    /// What the registry is told of the exchanges that were refused, latest last.
-    pub fn refusals(&self) -> Vec<Value> {
+    /// Holds that a refusal is in the registry's list, in words that a client did not show.
+    #[track_caller]
+    pub fn assert_looked_up(&self, code: &str, sentence: &str) {
+        let refusals = self.refusals();
+        let mut said = refusals.iter().map(|refusal| (&refusal["code"], refusal["message"].as_str().unwrap()));
+        assert!(said.any(|(said, message)| said == code && message.contains(sentence)), "{refusals:#?}");
+    }
+
+    fn refusals(&self) -> Vec<Value> {
         let url = format!("http://{}/v1/refusals", self.service_address);
         let host = self.url.split('/').nth(2).unwrap();
         let mut curl = self.client(Path::new("curl"));
@@ -346,18 +371,20 @@ impl Front {
     }
 
     /// A client with nothing in its environment but our certificate authority, under each name that clients know.
-    fn client(&self, program: &Path) -> Command {
+    pub fn client(&self, program: &Path) -> Command {
         let mut client = Command::new(program);
         client.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.path("home"));
         client.env("COLUMNS", "400").env("SSL_CERT_FILE", self.ca()).env("REQUESTS_CA_BUNDLE", self.ca());
         client
     }
 
-    fn ca(&self) -> PathBuf {
+    /// The certificate authority to trust.
+    pub fn ca(&self) -> PathBuf {
         self.path("policy/ca.pem")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in the test's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -389,6 +416,14 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
                     "workflow_file": "release.yml", "environment": "release", "tag": {"glob": "v*"},
                 },
                 "allow": {"upload": widgets, "create": widgets},
+            },
+            "widgets-yank": {
+                "registry": "acme", "issuer": "github",
+                "when": {
+                    "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+                    "workflow_file": "release.yml", "environment": "yank", "tag": {"glob": "v*"},
+                },
+                "allow": {"yank": widgets},
             },
             "sprockets-release": {
                 "registry": "acme", "issuer": "gitlab",
