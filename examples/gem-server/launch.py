@@ -1,0 +1,66 @@
+"""A gem server that takes what `gem push` sends and serves the files. trustmint decides every change. Reasons:
+docs/plugging-in.md. usage: launch.py PORT DIRECTORY TRUSTMINT_URL API_KEY_FILE   (nginx faces the network: `start`)"""
+import io
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from small import as_file, as_text, put, registry
+from verdict import file_facts, need
+
+NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?"
+VERSION = r"[0-9]+(?:\.[0-9A-Za-z]+)*"
+FILE = r"[A-Za-z0-9][A-Za-z0-9._-]*\.gem"
+# SECURITY: read by RubyGems itself, as `gem install` reads it: a second parser of its YAML would read something else one day.
+# `verify` compares the file with the digests that it contains.
+READ = """
+package = Gem::Package.new(ARGV[0])
+raise "an old format" unless package.instance_of?(Gem::Package)
+package.verify
+spec = package.spec
+print JSON.dump([spec.name, spec.version.to_s, spec.file_name])
+"""
+
+
+def read(gem):
+    """Name, version and file name of a gem, from its own specification."""
+    with tempfile.NamedTemporaryFile(suffix=".gem") as file:
+        file.write(gem)
+        file.flush()
+        command = ["ruby", "-rrubygems/package", "-rjson", "-e", READ, file.name]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            done = None
+    need(done and done.returncode == 0, "RubyGems cannot read this gem")
+    return [str(text) for text in json.loads(done.stdout)]
+
+
+def make(directory, trustmint, _public):
+    def push(request):
+        gem = request.body
+        name, version, file = read(gem)
+        need(re.fullmatch(NAME, name) and re.fullmatch(VERSION, version) and re.fullmatch(FILE, file)
+             and file.startswith(f"{name}-{version}"), f"{name!a} {version!a} cannot be stored here")
+        names = directory / "names" / name
+        # `a-1` 2 and `a` 1, platform `2`, would be one file: whoever was first has it.
+        need(not (directory / "gems" / file).exists(), f"{file} is there already", 409)
+        trustmint.allow(request.token, request.client_ip, file, package=name, version=version, exists=names.exists(),
+                        **file_facts(io.BytesIO(gem)))
+        put(directory / "gems" / file, gem)
+        put(names, b"")
+        return as_text(f"Successfully registered gem: {name} ({version})\n")
+
+    routes = [
+        ("POST", "/api/v1/gems", push),
+        ("GET", f"/gems/(?P<file>{FILE})", lambda _, file: as_file(directory / "gems" / file)),
+    ]
+    return routes, lambda fault: as_text(fault.reason + "\n")  # gem shows the body as it is
+
+
+if __name__ == "__main__":
+    registry(make, *sys.argv[1:]).serve_forever()
