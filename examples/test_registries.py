@@ -452,6 +452,62 @@ class NuGet(Registry):
         ])
 
 
+class OpenVsx(Registry):
+    folder = "open-vsx-server"
+
+    def login(self, token):
+        return {"Authorization": f"Bearer {token}"}
+
+    def reason(self, answer):
+        return json.loads(answer[3])["error"]
+
+    def vsix(self, *manifests):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, text in manifests:
+                archive.writestr(name, text)
+        return file.getvalue()
+
+    def manifest(self, publisher="acme", name="widgets", version="1.0.0"):
+        return json.dumps({"publisher": publisher, "name": name, "version": version, "engines": {"vscode": "*"}})
+
+    def publish(self, *arguments, name="extension/package.json", text=None, **more):
+        text = text if text is not None else self.manifest(*arguments)
+        return self.send("POST", "/api/-/publish", self.vsix((name, text)), **more)
+
+    def test_an_extension_is_asked_about_as_it_names_itself_and_stored(self):
+        content = self.vsix(("extension/package.json", self.manifest("Acme", "First")), ("extension/readme.md", "x"))
+        status, _, _, said = self.send("POST", "/api/-/publish", content)
+        self.assertEqual((status, json.loads(said)["name"]), (200, "First"))
+        self.assertEqual(self.asked(), {"package": "Acme.First", "version": "1.0.0", "exists": False, "size": len(content),
+                                        "sha256": hashlib.sha256(content).hexdigest()})
+        self.assertEqual(self.send("GET", "/api/Acme/First/1.0.0/file", token=None)[3], content)
+        self.assertEqual(self.publish("acme", "FIRST", "1.1.0-rc.1")[0], 200)
+        self.assertEqual(self.asked()["exists"], True)
+        self.before = self.stored()
+        self.assert_refused(self.publish("acme", "first"), 409, "is already published.")
+        self.assert_refused(self.publish(token=None), 401, "Authorization")
+        self.assert_refused(self.send("POST", "/api/-/publish?token=tok", content), 404)
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(self.publish)
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        good = self.manifest()
+        twice = lambda *names: self.send("POST", "/api/-/publish", self.vsix(*((name, good) for name in names)))
+        self.hostile([
+            ("two manifests", lambda: twice("extension/package.json", "Extension/PACKAGE.json"), "one `extension/package.json`"),
+            ("no manifest", lambda: self.publish(name="package.json"), "one `extension/package.json`"),
+            ("a member twice", lambda: self.publish(text=good[:-1] + ', "name": "gadgets"}'), "twice"),
+            ("no object", lambda: self.publish(text="[]"), "is an object"), ("no JSON", lambda: self.publish(text="{")),
+            ("no zip", lambda: self.send("POST", "/api/-/publish", b"x"), "broken"),
+            *((repr(name), lambda name=name: self.publish("acme", name)) for name in ["", "..", "a.b", "a/b", "-a", "a b", None, ["a"], "\u212aids"]),
+            *((repr(name), lambda name=name: self.publish(name)) for name in ["", "..", "a.b", "../x", None]),
+            *((repr(version), lambda version=version: self.publish("acme", "widgets", version)) for version in
+              ["", "1", "1.0", "01.0.0", "1.0.0+a", "1.0.0 ", "../1.0.0", None, 1, "1.0.0-" + "a" * 100]),
+        ])
+
+
 def form(*fields):
     """A form's body; a field of three is a file."""
     body = b""

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::front::tool;
+
 /// Runs one of the plug-in's Python tests with the interpreter that has its packages.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the test command says in the environment where it put the interpreter")]
@@ -35,4 +37,15 @@ fn nginx_and_pypiserver_start_together_and_change_nothing_on_the_way() {
 #[test]
 fn the_other_registries_ask_about_what_they_store_and_refuse_every_hostile_upload() {
     run(".", "test_registries.py");
+}
+
+#[test]
+fn verdaccios_plug_in_asks_about_what_is_stored_and_refuses_every_hostile_request() {
+    let done = Command::new(tool("TRUSTMINT_TEST_NODE"))
+        .args(["--test", "plugin.test.js"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verdaccio"))
+        .env("VERDACCIO", tool("TRUSTMINT_TEST_VERDACCIO").ancestors().nth(2).unwrap())
+        .output()
+        .expect("TRUSTMINT_TEST_NODE names a Node.js");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
 }

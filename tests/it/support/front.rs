@@ -71,6 +71,12 @@ pub struct Kind {
     dialect: &'static str,
     /// The path of its URL.
     path: &'static str,
+    /// What the names of its packages begin with.
+    scope: &'static str,
+    /// Settings of its `start`, each with the variable that has the program.
+    programs: &'static [(&'static str, &'static str)],
+    /// `routes` of the policy, in JSON; none if it is empty.
+    routes: &'static str,
     running: Mutex<Weak<Front>>,
 }
 
@@ -80,10 +86,28 @@ pub static CARGO: Kind = Kind::new("cargo-registry", "crates-io", "/");
 pub static GEMS: Kind = Kind::new("gem-server", "rubygems", "/");
 pub static NUGET: Kind = Kind::new("nuget-feed", "nuget", "/");
 pub static CONDA: Kind = Kind::new("conda-channel", "conda", "/");
+pub static OPEN_VSX: Kind = Kind { scope: "acme.", ..Kind::new("open-vsx-server", "open-vsx", "/") };
+pub static VERDACCIO: Kind = Kind { scope: "@acme/", programs: NODE, ..Kind::new("verdaccio", "npm", "/") };
+/// The same without the plug-in, and with a proxy that asks.
+pub static GUARDED_VERDACCIO: Kind =
+    Kind { scope: "@acme/", programs: NODE, routes: NPM_ROUTES, ..Kind::new("forward-auth/verdaccio", "npm", "/") };
+
+const PYTHON: &[(&str, &str)] = &[("PYTHON", "TRUSTMINT_TEST_PYTHON")];
+const NODE: &[(&str, &str)] = &[("NODE", "TRUSTMINT_TEST_NODE"), ("VERDACCIO", "TRUSTMINT_TEST_VERDACCIO")];
+
+/// The routes that the page of `examples/forward-auth` has.
+const NPM_ROUTES: &str = r#"{"proxy": "nginx", "allow": [
+    {"method": "PUT", "path": "/{package}", "action": "upload"},
+    {"method": "PUT", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-/{*}/-rev/{*}", "action": "delete"},
+    {"method": "PUT", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"},
+    {"method": "DELETE", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"}
+]}"#;
 
 impl Kind {
     const fn new(example: &'static str, dialect: &'static str, path: &'static str) -> Self {
-        Self { example, dialect, path, running: Mutex::new(Weak::new()) }
+        Self { example, dialect, path, scope: "", programs: PYTHON, routes: "", running: Mutex::new(Weak::new()) }
     }
 
     /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
@@ -119,6 +143,17 @@ pub struct Job {
 }
 
 impl Job {
+    /// No job at all.
+    pub fn none() -> Self {
+        Self { variables: Vec::new(), provider: None }
+    }
+
+    /// The same job with another variable.
+    pub fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
+
     /// Gives a client the job's environment.
     pub fn enter(&self, client: &mut Command) {
         client.envs(self.variables.iter().cloned());
@@ -202,8 +237,8 @@ impl Front {
                 .env("TRUSTMINT", &service_address)
                 .env("LISTEN", front.to_string())
                 .env("REGISTRY_PORT", inner.port().to_string())
-                .env("PYTHON", tool("TRUSTMINT_TEST_PYTHON"))
-                .env("NGINX", tool("TRUSTMINT_TEST_NGINX")),
+                .env("NGINX", tool("TRUSTMINT_TEST_NGINX"))
+                .envs(kind.programs.iter().map(|(setting, variable)| (setting, tool(variable)))),
             |child| Box::new(child.stdout.take().unwrap()),
             "ready: ",
         );
@@ -233,8 +268,7 @@ impl Front {
     /// The same, at a provider that gives it one and the same ID token whenever it asks.
     pub fn github_job_with_one_token(&self, audience: &str) -> Job {
         let job = self.github_job(&json!({}));
-        let claims = example("github", "tag-push", &widgets(&json!({})));
-        let token = self.github.mint(&self.github.claims(&claims, audience, SystemClock.now()));
+        let token = self.id_token(audience, &json!({}));
         let provider = job.provider.as_ref().unwrap();
         provider.answer(Endpoint::Token, provider::Answer::json(&json!({"value": token})));
         job
@@ -242,11 +276,16 @@ impl Front {
 
     /// A job of `acme/tools/sprockets` at GitLab, which finds its one ID token in a variable.
     pub fn gitlab_job(&self) -> Job {
+        self.gitlab_job_with("ACME_ID_TOKEN", AUDIENCE)
+    }
+
+    /// The same, with the variable and the audience that a client wants.
+    pub fn gitlab_job_with(&self, variable: &'static str, audience: &str) -> Job {
         let project = json!({"project_path": "acme/tools/sprockets", "project_id": "53804090", "namespace_id": "7211"});
         let claims = example("gitlab", "tag-push", &project);
-        let claims = self.gitlab.claims(&claims, AUDIENCE, SystemClock.now());
+        let claims = self.gitlab.claims(&claims, audience, SystemClock.now());
         let variables =
-            vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), ("ACME_ID_TOKEN", self.gitlab.mint(&claims))];
+            vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), (variable, self.gitlab.mint(&claims))];
         Job { variables, provider: None }
     }
 
@@ -329,10 +368,15 @@ impl Front {
         said(python.args(["-c", TWINE_EXCHANGE, &self.url]).envs(job.variables.iter().cloned()))
     }
 
+    /// An ID token of a job of `acme/widgets` at GitHub, with other claims put over its own.
+    pub fn id_token(&self, audience: &str, overrides: &Value) -> String {
+        let claims = example("github", "tag-push", &widgets(overrides));
+        self.github.mint(&self.github.claims(&claims, audience, SystemClock.now()))
+    }
+
     /// An upload token for one use, asked for with curl by a job of `acme/widgets`.
     pub fn single_use_token(&self) -> String {
-        let claims = example("github", "tag-push", &widgets(&json!({})));
-        let id_token = self.github.mint(&self.github.claims(&claims, AUDIENCE, SystemClock.now()));
+        let id_token = self.id_token(AUDIENCE, &json!({}));
         let body = json!({"token": id_token, "features": ["single-use-token"]}).to_string();
         let url = self.url.replace("/legacy/", "/_/oidc/mint-token");
         let mut curl = self.client(Path::new("curl"));
@@ -400,9 +444,12 @@ audit: {sink: file, file: audit.jsonl}
 
 fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
     let issuer = |provider: &str, issuer: &LoopbackProvider| json!({"provider": provider, "url": issuer.issuer(), "ca_file": "ca.pem", "allow_networks": ["127.0.0.0/8"]});
-    let (widgets, sprockets) = (["widgets", "widgets-*"], ["sprockets"]);
+    let [widgets, sprockets] = ["widgets", "sprockets"].map(|name| {
+        let name = format!("{}{name}", kind.scope);
+        [format!("{name}-*"), name]
+    });
     // JSON is YAML.
-    let policy = json!({
+    let mut policy = json!({
         "issuers": {"github": issuer("github", github), "gitlab": issuer("gitlab", gitlab)},
         "registries": {"acme": {
             "dialect": kind.dialect, "urls": [url], "audiences": [AUDIENCE],
@@ -423,7 +470,7 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
                     "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
                     "workflow_file": "release.yml", "environment": "yank", "tag": {"glob": "v*"},
                 },
-                "allow": {"yank": widgets},
+                "allow": {"yank": widgets, "tag": widgets},
             },
             "sprockets-release": {
                 "registry": "acme", "issuer": "gitlab",
@@ -432,6 +479,9 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
             },
         },
     });
+    if !kind.routes.is_empty() {
+        policy["registries"]["acme"]["routes"] = serde_json::from_str(kind.routes).unwrap();
+    }
     policy.to_string()
 }
 
