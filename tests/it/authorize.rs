@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -13,10 +14,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 
 use crate::support::Service;
+use crate::support::front::Process;
+use crate::support::front::free_address;
+use crate::support::front::said;
+use crate::support::front::tool;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -364,4 +372,47 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert_eq!(files_below(&store_root), kept, "nothing else was stored, and nothing changed");
     let gone = put("DELETE", "/files/widgets/1.0/w.tgz".to_owned(), token).await;
     assert!(gone.starts_with("HTTP/1.1 204"), "{gone}");
+}
+
+#[actix_web::test]
+async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() {
+    let service = behind("nginx").await;
+    let token = tools_token(&service).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
+    fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
+    certificate.write_key(&path("key.pem")).unwrap();
+    fs::write(path("front.pem"), certificate.authority_pem()).unwrap();
+    fs::write(path("service.pem"), &service.authority_pem).unwrap();
+    fs::write(path("api-key"), TOOLS_KEY).unwrap();
+    fs::set_permissions(path("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let (front, store) = (free_address(), free_address());
+    let mut start = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/start"));
+    start.env("DIRECTORY", path("run")).env("CERTIFICATE", path("certificate.pem")).env("KEY", path("key.pem"));
+    start.env("API_KEY_FILE", path("api-key")).env("TRUSTMINT", &service.base).env("CA", path("service.pem"));
+    start.env("LISTEN", front.to_string()).env("STORE", store.to_string()).env("NGINX", tool("TRUSTMINT_TEST_NGINX"));
+    let ca = path("front.pem");
+    let answers = tokio::task::spawn_blocking(move || {
+        let (_process, _) = Process::start(&mut start, |child| Box::new(child.stdout.take().unwrap()), "ready: ");
+        let put = |url: String, token: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "-X", "PUT", "-d", "data", "-w", " %{http_code}", &url]).arg("--cacert").arg(&ca);
+            curl.args(["-H", &format!("Authorization: {token}")]);
+            said(&mut curl).success()
+        };
+        let bearer = format!("Bearer {token}");
+        [
+            put(format!("https://{front}/files/widgets/1.0/w"), &bearer),
+            put(format!("https://{front}/files/gadgets/1.0/w"), &bearer),
+            put(format!("https://{front}/files/widgets/1.0/x"), ""),
+            put(format!("http://{store}/files/widgets/1.0/y"), &bearer),
+        ]
+    });
+    let answers = answers.await.unwrap();
+    for (answer, expected) in answers.iter().zip(["201", "package-not-covered: ", " 401", " 401"]) {
+        assert!(answer.contains(expected), "{answers:?}");
+    }
+    let kept = files_below(&path("run/files"));
+    assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w"), "{kept:?}");
 }

@@ -497,7 +497,7 @@ fn widgets(overrides: &Value) -> Value {
 
 /// An address for a program that takes no port 0: free, and below the ports that the system gives out, so that nobody is
 /// given it meanwhile.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     loop {
         let port = 20_000 + u16::from_ne_bytes(random_bytes().unwrap()) % 12_000;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -540,12 +540,12 @@ pub fn said(command: &mut Command) -> Said {
 }
 
 /// A process that is asked to end, and waited for, when this is dropped.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
     /// Starts it and waits for the line with these words on one of its outputs; the rest is read and dropped.
     #[track_caller]
-    fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
+    pub fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
         let mut output = BufReader::new(output(&mut process.0));
