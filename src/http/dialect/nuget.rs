@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::code::Code;
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::credential;
 use crate::http::dialect;
@@ -48,7 +48,11 @@ pub static EXCHANGE: Endpoint = Endpoint {
         body: Some(Body {
             media: &[body::JSON],
             shape: Shape::Open(&[
-                Member::must("username", Shape::SomeText, "Who set up the publishing. It decides nothing: the ID token does."),
+                Member::must(
+                    "username",
+                    Shape::SomeText,
+                    "Who set up the publishing. It decides nothing: the ID token does.",
+                ),
                 Member::must("tokenType", Shape::Words(&[API_KEY]), "The only kind that there is."),
             ]),
             example: r#"{"username": "acme", "tokenType": "ApiKey"}"#,
