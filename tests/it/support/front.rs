@@ -86,11 +86,11 @@ pub static CARGO: Kind = Kind::new("cargo-registry", "crates-io", "/");
 pub static GEMS: Kind = Kind::new("gem-server", "rubygems", "/");
 pub static NUGET: Kind = Kind::new("nuget-feed", "nuget", "/");
 pub static CONDA: Kind = Kind::new("conda-channel", "conda", "/");
-pub static OPEN_VSX: Kind = Kind { scope: "acme.", ..Kind::new("open-vsx-server", "open-vsx", "/") };
-pub static VERDACCIO: Kind = Kind { scope: "@acme/", programs: NODE, ..Kind::new("verdaccio", "npm", "/") };
+pub static OPEN_VSX: Kind = Kind::new("open-vsx-server", "open-vsx", "/").named("acme.");
+pub static VERDACCIO: Kind = Kind::new("verdaccio", "npm", "/").named("@acme/").run_by(NODE);
 /// The same without the plug-in, and with a proxy that asks.
 pub static GUARDED_VERDACCIO: Kind =
-    Kind { scope: "@acme/", programs: NODE, routes: NPM_ROUTES, ..Kind::new("forward-auth/verdaccio", "npm", "/") };
+    Kind::new("forward-auth/verdaccio", "npm", "/").named("@acme/").run_by(NODE).behind(NPM_ROUTES);
 
 const PYTHON: &[(&str, &str)] = &[("PYTHON", "TRUSTMINT_TEST_PYTHON")];
 const NODE: &[(&str, &str)] = &[("NODE", "TRUSTMINT_TEST_NODE"), ("VERDACCIO", "TRUSTMINT_TEST_VERDACCIO")];
@@ -108,6 +108,21 @@ const NPM_ROUTES: &str = r#"{"proxy": "nginx", "allow": [
 impl Kind {
     const fn new(example: &'static str, dialect: &'static str, path: &'static str) -> Self {
         Self { example, dialect, path, scope: "", programs: PYTHON, routes: "", running: Mutex::new(Weak::new()) }
+    }
+
+    const fn named(mut self, scope: &'static str) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    const fn run_by(mut self, programs: &'static [(&'static str, &'static str)]) -> Self {
+        self.programs = programs;
+        self
+    }
+
+    const fn behind(mut self, routes: &'static str) -> Self {
+        self.routes = routes;
+        self
     }
 
     /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
