@@ -187,8 +187,8 @@ codes! {
     /// The same upload was verified before with other facts.
     ConsumeConflict = "consume-conflict", Refused, "send a new `consume` identifier for each upload";
 
-    /// A proxy asks about a request that has no upload token.
-    UploadTokenMissing = "upload-token-missing", Request, "send the upload token as `Authorization: Bearer`, or as the password of `Basic`";
+    /// A request that must carry an upload token has none, or more than one.
+    UploadTokenMissing = "upload-token-missing", Request, "send the upload token as `Authorization: Bearer`, or, through a proxy, as the password of `Basic`";
     /// A proxy asks about a request that no route of the registry lists, or that is not plain.
     RouteNotAllowed = "route-not-allowed", Refused, "use a method and path that the registry's operator has listed under `routes`, spelled plainly and without a query";
 

@@ -11,6 +11,12 @@ pub fn bearer(request: &HttpRequest) -> Option<&str> {
     Some(credential.trim()).filter(|credential| scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty())
 }
 
+/// That, or the whole header where it has no scheme: cargo and gem present their tokens so.
+pub fn bearer_or_bare(request: &HttpRequest) -> Option<&str> {
+    let bare = || header(request).map(str::trim).filter(|text| !text.is_empty() && !text.contains(' '));
+    bearer(request).or_else(bare)
+}
+
 /// The header, of which there must be one.
 fn header(request: &HttpRequest) -> Option<&str> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION);
@@ -25,12 +31,15 @@ mod tests {
 
     #[test]
     fn one_header_has_one_credential() {
-        let read = |headers: &[&str]| {
+        let request = |headers: &[&str]| {
             let with = |request: TestRequest, header: &&str| request.append_header((header::AUTHORIZATION, *header));
-            bearer(&headers.iter().fold(TestRequest::default(), with).to_http_request()).map(ToOwned::to_owned)
+            headers.iter().fold(TestRequest::default(), with).to_http_request()
         };
+        let read = |headers: &[&str]| bearer(&request(headers)).map(ToOwned::to_owned);
+        let bare = |headers: &[&str]| bearer_or_bare(&request(headers)).map(ToOwned::to_owned);
         for header in ["Bearer a.b.c", "bearer  a.b.c ", "BEARER a.b.c"] {
             assert_eq!(read(&[header]).as_deref(), Some("a.b.c"), "{header}");
+            assert_eq!(bare(&[header]).as_deref(), Some("a.b.c"), "{header}");
         }
         let refused: [&[&str]; 8] = [
             &[],
@@ -44,6 +53,8 @@ mod tests {
         ];
         for headers in refused {
             assert_eq!(read(headers), None, "{headers:?}");
+            let expected = if matches!(headers, ["a.b.c"]) { Some("a.b.c") } else { None };
+            assert_eq!(bare(headers).filter(|text| text != "Bearer").as_deref(), expected, "{headers:?}");
         }
     }
 }

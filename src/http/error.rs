@@ -42,20 +42,27 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+    /// crates.io's endpoint, which refuses with 400 whatever the reason.
+    CratesIo,
+    /// RubyGems' endpoint: 400 too, since its action shows a text of its own for 404 instead of the answer's.
+    RubyGems,
     /// npm's endpoint: the ID token is in `Authorization`, so RFC 6750 section 3.1 says what is wrong with it.
     Npm,
+    /// NuGet's endpoint, where the ID token is in `Authorization` too, and 401 says that it does not do, whatever the
+    /// reason.
+    NuGet,
     /// A registry's proxy, which reads a status and headers: no body.
     Proxy,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 5] = [Self::Native, Self::OAuth, Self::Pypi, Self::Npm, Self::Proxy];
+    pub const ALL: [Self; 8] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::NuGet, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::Npm => Some("Error"),
+            Self::Native | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("Error"),
             Self::OAuth => Some("OAuthError"),
             Self::Pypi => Some("ProblemDetails"),
             Self::Proxy => None,
@@ -65,7 +72,7 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth | Self::Npm => Some("application/json"),
+            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("application/json"),
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -128,7 +135,7 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::Npm | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -209,7 +216,7 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::Npm | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -291,6 +298,7 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         };
     }
     match (code, code.class()) {
+        (Code::NotFound, _) if matches!(spelling, Spelling::RubyGems) => StatusCode::BAD_REQUEST,
         (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
         (Code::StaticKeys, _) => StatusCode::CONFLICT,
         (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -301,7 +309,7 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
-        (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+        (Code::BadApiKey | Code::UploadTokenMissing, _) => StatusCode::UNAUTHORIZED,
         (Code::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
         (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -309,8 +317,9 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
             // By this status PyPI's clients know that trusted publishing is switched off.
             (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
             (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
-            (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
-            (Spelling::Npm, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
+            (Spelling::OAuth | Spelling::CratesIo | Spelling::RubyGems, _) => StatusCode::BAD_REQUEST,
+            (Spelling::NuGet, Class::Refused) => StatusCode::UNAUTHORIZED,
+            (Spelling::Npm | Spelling::NuGet, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
             (_, Class::Refused) => StatusCode::FORBIDDEN,
             (_, _) => StatusCode::BAD_REQUEST,
         },
@@ -322,7 +331,7 @@ fn challenge(status: StatusCode, spelling: Spelling) -> Option<&'static str> {
     let challenge = match spelling {
         // To the proxy's client, who has a token; the proxy's own key is another header.
         Spelling::Proxy => "Basic realm=\"trustmint\"",
-        Spelling::Native | Spelling::OAuth | Spelling::Pypi | Spelling::Npm => "Bearer realm=\"trustmint\"",
+        _ => "Bearer realm=\"trustmint\"",
     };
     (status == StatusCode::UNAUTHORIZED).then_some(challenge)
 }

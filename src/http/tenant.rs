@@ -51,6 +51,25 @@ pub fn of_dialect<'p>(
         .ok_or_else(|| Refusal::new(Code::NotFound, "no registry of this host speaks this protocol"))
 }
 
+/// The registry of a dialect whose clients keep the path: the endpoint's path follows that of one of its URLs. No two
+/// registries have one URL, which lint sees to.
+pub fn at_url<'p>(
+    request: &HttpRequest,
+    public: &Public,
+    policy: &'p Policy,
+    dialect: Dialect,
+    endpoint: &str,
+) -> Result<&'p Registry, Refusal> {
+    let mut detail = "no registry of this host speaks this protocol".to_owned();
+    for registry in on_host(request, public, policy)?.into_iter().filter(|registry| registry.dialect == dialect) {
+        if behind(request, public, registry)?.contains(&endpoint) {
+            return Ok(registry);
+        }
+        detail = format!("this endpoint is at the path of the registry's URL, followed by `{endpoint}`");
+    }
+    Err(Refusal::new(Code::NotFound, detail))
+}
+
 /// The registry's URLs on the host that the request names.
 pub fn urls<'r>(request: &HttpRequest, public: &Public, registry: &'r Registry) -> Result<Vec<&'r Url>, Refusal> {
     let host = origin::host(request, &public.trusted_proxies)?;

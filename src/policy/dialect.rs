@@ -12,8 +12,18 @@ use crate::package::Ecosystem;
 pub enum Dialect {
     /// PEP 807 and `PyPI`'s own endpoints, beside the endpoint that all registries have: RFC 8693's.
     Pypi,
+    /// What crates.io's action for GitHub calls.
+    CratesIo,
     /// What npm, pnpm and yarn call, for one package each time.
     Npm,
+    /// What RubyGems' action for GitHub calls.
+    RubyGems,
+    /// What NuGet's action for GitHub calls.
+    NuGet,
+    /// What rattler calls, and with it pixi and rattler-build.
+    Conda,
+    /// What ovsx calls, for one extension each time.
+    OpenVsx,
     /// RFC 8693 alone.
     Generic,
 }
@@ -36,6 +46,12 @@ struct Facts {
 enum Audiences {
     /// None: they are told, by the service or by whoever writes the job.
     Told,
+    /// The URL without its scheme and without a slash at its end, as crates.io's action does.
+    Address,
+    /// The host without its port, as rattler does.
+    Hostname,
+    /// The URL as it was typed, as ovsx does: with a slash at its end or without.
+    Whole,
     /// `npm:` and the host, as npm and pnpm do without its port and yarn with it.
     Npm,
 }
@@ -52,6 +68,17 @@ const PYPI: Facts = Facts {
     token_prefix: "pypi-",
 };
 
+const CRATES_IO: Facts = Facts {
+    name: "crates-io",
+    ecosystem: Ecosystem::Cargo,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Address,
+    shortest_ttl: 1,
+    token_prefix: "cargo-",
+};
+
 const NPM: Facts = Facts {
     name: "npm",
     ecosystem: Ecosystem::Npm,
@@ -61,6 +88,50 @@ const NPM: Facts = Facts {
     audiences: Audiences::Npm,
     shortest_ttl: 1,
     token_prefix: "npm-",
+};
+
+const RUBYGEMS: Facts = Facts {
+    name: "rubygems",
+    ecosystem: Ecosystem::RubyGems,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Told,
+    shortest_ttl: 1,
+    token_prefix: "gem-",
+};
+
+const NUGET: Facts = Facts {
+    name: "nuget",
+    ecosystem: Ecosystem::NuGet,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Told,
+    shortest_ttl: 1,
+    token_prefix: "nuget-",
+};
+
+const CONDA: Facts = Facts {
+    name: "conda",
+    ecosystem: Ecosystem::Conda,
+    owns_host: true,
+    names_package_in_body: true,
+    names_package: NamesPackage::Never,
+    audiences: Audiences::Hostname,
+    shortest_ttl: 1,
+    token_prefix: "conda-",
+};
+
+const OPEN_VSX: Facts = Facts {
+    name: "open-vsx",
+    ecosystem: Ecosystem::OpenVsx,
+    owns_host: false,
+    names_package_in_body: true,
+    names_package: NamesPackage::Always,
+    audiences: Audiences::Whole,
+    shortest_ttl: 1,
+    token_prefix: "vsx-",
 };
 
 const GENERIC: Facts = Facts {
@@ -76,12 +147,17 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 3] = [Self::Pypi, Self::Npm, Self::Generic];
+    pub const ALL: [Self; 8] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::OpenVsx, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
             Self::Pypi => &PYPI,
+            Self::CratesIo => &CRATES_IO,
             Self::Npm => &NPM,
+            Self::RubyGems => &RUBYGEMS,
+            Self::NuGet => &NUGET,
+            Self::Conda => &CONDA,
+            Self::OpenVsx => &OPEN_VSX,
             Self::Generic => &GENERIC,
         }
     }
@@ -140,8 +216,15 @@ impl Dialect {
         // As `hostname` and `host` of JavaScript's URL, which these clients go by: an IPv6 address has its brackets.
         let hostname = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| hostname.to_owned(), |port| format!("{hostname}:{port}"));
+        let path = url.path().trim_end_matches('/');
         let mut audiences = match self.facts().audiences {
             Audiences::Told => Vec::new(),
+            Audiences::Address => vec![format!("{host}{path}")],
+            Audiences::Hostname => vec![hostname.to_owned()],
+            Audiences::Whole => {
+                let bare = format!("{}://{host}{path}", url.scheme());
+                vec![bare.clone(), format!("{bare}/")]
+            }
             Audiences::Npm => vec![format!("npm:{hostname}"), format!("npm:{host}")],
         };
         audiences.dedup();

@@ -106,7 +106,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         "created": now.to_string(),
         "expires": minted.expires_at.to_string(),
     });
-    Ok(dialect::answer(StatusCode::CREATED, &body, &issued))
+    Ok(dialect::answer(HttpResponse::Created().json(body), &issued))
 }
 
 /// What the raw path has where the name stands: at the root of the host, or behind the path of the registry's URL.

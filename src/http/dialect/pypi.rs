@@ -17,6 +17,7 @@ use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::dialect;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
 use crate::http::endpoint::Base;
@@ -32,7 +33,6 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::rate;
 use crate::http::tenant;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
@@ -241,7 +241,7 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let body = body::json_object(&arrival.body).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
-        subject_token: token_member(&body).map_err(|refusal| {
+        subject_token: dialect::token(&body, "token").map_err(|refusal| {
             if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
         })?,
         requested: Requested::default(),
@@ -249,13 +249,12 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
-    let mut response = HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+    let body = json!({
         "success": true,
         "token": minted.token.expose(),
         "expires": minted.expires_at.unix_seconds(),
-    }));
-    rate::tell(response.headers_mut(), issued.standing());
-    Ok(response)
+    });
+    Ok(dialect::answer(HttpResponse::Ok().json(body), &issued))
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.
@@ -267,7 +266,7 @@ async fn burn_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
     let body = body::json_object(&arrival.body)?;
     // An empty token is one more that is not there to be revoked.
-    let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
+    let token = body.get("token").and_then(Json::as_str).map_or_else(|| dialect::token(&body, "token"), Ok)?;
     arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
@@ -297,17 +296,6 @@ fn variable(registry: &Registry) -> String {
     let audience = registry.audiences.first().map(String::as_str).unwrap_or_default();
     let name: String = audience.chars().map(shout).collect();
     format!("in GitLab CI, clients read it from the variable `{name}_ID_TOKEN`")
-}
-
-fn token_member(body: &Object) -> Result<&str, Refusal> {
-    match body.get("token") {
-        Some(Json::String(token)) if !token.is_empty() => Ok(token),
-        Some(Json::String(_)) => Err(Refusal::new(Code::TokenMissing, "`token` is empty")),
-        Some(other) => {
-            Err(Refusal::new(Code::BadRequest, format!("`token` must be a string; it is {}", other.type_name())))
-        }
-        None => Err(Refusal::new(Code::TokenMissing, "the body has no `token`")),
-    }
 }
 
 /// PEP 807: which features the token shall have. An unknown one is refused: it may be a restriction.
