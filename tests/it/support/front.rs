@@ -266,7 +266,12 @@ impl Front {
 
     /// The registry's file of that name.
     pub fn stored(&self, name: &str) -> Option<PathBuf> {
-        find(&self.path("run/packages"), OsStr::new(name))
+        self.stored_in("", name)
+    }
+
+    /// The same, in one of the registry's folders.
+    pub fn stored_in(&self, folder: &str, name: &str) -> Option<PathBuf> {
+        find(&self.path("run/packages").join(folder), OsStr::new(name))
     }
 
     /// `uv publish` in a job.
@@ -467,7 +472,7 @@ pub fn tool(variable: &str) -> PathBuf {
 
 /// The file of that name, in the folder or below.
 fn find(folder: &Path, name: &OsStr) -> Option<PathBuf> {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+    fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).find_map(|path| {
         if path.is_dir() { find(&path, name) } else { Some(path).filter(|path| path.file_name() == Some(name)) }
     })
 }
