@@ -101,7 +101,6 @@ impl Kind {
 pub struct Front {
     /// The URL of the registry; of Python's, the one that files are uploaded to.
     pub url: String,
-    kind: &'static Kind,
     /// Where trustmint is, for the registry only.
     service_address: String,
     // These end in this order, and before their files go.
@@ -147,6 +146,12 @@ impl Said {
         self.output
     }
 
+    /// Holds that its user reads this sentence, whatever the client makes of it.
+    #[track_caller]
+    pub fn says(self, sentence: &str) {
+        assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+    }
+
     /// Holds that the client failed, and that its user reads these sentences.
     #[track_caller]
     pub fn failure(self, sentences: &[&str]) {
@@ -186,12 +191,12 @@ impl Front {
         let mut keys = Command::new(TRUSTMINT);
         said(keys.args(["keys", "new", "--activate-at", &active, "--directory"]).arg(path("keys"))).success();
 
-        let started = SystemClock.now();
         let (service, line) = Process::start(
             Command::new(TRUSTMINT).arg("serve").arg("--config").arg(path("settings.yaml")),
             |child| Box::new(child.stderr.take().unwrap()),
             "serving at ",
         );
+        let started = SystemClock.now();
         let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap().to_owned();
         let (registry, _) = Process::start(
             Command::new(Path::new(REPOSITORY).join("examples").join(kind.example).join("start"))
@@ -211,7 +216,7 @@ impl Front {
         while SystemClock.now().unix_seconds() <= started.unix_seconds() {
             thread::yield_now();
         }
-        Self { url, kind, service_address, _registry: registry, _service: service, github, gitlab, directory }
+        Self { url, service_address, _registry: registry, _service: service, github, gitlab, directory }
     }
 
     /// A job of `acme/widgets` at GitHub, with other claims put over its own.
