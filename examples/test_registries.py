@@ -248,7 +248,8 @@ class Cargo(Registry):
             ("an archive behind the archive", lambda: self.publish(data=gzip.compress(gzip.decompress(body) * 2)), "behind the crate"),
             ("more than it says", lambda: self.publish(tail=b"x"), "more in the upload"),
             ("names twice", lambda: self.publish(metadata=twice), "occurs twice"),
-            ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"),
+            ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"), ("no object", lambda: self.publish(metadata=b"[]")),
+            ("odd dependencies", lambda: self.publish(deps=[1]), "`deps`"), ("a dependency without a name", lambda: self.publish(deps=[{}]), "`deps`"),
             *((repr(name), lambda name=name: self.publish(name)) for name in
               ["", "../x", "a/b", "1a", "\u212aids", "a b", "a" * 65, "widgets\n"]),
             *((repr(version), lambda version=version: self.publish(version=version, data=body)) for version in
