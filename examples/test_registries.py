@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 import threading
 import unittest
+import urllib.parse
 import zipfile
 
 import zstandard
@@ -247,7 +248,8 @@ class Cargo(Registry):
             ("an archive behind the archive", lambda: self.publish(data=gzip.compress(gzip.decompress(body) * 2)), "behind the crate"),
             ("more than it says", lambda: self.publish(tail=b"x"), "more in the upload"),
             ("names twice", lambda: self.publish(metadata=twice), "occurs twice"),
-            ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"),
+            ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"), ("no object", lambda: self.publish(metadata=b"[]")),
+            ("odd dependencies", lambda: self.publish(deps=[1]), "`deps`"), ("a dependency without a name", lambda: self.publish(deps=[{}]), "`deps`"),
             *((repr(name), lambda name=name: self.publish(name)) for name in
               ["", "../x", "a/b", "1a", "\u212aids", "a b", "a" * 65, "widgets\n"]),
             *((repr(version), lambda version=version: self.publish(version=version, data=body)) for version in
@@ -277,14 +279,18 @@ class Gems(Registry):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.gem = {}
+        cls.build([("widgets", "1.0.0", "ruby", "a.gem"), ("widgets", "1.1.0.pre", "x86_64-linux", "b.gem"), ("gadgets", "1.0.0", "ruby", "c.gem")])
+
+    @classmethod
+    def build(cls, gems):
         script = """require "rubygems/package"
         JSON.parse(ARGV[0]).each do |name, version, platform, file|
           spec = Gem::Specification.new { |s| s.name = name; s.version = version; s.platform = platform; s.summary = "s"; s.authors = ["a"] }
           Dir.chdir(ARGV[1]) { Gem::Package.build(spec, true, false, file) }
         end"""
-        gems = [("widgets", "1.0.0", "ruby", "a.gem"), ("widgets", "1.1.0.pre", "x86_64-linux", "b.gem"), ("gadgets", "1.0.0", "ruby", "c.gem")]
         subprocess.run(["ruby", "-rjson", "-e", script, json.dumps(gems), cls.directory], check=True, capture_output=True)
-        cls.gem = {name: (cls.directory / f"{name}.gem").read_bytes() for name in "abc"}
+        cls.gem |= {file.removesuffix(".gem"): (cls.directory / file).read_bytes() for *_, file in gems}
 
     def push(self, gem, **more):
         return self.send("POST", "/api/v1/gems", gem, {"Content-Type": "application/octet-stream"}, **more)
@@ -302,6 +308,25 @@ class Gems(Registry):
 
     def test_without_a_clear_yes_nothing_is_stored(self):
         self.refusals(lambda: self.push(self.gem["c"]))
+
+    def test_a_gem_is_yanked_by_its_own_name_only(self):
+        self.build([("yanked-1.0", "2", "ruby", "e.gem"), ("yanked", "1.1", "ruby", "f.gem")])
+        yank = lambda **form: self.send("DELETE", "/api/v1/gems/yank", urllib.parse.urlencode(form))  # noqa: E731
+        self.assertEqual([self.push(self.gem[key])[0] for key in "ef"], [200, 200])
+        self.before = self.stored()
+        self.stub.questions.clear()
+        for form in [{"gem_name": "yanked", "version": "1.0", "platform": "2"}, {"gem_name": "yanked", "version": "9"},
+                     {"gem_name": "../names/yanked", "version": "1.1"}, {"gem_name": "", "version": ""}]:
+            self.assert_refused(yank(**form), 404, "there is no")
+        self.assert_refused(self.send("DELETE", "/api/v1/gems/yank", "gem_name=x&gem_name=yanked&version=1.1"), 400, "occurs twice")
+        self.stub.answer = (200, {"allowed": False, "code": "action-not-covered", "reasons": ["no yank"]}, {})
+        self.assert_refused(yank(gem_name="yanked", version="1.1"), 403, "action-not-covered", asked=True)
+        self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 200)
+        self.setUp()
+        self.assertEqual(yank(gem_name="yanked", version="1.1")[0], 200)
+        self.assertEqual(self.asked(), {"package": "yanked", "version": "1.1", "exists": True, "action": "yank"})
+        self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 404)
+        self.assertEqual(self.push(self.gem["f"])[0], 409)
 
     def test_what_rubygems_cannot_read_or_says_two_things_is_refused_unasked(self):
         with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:

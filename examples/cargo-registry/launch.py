@@ -53,6 +53,19 @@ def check_crate(crate, name, version):
          f"the upload says {name} {version}, but the crate's own manifest says {package.get('name')!a} {package.get('version')!a}")
 
 
+def dependencies(says):
+    """Those of the upload's metadata as the index spells them."""
+    entries = []
+    try:
+        for wanted in says.get("deps", []):
+            entry = {ours: wanted.get(theirs) for ours, theirs in DEPENDENCY.items()}
+            renamed = wanted.get("explicit_name_in_toml")
+            entries.append(entry | {"name": renamed or wanted["name"]} | ({"package": wanted["name"]} if renamed else {}))
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("the metadata's `deps` are not what cargo sends") from None
+    return entries
+
+
 def make(directory, trustmint, public):
     def index(name):
         """The crate's entries. `a_b`, `a-b` and `A-b` are one crate."""
@@ -74,17 +87,11 @@ def make(directory, trustmint, public):
         path, entries = index(name)
         need(not entries or entries[0]["name"] == name, f"the crate is spelled `{entries and entries[0]['name']}`")
         need(version not in [entry["vers"] for entry in entries], f"{name} {version} is there already", 409)
-        facts = file_facts(io.BytesIO(crate))
+        wanted, facts = dependencies(says), file_facts(io.BytesIO(crate))
         trustmint.allow(request.token, request.client_ip, path.name, package=name, version=version, exists=bool(entries), **facts)
-        dependencies = []
-        for wanted in says.get("deps", []):
-            entry = {ours: wanted.get(theirs) for ours, theirs in DEPENDENCY.items()}
-            renamed = wanted.get("explicit_name_in_toml")
-            entry |= {"name": renamed or wanted["name"]} | ({"package": wanted["name"]} if renamed else {})
-            dependencies.append(entry)
         put(directory / "crates" / path.name / f"{version}.crate", crate)
         write(path, [*entries, {
-            "name": name, "vers": version, "deps": dependencies, "cksum": facts["sha256"], "features": {},
+            "name": name, "vers": version, "deps": wanted, "cksum": facts["sha256"], "features": {},
             "features2": says.get("features", {}), "yanked": False, "links": says.get("links"), "v": 2,
             "rust_version": says.get("rust_version"),
         }])

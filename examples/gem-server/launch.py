@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from small import as_file, as_text, put, registry
+from small import as_file, as_text, put, registry, unique_members
 from verdict import file_facts, need
 
 NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?"
@@ -41,23 +42,43 @@ def read(gem):
 
 
 def make(directory, trustmint, _public):
+    def known(name):
+        """The gem's files, each with its version."""
+        path = directory / "names" / name
+        return path, dict(json.loads(path.read_text())) if path.exists() else {}
+
     def push(request):
         gem = request.body
         name, version, file = read(gem)
         need(re.fullmatch(NAME, name) and re.fullmatch(VERSION, version) and re.fullmatch(FILE, file)
              and file.startswith(f"{name}-{version}"), f"{name!a} {version!a} cannot be stored here")
-        names = directory / "names" / name
+        names, files = known(name)
         # `a-1` 2 and `a` 1, platform `2`, would be one file: whoever was first has it.
         need(not (directory / "gems" / file).exists(), f"{file} is there already", 409)
         trustmint.allow(request.token, request.client_ip, file, package=name, version=version, exists=names.exists(),
                         **file_facts(io.BytesIO(gem)))
         put(directory / "gems" / file, gem)
-        put(names, b"")
+        put(names, json.dumps({**files, file: version}).encode())
         return as_text(f"Successfully registered gem: {name} ({version})\n")
+
+    def yank(request):
+        form = unique_members(urllib.parse.parse_qsl(request.body.decode(), strict_parsing=True))
+        name, version, platform = form.get("gem_name", ""), form.get("version", ""), form.get("platform", "ruby")
+        file = f"{name}-{version}.gem" if platform == "ruby" else f"{name}-{version}-{platform}.gem"
+        # A gem's own files only: `a` 1, platform `2`, is not `a-1` 2.
+        need(re.fullmatch(NAME, name) and known(name)[1].get(file) == version, f"there is no {name!a} {version!a}", 404)
+        trustmint.allow(request.token, request.client_ip, file, package=name, version=version, exists=True, action="yank")
+        put(directory / "yanked" / file, b"")
+        return as_text(f"Successfully deleted gem: {name} ({version})\n")
+
+    def download(_request, file):
+        need(not (directory / "yanked" / file).exists(), "the gem was yanked", 404)
+        return as_file(directory / "gems" / file)
 
     routes = [
         ("POST", "/api/v1/gems", push),
-        ("GET", f"/gems/(?P<file>{FILE})", lambda _, file: as_file(directory / "gems" / file)),
+        ("DELETE", "/api/v1/gems/yank", yank),
+        ("GET", f"/gems/(?P<file>{FILE})", download),
     ]
     return routes, lambda fault: as_text(fault.reason + "\n")  # gem shows the body as it is
 

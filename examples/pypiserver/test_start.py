@@ -245,6 +245,7 @@ class Ends(Start):
             ({"PYTHON": "false"}, "pip install"), ({"API_KEY_FILE": str(world_readable)}, "chmod 600"),
             ({"LISTEN": "1; include /etc/passwd"}, "LISTEN has a character"), ({"TRUSTMINT": "a b"}, "TRUSTMINT has a character"),
             ({"LISTEN": f"127.0.0.1:{self.stub.server_port}", "REGISTRY_PORT": str(free_port())}, "did not start"),
+            ({"REGISTRY_PORT": str(self.stub.server_port)}, "something else listens"),
         ]:
             with self.subTest(change):
                 environment = {**self.environment, "DIRECTORY": str(self.directory / "other"), **change}

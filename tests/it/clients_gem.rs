@@ -63,6 +63,28 @@ fn the_action_says_which_environment_the_rule_wants() {
     assert!(error.contains(wants), "{error}");
 }
 
+#[test]
+fn gem_yanks_only_with_a_key_that_may_yank() {
+    let front = GEMS.front();
+    let publisher = configure_rubygems_credentials(&front, &front.github_job(&json!({})), AUDIENCE).unwrap();
+    let gem = build(&front, "widgets-yanked", "1.0.0");
+    push(&front, &publisher, &gem).success();
+    // gem succeeds even so.
+    yank(&front, &publisher, "widgets-yanked").says("action-not-covered: the token allows `create`, `upload` on");
+    assert!(front.stored_in("yanked", "widgets-yanked-1.0.0.gem").is_none());
+    let job = front.github_job(&json!({"environment": "yank"}));
+    let yanker = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap();
+    let output = yank(&front, &yanker, "widgets-yanked").success();
+    assert!(output.contains("Successfully deleted gem: widgets-yanked (1.0.0)"), "{output}");
+    assert!(front.stored_in("yanked", "widgets-yanked-1.0.0.gem").is_some());
+}
+
+fn yank(front: &Front, key: &str, name: &str) -> Said {
+    let mut command = gem_command(front);
+    command.env("GEM_HOST_API_KEY", key).args(["yank", name, "--version", "1.0.0", "--host"]);
+    said(command.arg(front.url.trim_end_matches('/')))
+}
+
 fn build(front: &Front, name: &str, version: &str) -> PathBuf {
     let specification = front.path(&format!("{name}-{version}.gemspec"));
     let text = format!(

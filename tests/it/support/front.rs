@@ -140,7 +140,6 @@ impl Kind {
 pub struct Front {
     /// The URL of the registry; of Python's, the one that files are uploaded to.
     pub url: String,
-    kind: &'static Kind,
     /// Where trustmint is, for the registry only.
     service_address: String,
     // These end in this order, and before their files go.
@@ -197,6 +196,12 @@ impl Said {
         self.output
     }
 
+    /// Holds that its user reads this sentence, whatever the client makes of it.
+    #[track_caller]
+    pub fn says(self, sentence: &str) {
+        assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+    }
+
     /// Holds that the client failed, and that its user reads these sentences.
     #[track_caller]
     pub fn failure(self, sentences: &[&str]) {
@@ -236,12 +241,12 @@ impl Front {
         let mut keys = Command::new(TRUSTMINT);
         said(keys.args(["keys", "new", "--activate-at", &active, "--directory"]).arg(path("keys"))).success();
 
-        let started = SystemClock.now();
         let (service, line) = Process::start(
             Command::new(TRUSTMINT).arg("serve").arg("--config").arg(path("settings.yaml")),
             |child| Box::new(child.stderr.take().unwrap()),
             "serving at ",
         );
+        let started = SystemClock.now();
         let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap().to_owned();
         let (registry, _) = Process::start(
             Command::new(Path::new(REPOSITORY).join("examples").join(kind.example).join("start"))
@@ -261,7 +266,7 @@ impl Front {
         while SystemClock.now().unix_seconds() <= started.unix_seconds() {
             thread::yield_now();
         }
-        Self { url, kind, service_address, _registry: registry, _service: service, github, gitlab, directory }
+        Self { url, service_address, _registry: registry, _service: service, github, gitlab, directory }
     }
 
     /// A job of `acme/widgets` at GitHub, with other claims put over its own.
@@ -320,7 +325,12 @@ impl Front {
 
     /// The registry's file of that name.
     pub fn stored(&self, name: &str) -> Option<PathBuf> {
-        find(&self.path("run/packages"), OsStr::new(name))
+        self.stored_in("", name)
+    }
+
+    /// The same, in one of the registry's folders.
+    pub fn stored_in(&self, folder: &str, name: &str) -> Option<PathBuf> {
+        find(&self.path("run/packages").join(folder), OsStr::new(name))
     }
 
     /// `uv publish` in a job.
@@ -532,7 +542,7 @@ pub fn tool(variable: &str) -> PathBuf {
 
 /// The file of that name, in the folder or below.
 fn find(folder: &Path, name: &OsStr) -> Option<PathBuf> {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+    fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).find_map(|path| {
         if path.is_dir() { find(&path, name) } else { Some(path).filter(|path| path.file_name() == Some(name)) }
     })
 }
