@@ -1,6 +1,8 @@
 //! npm, pnpm and yarn, unmodified, publish through nginx and TLS into a verdaccio that asks trustmint, or whose nginx does,
 //! and ovsx into a registry of extensions; what their users read when they are refused; and that a client which then goes on
 //! without a token, or with another, gets nowhere.
+//!
+//! Each test publishes packages of its own: npm does not publish a version below the latest.
 
 use std::fs;
 
@@ -73,13 +75,14 @@ fn npm_shows_why_a_package_is_refused_only_when_it_is_asked_to_and_the_registry_
 #[test]
 fn npm_publishes_a_package_once_with_one_id_token() {
     let front = VERDACCIO.front();
-    let (first, second) = (Project::package("@acme/sprockets", "2.0.0"), Project::package("@acme/sprockets", "2.1.0"));
+    let (first, second) =
+        (Project::package("@acme/sprockets-npm", "2.0.0"), Project::package("@acme/sprockets-npm", "2.1.0"));
     let job = front.gitlab_job_with("NPM_ID_TOKEN", "npm:127.0.0.1");
     npm(&front, &job, &first, &["publish"]).success();
     let said = npm(&front, &job, &second, &["publish", "--loglevel", "verbose"]);
     said.failure(&["npm error code ENEEDAUTH", REPLAYED, "request a fresh ID token"]);
-    assert!(tarball(&front, "@acme/sprockets", "2.0.0").is_some());
-    assert_eq!(tarball(&front, "@acme/sprockets", "2.1.0"), None);
+    assert!(tarball(&front, "@acme/sprockets-npm", "2.0.0").is_some());
+    assert_eq!(tarball(&front, "@acme/sprockets-npm", "2.1.0"), None);
 }
 
 #[test]
@@ -122,9 +125,9 @@ fn npm_edits_a_packument_only_as_the_token_allows() {
 #[test]
 fn pnpm_in_a_github_job_publishes_a_scoped_package() {
     let front = VERDACCIO.front();
-    let project = Project::package("@acme/widgets", "3.0.0");
+    let project = Project::package("@acme/widgets-pnpm", "3.0.0");
     pnpm(&front, &front.github_job(&json!({})), &project, &["publish"]).success();
-    assert!(tarball(&front, "@acme/widgets", "3.0.0").is_some());
+    assert!(tarball(&front, "@acme/widgets-pnpm", "3.0.0").is_some());
 }
 
 #[test]
@@ -150,20 +153,21 @@ fn pnpm_says_why_a_package_is_refused_goes_on_without_a_token_and_is_stopped_by_
 #[test]
 fn pnpm_publishes_a_package_once_with_one_id_token() {
     let front = VERDACCIO.front();
-    let (first, second) = (Project::package("@acme/sprockets", "3.0.0"), Project::package("@acme/sprockets", "3.1.0"));
+    let (first, second) =
+        (Project::package("@acme/sprockets-pnpm", "3.0.0"), Project::package("@acme/sprockets-pnpm", "3.1.0"));
     let job = front.gitlab_job_with("NPM_ID_TOKEN", "npm:127.0.0.1");
     pnpm(&front, &job, &first, &["publish"]).success();
     pnpm(&front, &job, &second, &["publish"]).failure(&[REPLAYED, "status 403 Forbidden", NO_TOKEN]);
-    assert!(tarball(&front, "@acme/sprockets", "3.0.0").is_some());
-    assert_eq!(tarball(&front, "@acme/sprockets", "3.1.0"), None);
+    assert!(tarball(&front, "@acme/sprockets-pnpm", "3.0.0").is_some());
+    assert_eq!(tarball(&front, "@acme/sprockets-pnpm", "3.1.0"), None);
 }
 
 #[test]
 fn yarn_in_a_github_job_publishes_a_scoped_package() {
     let front = VERDACCIO.front();
-    let project = Project::package("@acme/widgets", "4.0.0");
+    let project = Project::package("@acme/widgets-yarn", "4.0.0");
     yarn(&front, &front.github_job(&json!({})), &project, &["npm", "publish"]).success();
-    assert!(tarball(&front, "@acme/widgets", "4.0.0").is_some());
+    assert!(tarball(&front, "@acme/widgets-yarn", "4.0.0").is_some());
 }
 
 #[test]
@@ -190,12 +194,13 @@ fn yarn_does_not_say_why_a_package_is_refused_and_the_registry_can_look_it_up() 
 #[test]
 fn yarn_publishes_a_package_once_with_one_id_token() {
     let front = VERDACCIO.front();
-    let (first, second) = (Project::package("@acme/sprockets", "4.0.0"), Project::package("@acme/sprockets", "4.1.0"));
+    let (first, second) =
+        (Project::package("@acme/sprockets-yarn", "4.0.0"), Project::package("@acme/sprockets-yarn", "4.1.0"));
     let job = front.gitlab_job_with("NPM_ID_TOKEN", "npm:127.0.0.1");
     yarn(&front, &job, &first, &["npm", "publish"]).success();
     yarn(&front, &job, &second, &["npm", "publish"]).failure(&["YN0033: No authentication configured for request"]);
-    assert!(tarball(&front, "@acme/sprockets", "4.0.0").is_some());
-    assert_eq!(tarball(&front, "@acme/sprockets", "4.1.0"), None);
+    assert!(tarball(&front, "@acme/sprockets-yarn", "4.0.0").is_some());
+    assert_eq!(tarball(&front, "@acme/sprockets-yarn", "4.1.0"), None);
     front.assert_looked_up("token-replayed", REPLAYED);
 }
 
