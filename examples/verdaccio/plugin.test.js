@@ -2,7 +2,7 @@
 // changed. Run: VERDACCIO=…/node_modules/verdaccio node --test plugin.test.js. A stub stands in for trustmint.
 "use strict";
 const assert = require("node:assert/strict"), { createHash } = require("node:crypto"), fs = require("node:fs");
-const http = require("node:http"), os = require("node:os"), path = require("node:path");
+const http = require("node:http"), os = require("node:os"), path = require("node:path"), { gzipSync } = require("node:zlib");
 const { after, before, beforeEach, test } = require("node:test");
 
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), "verdaccio-")), storage = path.join(directory, "storage");
@@ -63,8 +63,19 @@ function send(method, target, body, headers = {}) {
     });
 }
 
+/** A tarball with these files. */
+function tarball(files) {
+    const blocks = Object.entries(files).flatMap(([file, content]) => {
+        const text = Buffer.from(typeof content === "string" ? content : JSON.stringify(content)), head = Buffer.alloc(512);
+        head.write(file);
+        head.write(text.length.toString(8).padStart(11, "0"), 124);
+        return [head, text, Buffer.alloc(-text.length & 511)];
+    });
+    return gzipSync(Buffer.concat([...blocks, Buffer.alloc(1024)]));
+}
+
 /** A publication as npm sends it; `change` may spoil it. */
-function publication(name, version, change = () => {}, bytes = Buffer.from(`${name} ${version}`)) {
+function publication(name, version, change = () => {}, bytes = tarball({ "package/package.json": { name, version } })) {
     const digest = (algorithm, encoding) => createHash(algorithm).update(bytes).digest(encoding), base = name.split("/").at(-1);
     const body = {
         _id: name, name, "dist-tags": { latest: version }, access: null,
@@ -116,7 +127,7 @@ async function published(...versions) {
 }
 
 test("a publication is asked about as it is stored, with whether the package is there", async () => {
-    const bytes = Buffer.from("the very bytes");
+    const bytes = tarball({ "package/index.js": "the very bytes", "package/package.json": {} });
     for (const [version, exists] of [["1.0.0", false], ["1.1.0-rc.1", true]]) {
         assert.equal((await publish("@acme/widgets", version, undefined, bytes))[0], 201);
         const sha256 = createHash("sha256").update(bytes).digest("hex");
@@ -124,7 +135,7 @@ test("a publication is asked about as it is stored, with whether the package is 
         assert.deepEqual(fs.readFileSync(path.join(storage, `@acme/widgets/widgets-${version}.tgz`)), bytes);
     }
     assert.deepEqual(stub.keys, ["Bearer the-api-key", "Bearer the-api-key"]);
-    assert.equal((await send("GET", "/@acme%2fwidgets/-/widgets-1.0.0.tgz", undefined, { authorization: null }))[1], "the very bytes");
+    assert.equal((await send("GET", "/@acme%2fwidgets/-/widgets-1.0.0.tgz", undefined, { authorization: null }))[0], 200);
     assert.equal((await publish("plain", "0.0.1"))[0], 201);
     assert.equal(asked()[0].package, "plain");
 });
@@ -198,7 +209,7 @@ test("who has no upload token, or another credential, gets nowhere", async () =>
 
 test("a publication whose parts are about different things is refused unasked", async () => {
     const [name] = await published("1.0.0"), kept = stored(), base = name.split("/")[1];
-    const tarball = (text) => (_body, manifest) => { manifest.dist.tarball = text; };
+    const fileAt = (text) => (_body, manifest) => { manifest.dist.tarball = text; };
     for (const change of [
         (body) => { body.name = "@acme/gadgets"; },
         (body) => { delete body.name; },
@@ -224,10 +235,10 @@ test("a publication whose parts are about different things is refused unasked", 
         (_body, manifest) => { manifest.dist.integrity = "sha512-AAAA"; },
         (_body, manifest) => { manifest.dist.shasum = "0".repeat(40); },
         (_body, manifest) => { delete manifest.dist; },
-        tarball(undefined), tarball(`http://registry.example/${name}/-/${base}-1.0.0.tgz`),
-        tarball(`http://registry.example/${base}-1.0.0.tgz?/${base}-2.0.0.tgz`),
-        tarball(`http://registry.example/${base}-1.0.0.tgz#/${base}-2.0.0.tgz`),
-        tarball(`http://registry.example/${base}-1.0.0.tgz\\/${base}-2.0.0.tgz`),
+        fileAt(undefined), fileAt(`http://registry.example/${name}/-/${base}-1.0.0.tgz`),
+        fileAt(`http://registry.example/${base}-1.0.0.tgz?/${base}-2.0.0.tgz`),
+        fileAt(`http://registry.example/${base}-1.0.0.tgz#/${base}-2.0.0.tgz`),
+        fileAt(`http://registry.example/${base}-1.0.0.tgz\\/${base}-2.0.0.tgz`),
     ]) {
         await refused(publish(name, "2.0.0", change), 400, /./);
     }
@@ -238,8 +249,32 @@ test("a publication whose parts are about different things is refused unasked", 
     }
     await refused(send("PUT", `${at(name)}/-rev/1-x`, publication(name, "2.0.0")), 400, /another package/);
     await refused(send("PUT", "/@acme%2fgadgets", publication(name, "2.0.0")), 400, /another package/);
-    await refused(publish(name, "1.0.0", undefined, Buffer.from("replaced")), 409, /already exists/);
+    await refused(publish(name, "1.0.0", undefined, tarball({ "replaced/package.json": {} })), 409, /already exists/);
     assert.deepEqual(stored(), kept);
+});
+
+test("the manifest has the dependencies that the file has", async () => {
+    const own = { dependencies: { a: "1", b: "2" }, optionalDependencies: { b: "2" }, peerDependencies: { c: "3" } };
+    const bytes = tarball({ "package/readme": "x".repeat(700), "package/lib/package.json": "{", "package/package.json": own });
+    const [name] = await published("1.0.0"), kept = stored();
+    for (const change of [
+        {}, { ...own, dependencies: { a: "1", b: "2", evil: "1" } }, { ...own, dependencies: { a: "2" } },
+        { ...own, peerDependencies: {} }, { ...own, optionalDependencies: { b: "2", evil: "1" } }, { dependencies: own.dependencies },
+    ]) {
+        const answer = publish(name, "2.0.0", (_body, manifest) => Object.assign(manifest, change), bytes);
+        await refused(answer, 400, /other dependencies/);
+    }
+    for (const file of [
+        Buffer.from("no gzip"), gzipSync("no tar"), tarball({ "package/index.js": "x" }), tarball({ "package/package.json": "{" }),
+        tarball({ "package/package.json": "[]" }), tarball({ "package/package.json": "null" }), bytes.subarray(0, 40),
+    ]) {
+        await refused(publish(name, "2.0.0", undefined, file), 400, /./);
+    }
+    assert.deepEqual(stored(), kept);
+    // npm leaves out of `dependencies` what is optional.
+    const npms = { ...own, dependencies: { a: "1" } };
+    assert.equal((await publish(name, "2.0.0", (_body, manifest) => Object.assign(manifest, npms), bytes))[0], 201);
+    stub.questions.length = 0;
 });
 
 test("a packument edit is asked about as what it changes", async () => {
@@ -371,7 +406,7 @@ test("the same change again is the same use, and any other is not", async () => 
     const first = await consumed(publish("@acme/once", "1.0.0"));
     assert.equal(await consumed(publish("@acme/once", "1.0.0")), first);
     assert.notEqual(await consumed(publish("@acme/once", "1.0.1")), first);
-    assert.notEqual(await consumed(publish("@acme/once", "1.0.0", undefined, Buffer.from("other"))), first);
+    assert.notEqual(await consumed(publish("@acme/once", "1.0.0", undefined, tarball({ "x/package.json": {} }))), first);
     assert.notEqual(await consumed(publish("@acme/once", "1.0.0", (_body, manifest) => { manifest.scripts = { install: "evil" }; })), first);
 });
 

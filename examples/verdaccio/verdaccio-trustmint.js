@@ -2,8 +2,10 @@
 "use strict";
 const { createHash } = require("node:crypto"), { readFileSync } = require("node:fs"), { isIP } = require("node:net");
 const { basename } = require("node:path"), http = require("node:http"), https = require("node:https");
+const { isDeepStrictEqual, promisify } = require("node:util"), gunzip = promisify(require("node:zlib").gunzip);
 
 const TIMEOUT = 4000; // milliseconds for the whole question, however slow the answer
+const UNPACKED = 512 << 20; // bytes that a tarball may unpack to
 // As npm writes versions, without build metadata: rules compare text.
 const PART = "(0|[1-9]\\d*|\\d*[A-Za-z-][\\dA-Za-z-]*)", NUMBER = "(0|[1-9]\\d*)";
 const VERSION = new RegExp(`^${NUMBER}\\.${NUMBER}\\.${NUMBER}(-${PART}(\\.${PART})*)?$`);
@@ -43,8 +45,23 @@ function only(object, what) {
     return entries[0];
 }
 
+/** The `package.json` in a tarball. */
+async function packed(bytes) {
+    const tar = await gunzip(bytes, { maxOutputLength: UNPACKED }).catch(() => need(false, "the file cannot be unpacked"));
+    const text = (from, length) => tar.toString("utf8", from, from + length).replace(/\0.*/s, "");
+    for (let at = 0, size; at + 512 <= tar.length; at += 512 + Math.ceil(size / 512) * 512) {
+        size = parseInt(text(at + 124, 12), 8) || 0;
+        if (/^[^/]+\/package\.json$/.test(text(at, 100))) return JSON.parse(tar.toString("utf8", at + 512, at + 512 + size));
+    }
+    return need(false, "the file has no package.json");
+}
+
+/** What is installed beside a package, as npm reads it from the manifest. */
+const installed = ({ dependencies, optionalDependencies, peerDependencies }) =>
+    [{ ...dependencies, ...optionalDependencies }, { ...peerDependencies }];
+
 /** What a publication stores. SECURITY: it says name and version many times, and readers differ in which they use. */
-function publication(name, { body, params }, stored) {
+async function publication(name, { body, params }, stored) {
     const [version, manifest] = only(body.versions, "version"), [key, { data }] = only(body._attachments, "file");
     const file = fileOf(name, version), { shasum, integrity, tarball } = isObject(manifest.dist) ? manifest.dist : {};
     need(!params._rev && same(body._id, name) && body.name === name && manifest.name === name,
@@ -59,6 +76,10 @@ function publication(name, { body, params }, stored) {
     const bytes = Buffer.from(data, "base64"); // the call that verdaccio stores it with: the very bytes
     need(same(shasum, digest("sha1", bytes, "hex")) && same(integrity, `sha512-${digest("sha512", bytes, "base64")}`),
          "the manifest has the digests of another file");
+    // SECURITY: the manifest is not in the digest that a token may be narrowed to.
+    const own = await packed(bytes).catch((fault) => need(false, fault.status ? fault.message : "package.json cannot be read"));
+    need(isObject(own) && isDeepStrictEqual(installed(manifest), installed(own)),
+         "the manifest has other dependencies than the package.json in the file");
     need(!has(stored?.versions, version), `${name} ${version} already exists`, 409); // before a use is spent
     return [{ version, sha256: digest("sha256", bytes, "hex"), size: bytes.length }]; // no action: the service has `exists`
 }
@@ -154,7 +175,7 @@ async function decide(config, logger, name, request) {
     need(isIP(address), "the proxy in front does not say where the client is", 500);
     await turn(name, response);
     const stored = await look(name);
-    for (const change of ROUTES[route](name, request, stored)) {
+    for (const change of await ROUTES[route](name, request, stored)) {
         const facts = { package: name, exists: stored !== undefined, client_ip: address, ...change };
         facts.consume = digest("sha256", JSON.stringify([route, params, body, facts]), "hex"); // same again: same use
         const refused = await ask(config, { token, ...facts }).catch((fault) => {
