@@ -90,7 +90,7 @@ pub(super) fn registry(
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
     let limits = limits(&fields, faults);
-    let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, faults));
+    let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, names, faults));
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
