@@ -57,7 +57,8 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 8] = [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::NuGet, Self::Proxy];
+    pub const ALL: [Self; 8] =
+        [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::NuGet, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
@@ -72,7 +73,9 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("application/json"),
+            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => {
+                Some("application/json")
+            }
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -135,7 +138,12 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native
+        | Spelling::CratesIo
+        | Spelling::RubyGems
+        | Spelling::Npm
+        | Spelling::NuGet
+        | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -216,7 +224,12 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::CratesIo | Spelling::RubyGems | Spelling::Npm | Spelling::NuGet | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native
+            | Spelling::CratesIo
+            | Spelling::RubyGems
+            | Spelling::Npm
+            | Spelling::NuGet
+            | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,

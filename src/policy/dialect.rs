@@ -147,7 +147,8 @@ const GENERIC: Facts = Facts {
 
 impl Dialect {
     /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 8] = [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::OpenVsx, Self::Generic];
+    pub const ALL: [Self; 8] =
+        [Self::Pypi, Self::CratesIo, Self::Npm, Self::RubyGems, Self::NuGet, Self::Conda, Self::OpenVsx, Self::Generic];
 
     const fn facts(self) -> &'static Facts {
         match self {
@@ -241,4 +242,48 @@ pub enum NamesPackage {
     OnRequest,
     /// Its own endpoints cannot.
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences_are_what_clients_compute_from_the_url() {
+        let of = |dialect: Dialect, url: &str| dialect.audiences(&Url::parse(url).unwrap());
+        for (dialect, url, expected) in [
+            (Dialect::Npm, "https://npm.acme.example/", &["npm:npm.acme.example"][..]),
+            (Dialect::Npm, "https://npm.acme.example:443/x/", &["npm:npm.acme.example"]),
+            (Dialect::Npm, "https://Acme.example:8443/npm/", &["npm:acme.example", "npm:acme.example:8443"]),
+            (Dialect::Npm, "https://[2001:db8::1]:8443", &["npm:[2001:db8::1]", "npm:[2001:db8::1]:8443"]),
+            (Dialect::CratesIo, "https://crates.acme.example", &["crates.acme.example"]),
+            (Dialect::CratesIo, "https://acme.example:8443/cargo/", &["acme.example:8443/cargo"]),
+            (Dialect::Conda, "https://acme.example:8443/conda/", &["acme.example"]),
+            (Dialect::OpenVsx, "https://vsx.acme.example", &["https://vsx.acme.example", "https://vsx.acme.example/"]),
+            (
+                Dialect::OpenVsx,
+                "http://127.0.0.1:8080/vsx/",
+                &["http://127.0.0.1:8080/vsx", "http://127.0.0.1:8080/vsx/"],
+            ),
+        ] {
+            assert_eq!(of(dialect, url), expected, "{dialect:?} {url}");
+            assert!(dialect.computes_audience());
+        }
+        for dialect in [Dialect::Pypi, Dialect::RubyGems, Dialect::NuGet, Dialect::Generic] {
+            assert!(of(dialect, "https://acme.example/x/").is_empty() && !dialect.computes_audience(), "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn dialects_are_told_apart_by_name_and_by_their_tokens() {
+        for (number, dialect) in Dialect::ALL.into_iter().enumerate() {
+            for other in &Dialect::ALL[number + 1..] {
+                assert_ne!(dialect.name(), other.name());
+                assert!(!dialect.token_prefix().starts_with(other.token_prefix()));
+                assert!(!other.token_prefix().starts_with(dialect.token_prefix()));
+            }
+            let always = dialect.names_package() == NamesPackage::Always;
+            assert_eq!(always, dialect.usual_replay() == Replay::OncePerPackage, "{dialect:?}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod clients_conda;
 mod clients_gem;
 mod clients_nuget;
 mod demo;
+mod dialects;
 mod disclosure;
 mod docs;
 mod ecosystems;

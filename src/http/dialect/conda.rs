@@ -9,8 +9,8 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::dialect;
 use crate::http::endpoint::Access;
@@ -52,11 +52,7 @@ pub static MINT: Endpoint = Endpoint {
         answers: &[Answer {
             status: StatusCode::OK,
             about: "The upload token and nothing else, not even the end of a line.",
-            content: Some(Content {
-                media: TEXT,
-                shape: Shape::Text(MAX_UPLOAD_TOKEN),
-                example: r#""conda-AgEM…""#,
-            }),
+            content: Some(Content { media: TEXT, shape: Shape::Text(MAX_UPLOAD_TOKEN), example: r#""conda-AgEM…""# }),
             headers: &[],
         }],
         failures: &[codes::DIALECT, codes::SUBJECT_TOKEN, codes::DECISION, codes::LATER],

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::code::Code;
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::credential;
 use crate::http::dialect;
@@ -71,7 +71,7 @@ const fn exchanging(method: Verb, id: &'static str) -> Operation {
         parameters: &[],
         body: Some(Body {
             media: &[body::JSON],
-            shape: Shape::Open(&[Member::must("jwt", Shape::Text(MAX_TOKEN), "The job's ID token.")]),
+            shape: Shape::Open(MEMBERS),
             example: r#"{"jwt": "eyJhbGciOiJSUzI1NiIs…"}"#,
         }),
         answers: ISSUED,
@@ -80,10 +80,16 @@ const fn exchanging(method: Verb, id: &'static str) -> Operation {
     }
 }
 
+const MEMBERS: &[Member] = &[Member::must("jwt", Shape::Text(MAX_TOKEN), "The job's ID token.")];
+
 const ISSUED: &[Answer] = &[Answer::json(
     StatusCode::OK,
     "The upload token.",
-    Shape::Object(&[Member::must("token", Shape::Text(MAX_UPLOAD_TOKEN), "The upload token, for `CARGO_REGISTRY_TOKEN`.")]),
+    Shape::Object(&[Member::must(
+        "token",
+        Shape::Text(MAX_UPLOAD_TOKEN),
+        "The upload token, for `CARGO_REGISTRY_TOKEN`.",
+    )]),
     r#"{"token": "cargo-AgEM…"}"#,
 )];
 
@@ -106,9 +112,10 @@ pub async fn revoke(request: HttpRequest, payload: web::Payload, public: web::Da
 }
 
 async fn revoke_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
-    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::CratesIo, PATH)?;
-    let missing = || Refusal::new(Code::UploadTokenMissing, "the request must have one `Authorization`, with an upload token");
+    let missing =
+        || Refusal::new(Code::UploadTokenMissing, "the request must have one `Authorization`, with an upload token");
     let token = credential::bearer_or_bare(arrival.request).ok_or_else(missing)?;
+    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::CratesIo, PATH)?;
     arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish())
 }

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::code::Code;
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::credential;
 use crate::http::dialect;
@@ -48,7 +48,11 @@ pub static EXCHANGE: Endpoint = Endpoint {
         body: Some(Body {
             media: &[body::JSON],
             shape: Shape::Open(&[
-                Member::must("username", Shape::SomeText, "Who set up the publishing. It decides nothing: the ID token does."),
+                Member::must(
+                    "username",
+                    Shape::SomeText,
+                    "Who set up the publishing. It decides nothing: the ID token does.",
+                ),
                 Member::must("tokenType", Shape::Words(&[API_KEY]), "The only kind that there is."),
             ]),
             example: r#"{"username": "acme", "tokenType": "ApiKey"}"#,
@@ -76,9 +80,9 @@ pub async fn exchange(request: HttpRequest, payload: web::Payload, public: web::
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
-    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::NuGet, PATH)?;
     let missing = "the request must have one `Authorization` header, with the ID token as `Bearer`";
     let token = credential::bearer(arrival.request).ok_or_else(|| Refusal::new(Code::TokenMissing, missing))?;
+    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::NuGet, PATH)?;
     if body::media_type(arrival.request) != body::JSON {
         return Err(Refusal::new(Code::UnsupportedMediaType, format!("the body must be `{}`", body::JSON)));
     }

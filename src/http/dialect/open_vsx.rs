@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::code::Code;
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
-use crate::http::body::printable;
+use crate::http::arrival::Arrival;
 use crate::http::body;
+use crate::http::body::printable;
 use crate::http::dialect;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;

@@ -9,8 +9,8 @@ use actix_web::web;
 use serde_json::json;
 
 use crate::http::Public;
-use crate::http::arrival::Arrival;
 use crate::http::arrival;
+use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::dialect;
 use crate::http::endpoint::Access;
@@ -56,9 +56,17 @@ pub static EXCHANGE: Endpoint = Endpoint {
             StatusCode::CREATED,
             "The upload token.",
             Shape::Object(&[
-                Member::must("rubygems_api_key", Shape::Text(MAX_UPLOAD_TOKEN), "The upload token, for `GEM_HOST_API_KEY`."),
+                Member::must(
+                    "rubygems_api_key",
+                    Shape::Text(MAX_UPLOAD_TOKEN),
+                    "The upload token, for `GEM_HOST_API_KEY`.",
+                ),
                 Member::must("name", Shape::SomeText, "The token's id."),
-                Member::must("scopes", Shape::List(&Shape::Words(&[PUSH, YANK])), "What it is good for, as RubyGems has it."),
+                Member::must(
+                    "scopes",
+                    Shape::List(&Shape::Words(&[PUSH, YANK])),
+                    "What it is good for, as RubyGems has it.",
+                ),
                 Member::must("expires_at", Shape::Format("date-time"), "Until when it is good."),
             ]),
             r#"{"rubygems_api_key": "gem-AgEM…", "name": "01926e4b-7a3c-7c51-9a20-3b6f2d1c8e55", "scopes": ["push_rubygem"], "expires_at": "2026-11-27T00:15:00+00:00"}"#,
