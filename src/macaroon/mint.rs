@@ -133,7 +133,7 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     if registry.is_empty() || location.is_empty() {
         return Err(PrepareError::Registry);
     }
-    if prefix.len() > MAX_PREFIX || !prefix.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-') {
+    if !is_prefix(prefix) {
         return Err(PrepareError::Prefix);
     }
     if request.ttl < Duration::from_secs(1) || request.ttl > MAX_AGE {
@@ -170,6 +170,11 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     }
     let secret = registry_secret(master, key);
     Ok(Prepared { secret, body, prefix: prefix.to_owned(), kid, id, expires_at, permissions: permissions.clone() })
+}
+
+/// Whether a text may stand before a token: it is short, and legal in a header.
+pub(super) fn is_prefix(text: &str) -> bool {
+    text.len() <= MAX_PREFIX && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
 }
 
 /// Nothing above is empty and there are at most six caveats, so only sizes are left to be wrong.
