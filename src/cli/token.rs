@@ -24,8 +24,17 @@ pub(crate) enum Token {
     /// Show what an upload token says. Nothing is verified: anyone can write one that reads like this
     Inspect(inspect::Inspect),
     /// Say offline, with a registry's exported secrets, whether an upload token allows something
+    ///
+    /// The answer is the one of a registry that verifies offline. It does not know whether the token was revoked or stopped,
+    /// nor whether its rules still hold; a token that is limited in uses is refused, since nobody can count offline.
+    /// `POST /v1/verify` knows all of it. Exit code: 0 yes, 1 no.
     Verify(verify::Verify),
     /// Print a copy of an upload token that allows less: one package, version or file, or for a shorter time
+    ///
+    /// The copy alone is printed, so that it can be piped. It works for what the token allows AND all that the options
+    /// restrict it to: none can add anything. An option that is repeated lists alternatives. The token itself goes on as it
+    /// was. Nobody is asked, and no key is needed; so nothing is verified, which only the service and its registry
+    /// can do: the copy of a forged token is as worthless as the token.
     Attenuate(attenuate::Attenuate),
 }
 

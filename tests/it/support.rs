@@ -11,6 +11,7 @@ pub mod presets;
 pub mod redis;
 pub mod service;
 pub mod tenants;
+pub mod verifiers;
 
 pub use clock::SetClock;
 pub use hostile::Canary;

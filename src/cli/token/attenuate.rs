@@ -26,12 +26,6 @@ use crate::time::Clock as _;
 use crate::time::SystemClock;
 use crate::time::Timestamp;
 
-/// Prints a copy of an upload token that allows less, and nothing else, so that it can be piped. Asks nobody: it needs no
-/// key and no network.
-///
-/// Nothing is verified, since only the service and its registry can: of a forged token a copy is made that is as
-/// worthless. The copy works for what the token allows AND all of these restrict it to; no option can add anything, and
-/// the token itself goes on as it was. An option that is repeated lists alternatives.
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
 #[command(group = ArgGroup::new("restriction").required(true).multiple(true)

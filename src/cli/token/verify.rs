@@ -26,10 +26,6 @@ use crate::package::PackageName;
 use crate::time::Clock as _;
 use crate::time::SystemClock;
 
-/// Says whether an upload token allows something, as a registry that verifies offline would. Exit code: 0 yes, 1 no.
-///
-/// An offline answer does not know whether the token was revoked or stopped, nor whether its rules still hold; a token
-/// that is limited in uses is refused, since nobody can count offline. `POST /v1/verify` knows all of it.
 #[derive(Debug, Args)]
 #[command(disable_version_flag = true)]
 #[command(group = ArgGroup::new("done").required(true).args(["exists", "action"]))]
