@@ -76,6 +76,10 @@ impl Held {
             return Err(NarrowError::Prefix);
         }
         Identifier::parse(macaroon.identifier()).map_err(|_| NarrowError::NotOurs)?;
+        // A caveat in another codec than the token's would make it worthless without a word.
+        if !macaroon.caveats().any(is_allow) {
+            return Err(NarrowError::NotOurs);
+        }
         Ok(Self { prefix: prefix.to_owned(), macaroon })
     }
 
@@ -116,14 +120,13 @@ impl Held {
 
     /// Every `allow` of the token, of which all must hold; at least one.
     pub fn allows(&self, ecosystem: Ecosystem) -> Result<Vec<Permissions>, NarrowError> {
-        let caveats = self.macaroon.caveats().filter(|caveat| caveat.starts_with(b"allow "));
+        let caveats = self.macaroon.caveats().filter(|caveat| is_allow(caveat));
         let read = |caveat: &[u8]| match Caveat::parse(ecosystem, caveat) {
             Ok(Caveat::Allow(permissions)) => Ok(permissions),
             Ok(_) => Err(NarrowError::NotOurs),
             Err(error) => Err(NarrowError::Allow(error)),
         };
-        let allows: Vec<_> = caveats.map(read).collect::<Result<_, _>>()?;
-        if allows.is_empty() { Err(NarrowError::NotOurs) } else { Ok(allows) }
+        caveats.map(read).collect()
     }
 }
 
@@ -132,6 +135,10 @@ impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Held").field(&self.macaroon).finish()
     }
+}
+
+fn is_allow(caveat: &[u8]) -> bool {
+    caveat.starts_with(b"allow ")
 }
 
 fn literal(ecosystem: Ecosystem, action: &Action, package: &PackageName) -> Option<Permission> {

@@ -33,7 +33,7 @@ pub enum OfflineRefused {
 impl RegistrySecrets {
     /// Whether a token is this registry's; as [`verify()`](crate::macaroon::verify()), in the same order.
     pub fn verify(&self, text: &str, now: Timestamp) -> Result<Authentic, VerifyError> {
-        verify_with(text, &self.prefix, self.epoch, now, |kid, token| {
+        verify_with(text, &self.prefix, self.key(), now, |kid, token| {
             self.get(kid).is_some_and(|secret| token.is_signed_with(secret.expose()))
         })
     }

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::json::Json;
 use crate::json::Object;
+use crate::macaroon::Codec;
 use crate::macaroon::identifier;
-use crate::macaroon::key::Codec;
 use crate::macaroon::key::Keyring;
 use crate::macaroon::key::RegistryKeyId;
 use crate::macaroon::key::registry_secret;
@@ -137,6 +137,11 @@ impl RegistrySecrets {
             prefix: string(file, "prefix")?,
             keys,
         })
+    }
+
+    /// Which of the master keys' secrets these are.
+    pub fn key(&self) -> RegistryKeyId<'_> {
+        RegistryKeyId { key_id: &self.key_id, codec: self.codec, epoch: self.epoch }
     }
 
     /// The secret under the master key of that name.

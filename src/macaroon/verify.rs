@@ -89,7 +89,7 @@ pub fn verify(
     key: RegistryKeyId<'_>,
     now: Timestamp,
 ) -> Result<Authentic, VerifyError> {
-    verify_with(text, prefix, key.epoch, now, |kid, token| {
+    verify_with(text, prefix, key, now, |kid, token| {
         keyring.get(kid).is_some_and(|master| token.is_signed_with(registry_secret(master, key).expose()))
     })
 }
@@ -98,7 +98,7 @@ pub fn verify(
 pub(super) fn verify_with(
     text: &str,
     prefix: &str,
-    epoch: u32,
+    key: RegistryKeyId<'_>,
     now: Timestamp,
     signed: impl FnOnce(&str, &Macaroon) -> bool,
 ) -> Result<Authentic, VerifyError> {
@@ -106,7 +106,7 @@ pub(super) fn verify_with(
     let macaroon = Macaroon::decode_text(encoded).map_err(VerifyError::Format)?;
     let parts = Parts::split(macaroon.identifier()).ok_or(VerifyError::NotAuthentic)?;
     // SECURITY: the signature before all else: until here the bytes are a stranger's, and everything below reads them.
-    if !signed(parts.kid, &macaroon) || parts.epoch != epoch {
+    if !signed(parts.kid, &macaroon) || parts.epoch != key.epoch {
         return Err(VerifyError::NotAuthentic);
     }
     // A registry that verifies offline has its own secret and can sign anything with it, so this may still fail.

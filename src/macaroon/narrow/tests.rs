@@ -88,6 +88,9 @@ fn what_is_not_a_token_alone_is_not_narrowed() {
     }
     let uuid = Macaroon::create(b"secret", "pypi.org", b"6f1c6a3e-5d0e-4c8b-9e0f-2f6d1f3b8a10", &[b"[0,2,1]"]).unwrap();
     assert_eq!(refused(uuid.encode_text("pypi-").expose()), NarrowError::NotOurs);
+    let (id, pypi) = (held().macaroon.identifier().to_vec(), b"[0,2,1]");
+    let other_codec = Macaroon::create(b"secret", "pypi.org", &id, &[pypi]).unwrap();
+    assert_eq!(refused(other_codec.encode_text("pypi-").expose()), NarrowError::NotOurs);
 }
 
 #[test]

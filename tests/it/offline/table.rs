@@ -42,12 +42,15 @@ fn row(allowed: bool, what: &str, token: String, facts: Value) -> Row {
 
 /// Each way in which a token can be wrong, and some in which it only looks so.
 pub(super) fn table() -> Vec<Row> {
-    let (own, other) = (own(), secrets_of(RegistryKeyId { key_id: "npm", ..KEY }, "npm"));
-    let id = |millis| identifier("k1", 2, earlier(millis));
-    let now = id(0);
-    let made = |identifier: &str, caveats: &[&str]| text(&signed(secret(&own), identifier, &bytes(caveats)));
-    let tail = narrowed(&[]);
-    let mut rows = vec![
+    [requests(), limits(), times(), forged(), moved(), misspelt(), texts(), binaries(), bounds()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A token as it is minted, at each request.
+fn requests() -> Vec<Row> {
+    vec![
         row(true, "as it was minted", narrowed(&[]), upload()),
         row(true, "in another spelling of the package", narrowed(&[]), with(json!({"package": "Widgets.._-Core"}))),
         row(true, "a new package that it names", narrowed(&[]), with(json!({"action": "create"}))),
@@ -65,7 +68,12 @@ pub(super) fn table() -> Vec<Row> {
         row(false, "no package name at all", narrowed(&[]), with(json!({"package": "widgets-\u{212a}"}))),
         row(false, "a package name with a line break", narrowed(&[]), with(json!({"package": "widgets\n"}))),
         row(false, "the prefix of what it may upload", narrowed(&[]), with(json!({"package": "widgets-"}))),
-        // What it was narrowed to, met and not.
+    ]
+}
+
+/// What a token was narrowed to, met and not.
+fn limits() -> Vec<Row> {
+    vec![
         row(true, "its version", narrowed(&["version 0.9,1.0"]), upload()),
         row(false, "another version", narrowed(&["version 1.1"]), upload()),
         row(false, "two versions that exclude each other", narrowed(&["version 1.0", "version 1.1"]), upload()),
@@ -120,7 +128,21 @@ pub(super) fn table() -> Vec<Row> {
             narrowed(&["allow upload:gadgets"]),
             with(json!({"package": "gadgets"})),
         ),
-        // Time.
+        // Nobody can count offline.
+        row(false, "limited in uses", narrowed(&["uses 1"]), upload()),
+        row(false, "limited in uses, and only read", narrowed(&["uses 9"]), with(json!({"action": "read"}))),
+    ]
+}
+
+/// A token rightly signed, with any identifier and caveats.
+fn made(identifier: &str, caveats: &[&str]) -> String {
+    text(&signed(secret(&own()), identifier, &bytes(caveats)))
+}
+
+/// The end that caveats say, and the age that none can change.
+fn times() -> Vec<Row> {
+    let id = |millis| identifier("k1", 2, earlier(millis));
+    vec![
         row(true, "a second left", narrowed(&["time-before 2026-11-23T00:00:01Z"]), upload()),
         row(false, "over in this second", narrowed(&["time-before 2026-11-23T00:00:00Z"]), upload()),
         row(
@@ -153,10 +175,14 @@ pub(super) fn table() -> Vec<Row> {
             made(&identifier("k1", 2, NOW.plus(Duration::from_millis(60_001))), &MINTED),
             upload(),
         ),
-        // Nobody can count offline.
-        row(false, "limited in uses", narrowed(&["uses 1"]), upload()),
-        row(false, "limited in uses, and only read", narrowed(&["uses 9"]), with(json!({"action": "read"}))),
-        // Forged.
+    ]
+}
+
+/// Tokens of others, and ones that lack what every token has.
+fn forged() -> Vec<Row> {
+    let (own, other) = (own(), secrets_of(RegistryKeyId { key_id: "npm", ..KEY }, "npm"));
+    let now = identifier("k1", 2, NOW);
+    let mut rows = vec![
         row(
             true,
             "under the other key of the ring",
@@ -198,7 +224,12 @@ pub(super) fn table() -> Vec<Row> {
         some.push("allow-all");
         rows.push(row(false, &format!("with another for `{missing}`"), made(&now, &some), upload()));
     }
-    // A caveat put in, taken out, or moved: the signature is over all of them in their order.
+    rows
+}
+
+/// A caveat put in, taken out, or moved: the signature is over all of them in their order.
+fn moved() -> Vec<Row> {
+    let (mut rows, now) = (Vec::new(), identifier("k1", 2, earlier(0)));
     let insert = |caveat: &str, at: usize| {
         let honest = narrowed(&[]);
         let token = Macaroon::decode_text(honest.strip_prefix(PREFIX).unwrap()).unwrap();
@@ -221,7 +252,7 @@ pub(super) fn table() -> Vec<Row> {
     let reordered = |order: &[usize]| {
         let caveats: Vec<&str> = order.iter().map(|at| MINTED[*at]).collect();
         let mut bytes = signed(b"whatever", &now, &bytes(&caveats)).encode().expose().clone();
-        let honest = URL_SAFE_NO_PAD.decode(tail.strip_prefix(PREFIX).unwrap()).unwrap();
+        let honest = URL_SAFE_NO_PAD.decode(narrowed(&[]).strip_prefix(PREFIX).unwrap()).unwrap();
         let (length, honest_length) = (bytes.len(), honest.len());
         bytes[length - 32..].copy_from_slice(&honest[honest_length - 32..]);
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
@@ -230,10 +261,111 @@ pub(super) fn table() -> Vec<Row> {
     for order in [&[1, 0, 2][..], &[0, 2, 1], &[2, 1, 0], &[0, 1], &[0, 2], &[1, 2], &[0], &[]] {
         rows.push(row(false, &format!("in the order {order:?}"), reordered(order), upload()));
     }
-    rows.extend(misspelt());
-    rows.extend(misshapen());
     rows
 }
+
+/// Caveats in another spelling than their one, or that mean nothing here.
+const MISSPELT: &[&str] = &[
+    "x-vendor 1",
+    "garbage",
+    "source repo=acme/widgets",
+    "before 2027",
+    "Version 1.0",
+    "version  1.0",
+    "version 1.0 ",
+    " version 1.0",
+    "version",
+    "version ",
+    "version 1.0,",
+    "version ,1.0",
+    "version 1.1,1.0",
+    "version 1.0,1.0",
+    "version 1.0,1.0 ",
+    "version %31.0,1.0",
+    "version 1.0,%zz",
+    "version 1.0,%2f",
+    "version 1.0,%FF",
+    "version 1.0,%ED%A0%80",
+    "version 1.0,\u{e9}",
+    "version 1.0\n",
+    "version 1.0\0",
+    "version 1.0,a b",
+    "version !,%20,1.0",
+    "version %F0%90%80%80,%EF%BF%BD",
+    "registry python,npm",
+    "registry python,python",
+    "constructor 1",
+    "__proto__ 1",
+    "time-before 2026-11-23T00:15:00z",
+    "time-before 2026-11-23T00:15:00.0Z",
+    "time-before 2026-11-23T00:15:00+00:00",
+    "time-before 2026-11-23 00:15:00Z",
+    "time-before 2026-11-31T00:15:00Z",
+    "time-before 2027-02-29T00:15:00Z",
+    "time-before 2026-11-23T24:00:00Z",
+    "time-before 2026-11-23T00:15:60Z",
+    "time-before 9999-99-99T99:99:99Z",
+    "time-before 2026-11-23T00:15:00Z,2026-11-23T00:16:00Z",
+    "time-before 12026-11-23T00:15:00Z",
+    "time-before 9999-12-31T23:59:59Z",
+    "time-before 0000-00-00T00:00:00Z",
+    "allow upload:Widgets",
+    "allow upload:Widgets,upload:widgets",
+    "allow upload:widgets,create:widgets",
+    "allow upload:widgets-*,upload:widgets",
+    "allow upload:widgets,upload:widgets",
+    "allow upload:*,upload:widgets",
+    "allow upload:widgets*",
+    "allow upload:wid*gets,upload:widgets",
+    "allow upload:widgets,upload:",
+    "allow widgets",
+    "allow :widgets",
+    "allow upload:widgets:x",
+    "allow *:widgets",
+    "allow upload:widgets,upload:widgets-",
+    "allow upload:-*,upload:widgets",
+    "allow upload:a--*,upload:widgets",
+    "allow -upload:a,upload:widgets",
+    "allow abcdefghijklmnopqrstuvwxyzabcdefg:a,upload:widgets",
+    "sha256 abab",
+    "max-size 01000",
+    "max-size +1000",
+    "max-size 1e9",
+    "max-size -1",
+    "max-size 1000,1001",
+    "max-size 18446744073709551616",
+    "max-size 99999999999999999999",
+    "max-size 0x3e8",
+    "max-size 1000.0",
+    "max-size \u{661}\u{660}\u{660}\u{660}",
+    "ip 192.0.2.7/24",
+    "ip 192.0.2.7",
+    "ip 192.0.2.0/024",
+    "ip 192.0.2.0/33",
+    "ip 192.0.2.0/255.255.255.0",
+    "ip 192.0.02.0/24",
+    "ip 2001:db8::/32,192.0.2.0/24",
+    "ip 192.0.2.0/24,192.0.2.0/24",
+    "ip 192.0.2.0/24,192.0.0.0/16",
+    "ip ::ffff:192.0.2.0/120",
+    "ip ::ffff:0:0/96",
+    "ip ::ffff:0:0/0",
+    "ip ::ffff:c000:0/16",
+    "ip ::ffff:c000:200/120,192.0.2.0/24",
+    "ip 192.0.2.0/24,2001:DB8::/32",
+    "ip 192.0.2.0/24,2001:db8:0::/32",
+    "ip 192.0.2.0/24,2001:db8:0:0:0:0:0:0/32",
+    "ip 192.0.2.0/24,::1.2.3.4/128",
+    "ip 192.0.2.0/24,fe80::%eth0/64",
+    "ip 192.0.2.0/24,[::]/0",
+    "ip 3221225984/24",
+    "ip 192.0.2.0/24,",
+    "ip 0/0",
+    "ip /0",
+    "uses 0",
+    "uses 1",
+    "uses x",
+];
 
 /// Caveats that somebody appended in another spelling than the one, or that mean nothing here.
 fn misspelt() -> Vec<Row> {
@@ -250,107 +382,7 @@ fn misspelt() -> Vec<Row> {
         row(true, "beside the longest name", narrowed(&[&longest]), upload()),
         row(false, "beside a name that is too long", narrowed(&[&long]), upload()),
     ];
-    for caveat in [
-        "x-vendor 1",
-        "garbage",
-        "source repo=acme/widgets",
-        "before 2027",
-        "Version 1.0",
-        "version  1.0",
-        "version 1.0 ",
-        " version 1.0",
-        "version",
-        "version ",
-        "version 1.0,",
-        "version ,1.0",
-        "version 1.1,1.0",
-        "version 1.0,1.0",
-        "version 1.0,1.0 ",
-        "version %31.0,1.0",
-        "version 1.0,%zz",
-        "version 1.0,%2f",
-        "version 1.0,%FF",
-        "version 1.0,%ED%A0%80",
-        "version 1.0,\u{e9}",
-        "version 1.0\n",
-        "version 1.0\0",
-        "version 1.0,a b",
-        "version !,%20,1.0",
-        "version %F0%90%80%80,%EF%BF%BD",
-        "registry python,npm",
-        "registry python,python",
-        "constructor 1",
-        "__proto__ 1",
-        "time-before 2026-11-23T00:15:00z",
-        "time-before 2026-11-23T00:15:00.0Z",
-        "time-before 2026-11-23T00:15:00+00:00",
-        "time-before 2026-11-23 00:15:00Z",
-        "time-before 2026-11-31T00:15:00Z",
-        "time-before 2027-02-29T00:15:00Z",
-        "time-before 2026-11-23T24:00:00Z",
-        "time-before 2026-11-23T00:15:60Z",
-        "time-before 9999-99-99T99:99:99Z",
-        "time-before 2026-11-23T00:15:00Z,2026-11-23T00:16:00Z",
-        "time-before 12026-11-23T00:15:00Z",
-        "time-before 9999-12-31T23:59:59Z",
-        "time-before 0000-00-00T00:00:00Z",
-        "allow upload:Widgets",
-        "allow upload:Widgets,upload:widgets",
-        "allow upload:widgets,create:widgets",
-        "allow upload:widgets-*,upload:widgets",
-        "allow upload:widgets,upload:widgets",
-        "allow upload:*,upload:widgets",
-        "allow upload:widgets*",
-        "allow upload:wid*gets,upload:widgets",
-        "allow upload:widgets,upload:",
-        "allow widgets",
-        "allow :widgets",
-        "allow upload:widgets:x",
-        "allow *:widgets",
-        "allow upload:widgets,upload:widgets-",
-        "allow upload:-*,upload:widgets",
-        "allow upload:a--*,upload:widgets",
-        "allow -upload:a,upload:widgets",
-        "allow abcdefghijklmnopqrstuvwxyzabcdefg:a,upload:widgets",
-        "sha256 abab",
-        "max-size 01000",
-        "max-size +1000",
-        "max-size 1e9",
-        "max-size -1",
-        "max-size 1000,1001",
-        "max-size 18446744073709551616",
-        "max-size 99999999999999999999",
-        "max-size 0x3e8",
-        "max-size 1000.0",
-        "max-size \u{661}\u{660}\u{660}\u{660}",
-        "ip 192.0.2.7/24",
-        "ip 192.0.2.7",
-        "ip 192.0.2.0/024",
-        "ip 192.0.2.0/33",
-        "ip 192.0.2.0/255.255.255.0",
-        "ip 192.0.02.0/24",
-        "ip 2001:db8::/32,192.0.2.0/24",
-        "ip 192.0.2.0/24,192.0.2.0/24",
-        "ip 192.0.2.0/24,192.0.0.0/16",
-        "ip ::ffff:192.0.2.0/120",
-        "ip ::ffff:0:0/96",
-        "ip ::ffff:c000:200/120,192.0.2.0/24",
-        "ip 192.0.2.0/24,2001:DB8::/32",
-        "ip 192.0.2.0/24,2001:db8:0::/32",
-        "ip 192.0.2.0/24,2001:db8:0:0:0:0:0:0/32",
-        "ip 192.0.2.0/24,::1.2.3.4/128",
-        "ip 192.0.2.0/24,fe80::%eth0/64",
-        "ip 192.0.2.0/24,[::]/0",
-        "ip 3221225984/24",
-        "ip 192.0.2.0/24,",
-        "ip 0/0",
-        "ip /0",
-        "uses 0",
-        "uses 1",
-        "uses x",
-        two_digests.as_str(),
-        upper.as_str(),
-    ] {
+    for caveat in MISSPELT.iter().copied().chain([two_digests.as_str(), upper.as_str()]) {
         rows.push(row(false, &format!("narrowed by {caveat:?}"), narrowed(&[caveat]), upload()));
     }
     for caveat in [
@@ -381,19 +413,17 @@ fn misspelt() -> Vec<Row> {
     rows
 }
 
-/// Binary that is not V2 as it is written here, and text that is not that binary's one spelling.
-fn misshapen() -> Vec<Row> {
+/// Text that is not the one spelling of its binary.
+fn texts() -> Vec<Row> {
     let token = narrowed(&[]);
     let bare = token.strip_prefix(PREFIX).unwrap();
-    let whole = URL_SAFE_NO_PAD.decode(bare).unwrap();
-    let after_location = 3 + LOCATION.len();
-    let standard = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&whole);
+    let standard = base64::engine::general_purpose::STANDARD_NO_PAD.encode(URL_SAFE_NO_PAD.decode(bare).unwrap());
     // Of two of three lengths the last character has bits that say nothing; they are zero in it, and not in the next.
     let lengths = (1..4).map(|more| narrowed(&[&format!("version 1.0,{}", "2".repeat(more))]));
     let mut stray = lengths.into_iter().find(|token| !(token.len() - PREFIX.len()).is_multiple_of(4)).unwrap();
     let last = stray.pop().unwrap();
     stray.push(char::from_u32(u32::from(last) + 1).unwrap());
-    let mut rows = vec![
+    vec![
         row(false, "without its prefix", bare.to_owned(), upload()),
         row(false, "with another prefix", format!("tm-{bare}"), upload()),
         row(false, "with its prefix twice", format!("{PREFIX}{token}"), upload()),
@@ -415,6 +445,14 @@ fn misshapen() -> Vec<Row> {
             upload(),
         ),
         row(false, "a large token", format!("{PREFIX}{}", "A".repeat(100_000)), upload()),
+    ]
+}
+
+/// Binary that is not V2 as it is written here.
+fn binaries() -> Vec<Row> {
+    let whole = URL_SAFE_NO_PAD.decode(narrowed(&[]).strip_prefix(PREFIX).unwrap()).unwrap();
+    let after_location = 3 + LOCATION.len();
+    let mut rows = vec![
         row(false, "with a byte after its signature", changed(|bytes| bytes.push(0)), upload()),
         row(false, "with a shorter signature", changed(|bytes| bytes.truncate(bytes.len() - 1)), upload()),
         row(false, "of another version", changed(|bytes| bytes[0] = 1), upload()),
@@ -442,6 +480,15 @@ fn misshapen() -> Vec<Row> {
             changed(|bytes| {
                 let high = bytes[3];
                 bytes.splice(3..4, [high | 0x80, 0]);
+            }),
+            upload(),
+        ),
+        row(
+            false,
+            "with a length in two bytes that needs one",
+            changed(|bytes| {
+                let at = bytes.len() - 33;
+                bytes.splice(at..=at, [0xa0, 0]);
             }),
             upload(),
         ),
@@ -481,11 +528,19 @@ fn misshapen() -> Vec<Row> {
         });
         rows.push(row(false, what, token, upload()));
     }
-    let many = |count: usize| {
-        let caveats: Vec<&str> = std::iter::repeat_n("max-size 1000", count - 3).collect();
-        caveats
-    };
+    rows
+}
+
+/// Rightly signed tokens at the bounds of the format, and beyond them.
+fn bounds() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let many = |count: usize| -> Vec<&str> { std::iter::repeat_n("max-size 1000", count - 3).collect() };
     rows.push(row(true, "with 32 caveats", narrowed(&many(32)), upload()));
+    // Rightly signed, in the formats that libraries read as well.
+    let other = |format| in_format(format, &identifier("k1", 2, earlier(0)), &MINTED);
+    rows.push(row(true, "in V2", other(libmacaroon::Format::V2), upload()));
+    rows.push(row(false, "in V1", other(libmacaroon::Format::V1), upload()));
+    rows.push(row(false, "in JSON", other(libmacaroon::Format::V2JSON), upload()));
     // No library here makes more, so the chain is continued by hand.
     let (chained, id) = (&many(33), identifier("k1", 2, earlier(0)));
     rows.push(row(false, "with 33 caveats", by_hand(&id, &[&MINTED[..], chained].concat()), upload()));
@@ -504,11 +559,15 @@ fn misshapen() -> Vec<Row> {
 
 /// A rightly signed token beyond the bounds of our own type.
 fn by_hand(identifier: &str, caveats: &[&str]) -> String {
+    in_format(libmacaroon::Format::V2, identifier, caveats)
+}
+
+fn in_format(format: libmacaroon::Format, identifier: &str, caveats: &[&str]) -> String {
     let key = MacaroonKey::generate(secret(&own()));
     let mut token = libmacaroon::Macaroon::create(Some(LOCATION), &key, identifier).unwrap();
     for caveat in caveats {
         token.add_first_party_caveat(caveat).unwrap();
     }
-    let text = token.serialize(libmacaroon::Format::V2).unwrap();
+    let text = token.serialize(format).unwrap();
     format!("{PREFIX}{}", text.trim_end_matches('='))
 }

@@ -27,7 +27,8 @@ pub fn ask_all(secrets: &str, now: Timestamp, questions: &[Value]) -> Vec<Answer
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secrets.json");
     std::fs::write(&file, secrets).unwrap();
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    let lines: Vec<String> = questions.iter().map(ToString::to_string).collect();
+    let lines = lines.join("\n");
     let ask = |(language, mut program): (&'static str, Command)| {
         let child = program.arg(&file).arg(now.unix_millis().to_string());
         let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
