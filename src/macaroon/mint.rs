@@ -141,7 +141,7 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     if registry.is_empty() || location.is_empty() {
         return Err(PrepareError::Registry);
     }
-    if prefix.len() > MAX_PREFIX || !prefix.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-') {
+    if !is_prefix(prefix) {
         return Err(PrepareError::Prefix);
     }
     if request.ttl < Duration::from_secs(1) || request.ttl > MAX_AGE {
@@ -185,6 +185,11 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
 /// nothing: it is earlier by what clocks differ, so that a verifier whose clock is behind takes a token that is new.
 fn not_before(issued_at: Timestamp) -> Timestamp {
     Timestamp::from_unix_seconds(issued_at.minus(LEEWAY).unix_seconds())
+}
+
+/// Whether a text may stand before a token: it is short, and legal in a header.
+pub(super) fn is_prefix(text: &str) -> bool {
+    text.len() <= MAX_PREFIX && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
 }
 
 /// Nothing above is empty and there are at most six caveats, so only sizes are left to be wrong.

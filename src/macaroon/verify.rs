@@ -88,13 +88,24 @@ pub fn verify(
     key: RegistryKeyId<'_>,
     now: Timestamp,
 ) -> Result<Authentic, VerifyError> {
+    verify_with(text, prefix, key, now, |kid, token| {
+        keyring.get(kid).is_some_and(|master| token.is_signed_with(registry_secret(master, key).expose()))
+    })
+}
+
+/// The same for whoever knows of a name of a key and a token whether that key signed it for this registry.
+pub(super) fn verify_with(
+    text: &str,
+    prefix: &str,
+    key: RegistryKeyId<'_>,
+    now: Timestamp,
+    signed: impl FnOnce(&str, &Macaroon) -> bool,
+) -> Result<Authentic, VerifyError> {
     let encoded = text.strip_prefix(prefix).ok_or(VerifyError::Prefix)?;
     let macaroon = Macaroon::decode_text(encoded).map_err(VerifyError::Format)?;
     let parts = Parts::split(macaroon.identifier()).ok_or(VerifyError::NotAuthentic)?;
-    let master = keyring.get(parts.kid).ok_or(VerifyError::NotAuthentic)?;
-    let secret = registry_secret(master, key);
     // SECURITY: the signature before all else: until here the bytes are a stranger's, and everything below reads them.
-    if !macaroon.is_signed_with(secret.expose()) || parts.epoch != key.epoch {
+    if !signed(parts.kid, &macaroon) || parts.epoch != key.epoch {
         return Err(VerifyError::NotAuthentic);
     }
     // A registry that verifies offline has its own secret and can sign anything with it, so this may still fail.
@@ -187,9 +198,17 @@ impl Unverified {
 
     /// Reads a token with or without its prefix, whatever the prefix is.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
+        Self::split(text).map(|(_, macaroon)| Self(macaroon))
+    }
+
+    /// A token's prefix, whatever it is, and what follows it.
+    pub(super) fn split(text: &str) -> Result<(&str, Macaroon), FormatError> {
         let mut starts = text.match_indices(Self::START).map(|(at, _)| at).take_while(|at| *at <= Self::MAX_PREFIX);
-        let found = starts.find_map(|at| Macaroon::decode_text(text.get(at..)?).ok());
-        found.map_or_else(|| Macaroon::decode_text(text), Ok).map(Self)
+        let found = starts.find_map(|at| {
+            let (prefix, rest) = text.split_at_checked(at)?;
+            Some((prefix, Macaroon::decode_text(rest).ok()?))
+        });
+        found.map_or_else(|| Ok(("", Macaroon::decode_text(text)?)), Ok)
     }
 
     /// Where the token says it is for.

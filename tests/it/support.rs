@@ -15,6 +15,7 @@ pub mod python;
 pub mod redis;
 pub mod service;
 pub mod tenants;
+pub mod verifiers;
 pub mod wire;
 
 pub use clock::SetClock;

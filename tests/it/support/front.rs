@@ -54,6 +54,8 @@ use super::service::API_KEY;
 use super::service::AUDIENCE;
 use super::service::example;
 
+mod token;
+
 const TRUSTMINT: &str = env!("CARGO_BIN_EXE_trustmint");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
