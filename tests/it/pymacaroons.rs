@@ -166,3 +166,23 @@ fn what_pymacaroons_mints_is_accepted() {
     let forged = format!("{PREFIX}{}", forged.as_str().unwrap());
     assert_eq!(verify(&forged, PREFIX, &keyring(), KEY, NOW).unwrap_err().code().as_str(), "upload-token-unknown");
 }
+
+/// Why docs/offline.md wants a check that accepts anything: what a check of pymacaroons refuses is left out of the signature.
+#[test]
+fn pymacaroons_by_itself_says_yes_to_a_caveat_that_was_put_in_and_this_service_does_not() {
+    let token = minted();
+    let honest = caveats(&token);
+    let mut forged: Vec<&[u8]> = honest.iter().map(String::as_bytes).collect();
+    forged.insert(1, b"source_repo = evil/evil");
+    let identifier = authentic(bare(&token)).identifier().to_string();
+    let forged = Macaroon::create(b"any", "registry.example", identifier.as_bytes(), &forged).unwrap();
+    let mut bytes = forged.encode().expose().clone();
+    let tail = bytes.len() - 32;
+    bytes[tail..].copy_from_slice(Macaroon::decode_text(bare(&token)).unwrap().signature().expose());
+    let forged = Macaroon::decode(&bytes).unwrap().encode_text("").expose().clone();
+    let answer = ask(&json!({"verify": [{"token": forged, "secret_hex": secret_hex(), "caveats": honest}]}));
+    assert_eq!(answer["verify"][0]["verified"], true, "{answer}");
+    assert!(answer["verify"][0]["caveats"].as_array().unwrap().contains(&json!("source_repo = evil/evil")));
+    let refused = verify(&format!("{PREFIX}{forged}"), PREFIX, &keyring(), KEY, NOW).unwrap_err();
+    assert_eq!(refused.code().as_str(), "upload-token-unknown");
+}

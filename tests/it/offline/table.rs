@@ -67,6 +67,8 @@ fn requests() -> Vec<Row> {
         row(false, "another action", narrowed(&[]), with(json!({"action": "yank"}))),
         row(false, "no package name at all", narrowed(&[]), with(json!({"package": "widgets-\u{212a}"}))),
         row(false, "a package name with a line break", narrowed(&[]), with(json!({"package": "widgets\n"}))),
+        row(true, "the longest name", narrowed(&[]), with(json!({"package": format!("widgets-{}", "a".repeat(206))}))),
+        row(false, "a longer name", narrowed(&[]), with(json!({"package": format!("widgets-{}", "a".repeat(207))}))),
         row(false, "the prefix of what it may upload", narrowed(&[]), with(json!({"package": "widgets-"}))),
     ]
 }
