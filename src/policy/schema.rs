@@ -93,7 +93,10 @@ fn either(looks: &Value, then: &Value, otherwise: &Value) -> Value {
 fn with_audiences(mut registry: Value) -> Value {
     let told = Dialect::ALL.into_iter().filter(|dialect| !dialect.computes_audience()).map(Dialect::name);
     if let Some(registry) = registry.as_object_mut() {
-        registry.insert("if".to_owned(), json!({"properties": {"dialect": choice(told)}}));
+        registry.insert(
+            "if".to_owned(),
+            json!({"properties": {"dialect": described(choice(told), "Its clients compute no audience")}}),
+        );
         registry.insert("then".to_owned(), json!({"required": ["audiences"]}));
     }
     registry

@@ -19,7 +19,7 @@ pub async fn speaking(dialect: &str, path: &str, packages: &str, members: &[&str
 pub fn text(base: &str, issuer: &str, dialect: &str, path: &str, packages: &str, members: &[&str]) -> String {
     let rules = WIDGETS.replace("upload: [widgets]", &format!("upload: [{packages}]"));
     let rules = rules.replace("      create: [\"widgets-*\"]\n", "");
-    let members: String = members.iter().map(|member| format!("\n    {member}")).collect();
+    let members: String = members.iter().flat_map(|member| ["\n    ", *member]).collect();
     policy_text(base, issuer, &rules)
         .replace("dialect: pypi", &format!("dialect: {dialect}{members}"))
         .replace("\n    audiences: [acme]", "")

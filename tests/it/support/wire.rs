@@ -42,7 +42,7 @@ pub async fn post(service: &Service, target: &str, head: &[String], body: &str) 
     let host = service.base.strip_prefix("https://").unwrap();
     let own =
         if head.iter().any(|line| line.starts_with("Host:")) { String::new() } else { format!("Host: {host}\r\n") };
-    let lines: String = head.iter().map(|line| format!("{line}\r\n")).collect();
+    let lines: String = head.iter().flat_map(|line| [line.as_str(), "\r\n"]).collect();
     let length = body.len();
     let request =
         format!("POST {target} HTTP/1.1\r\n{own}{lines}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
