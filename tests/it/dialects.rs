@@ -248,7 +248,6 @@ async fn the_path_is_the_registrys_and_the_endpoints_byte_for_byte() {
             format!("//base{own}"),
             format!("/BASE{own}"),
             format!("/bas%65{own}"),
-            format!("/base%2f{}", own.strip_prefix('/').unwrap()),
             format!("/base/x{own}"),
             format!("/other{own}"),
             format!("/x/../base{own}"),
@@ -270,7 +269,8 @@ async fn the_path_is_the_registrys_and_the_endpoints_byte_for_byte() {
                 assert!(answer.body["message"].as_str().unwrap().contains(hint.unwrap_or_default()), "{}", answer.text);
             }
         }
-        for path in [format!("{}/", client.path), format!("{}%2f", client.path), client.path.to_uppercase()] {
+        let slash = format!("/base%2f{}", own.strip_prefix('/').unwrap());
+        for path in [slash, format!("{}/", client.path), format!("{}%2f", client.path), client.path.to_uppercase()] {
             let answer = client.exchange_at(&service, &path, &[], &token).await;
             assert_eq!((answer.status, answer.code()), (404, "not-found"), "{path}: {}", answer.text);
         }
@@ -384,6 +384,17 @@ async fn each_answer_is_its_registrys_own() {
         assert_eq!(answer.headers["content-type"], media);
         assert_eq!(answer.headers["cache-control"], "no-store");
         assert!(!answer.text.ends_with('\n') && !token.as_str().unwrap().contains(char::is_whitespace));
+    }
+}
+
+#[actix_web::test]
+async fn what_is_at_the_root_of_the_host_is_not_hidden_by_what_any_path_may_precede() {
+    let service = Client::named("nuget").service(&[]).await;
+    // Envoy asks so whether its client may send that request.
+    for path in CLIENTS.iter().map(|client| client.path).chain(["/-/npm/v1/oidc/token/exchange/package/widgets"]) {
+        let answer = service.post_json(&format!("/v1/authorize{path}"), &json!({})).await;
+        assert_eq!((answer.status, answer.text.as_str()), (403, ""), "{path}");
+        assert_eq!(answer.headers["x-trustmint-code"], "bad-api-key", "{path}");
     }
 }
 

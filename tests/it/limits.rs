@@ -4,15 +4,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::sync::Arc;
 
 use actix_web::web;
-use rustls::ClientConfig;
-use rustls::ClientConnection;
-use rustls::RootCertStore;
-use rustls::StreamOwned;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use serde_json::json;
 use trustmint::code::Code;

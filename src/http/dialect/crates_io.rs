@@ -112,10 +112,10 @@ pub async fn revoke(request: HttpRequest, payload: web::Payload, public: web::Da
 }
 
 async fn revoke_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
-    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::CratesIo, PATH)?;
     let missing =
         || Refusal::new(Code::UploadTokenMissing, "the request must have one `Authorization`, with an upload token");
     let token = credential::bearer_or_bare(arrival.request).ok_or_else(missing)?;
+    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::CratesIo, PATH)?;
     arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish())
 }

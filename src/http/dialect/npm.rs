@@ -86,6 +86,9 @@ pub async fn exchange(request: HttpRequest, payload: web::Payload, public: web::
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let Arrival { request, public, policy, now, .. } = arrival;
+    let missing = "the request must have one `Authorization` header, with the ID token as `Bearer`; npm reads that from \
+                   the variable `NPM_ID_TOKEN`, and at GitHub asks for it";
+    let token = credential::bearer(request).ok_or_else(|| Refusal::new(Code::TokenMissing, missing))?;
     let registry = tenant::of_dialect(request, public, policy, Dialect::Npm)?;
     let package = package(raw_name(request, public, registry)?)?;
     // Some programs send `{}` where there is nothing to say. Anything else would be lost in silence, a restriction too.
@@ -95,9 +98,6 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
             "the request must have no body: the path says all that it asks for",
         ));
     }
-    let missing = "the request must have one `Authorization` header, with the ID token as `Bearer`; npm reads that from \
-                   the variable `NPM_ID_TOKEN`, and at GitHub asks for it";
-    let token = credential::bearer(request).ok_or_else(|| Refusal::new(Code::TokenMissing, missing))?;
     let issued = dialect::exchanged(arrival, registry, token, Some(package)).await?;
     let minted = issued.minted();
     let body = json!({

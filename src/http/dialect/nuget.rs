@@ -80,9 +80,9 @@ pub async fn exchange(request: HttpRequest, payload: web::Payload, public: web::
 }
 
 async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
-    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::NuGet, PATH)?;
     let missing = "the request must have one `Authorization` header, with the ID token as `Bearer`";
     let token = credential::bearer(arrival.request).ok_or_else(|| Refusal::new(Code::TokenMissing, missing))?;
+    let registry = tenant::at_url(arrival.request, arrival.public, &arrival.policy, Dialect::NuGet, PATH)?;
     if body::media_type(arrival.request) != body::JSON {
         return Err(Refusal::new(Code::UnsupportedMediaType, format!("the body must be `{}`", body::JSON)));
     }
