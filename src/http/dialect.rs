@@ -45,13 +45,11 @@ fn answer(mut response: HttpResponse, issued: &IssuedToken) -> HttpResponse {
 
 /// The token that a body has under that name.
 fn token<'b>(body: &'b Object, name: &str) -> Result<&'b str, Refusal> {
-    match body.get(name) {
-        None => Err(Refusal::new(Code::TokenMissing, format!("the body has no `{name}`"))),
-        Some(_) => {
-            let missing = || Refusal::new(Code::TokenMissing, format!("`{name}` is empty"));
-            Some(text(body, name)?).filter(|token| !token.is_empty()).ok_or_else(missing)
-        }
+    if body.get(name).is_none() {
+        return Err(Refusal::new(Code::TokenMissing, format!("the body has no `{name}`")));
     }
+    let empty = || Refusal::new(Code::TokenMissing, format!("`{name}` is empty"));
+    Some(text(body, name)?).filter(|token| !token.is_empty()).ok_or_else(empty)
 }
 
 /// The text that a body has under that name; the empty one if there is none.

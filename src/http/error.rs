@@ -341,12 +341,11 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
 
 /// What a 401 asks for (RFC 9110 section 11.6.1).
 fn challenge(status: StatusCode, spelling: Spelling) -> Option<&'static str> {
-    let challenge = match spelling {
-        // To the proxy's client, who has a token; the proxy's own key is another header.
-        Spelling::Proxy => "Basic realm=\"trustmint\"",
-        _ => "Bearer realm=\"trustmint\"",
-    };
-    (status == StatusCode::UNAUTHORIZED).then_some(challenge)
+    if status != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    // To a proxy's client, who has a token; the proxy's own key is another header.
+    Some(if spelling == Spelling::Proxy { "Basic realm=\"trustmint\"" } else { "Bearer realm=\"trustmint\"" })
 }
 
 impl From<Failure> for Refusal {
