@@ -562,7 +562,8 @@ pub fn said(command: &mut Command) -> Said {
             _ => part,
         })
         .collect();
-    let words: Vec<_> = plain.split_whitespace().collect();
+    // Before each line that pnpm breaks is a bar.
+    let words: Vec<_> = plain.split_whitespace().filter(|word| *word != "│").collect();
     Said { succeeded: output.status.success(), output: stdout.trim().to_owned(), text: words.join(" ") }
 }
 
