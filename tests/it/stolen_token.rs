@@ -1,11 +1,11 @@
 //! The drill of the stolen token: a job narrows its token to the very file that it is about to upload, and whoever
 //! steals that publishes nothing else. With uv, unmodified, through nginx and TLS into a pypiserver that asks trustmint.
 
-use crate::support::front::Front;
+use crate::support::front::PYPISERVER;
 
 #[test]
 fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let (wheel, other_version) = (front.wheel("widgets", "4.0.0"), front.wheel("widgets", "4.0.1"));
     let (other_package, other_file) = (front.wheel("widgets-extra", "4.0.0"), front.tampered(&wheel));
     let path = wheel.to_str().unwrap();
@@ -38,7 +38,7 @@ fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
 
 #[test]
 fn a_token_narrowed_to_several_files_publishes_each_of_them() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let (first, second) = (front.wheel("widgets", "4.1.0"), front.wheel("widgets-extra", "4.1.0"));
     let [one, two] = [&first, &second].map(|wheel| wheel.to_str().unwrap());
     let options = ["--file", one, "--file", two, "--expires-in", "5m", "--ip", "127.0.0.0/8"];
@@ -67,7 +67,7 @@ fn block(heading: &str) -> String {
 
 #[test]
 fn the_pages_steps_for_github_publish_with_a_narrowed_token() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let block = block("GitHub");
     let (_, script) = block.split_once("run: |\n").unwrap();
     let wheel = front.wheel("widgets", "5.0.0");
@@ -83,7 +83,7 @@ fn the_pages_steps_for_github_publish_with_a_narrowed_token() {
 
 #[test]
 fn the_pages_steps_for_gitlab_publish_with_a_narrowed_token() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let block = block("GitLab");
     let (_, lines) = block.split_once("script:\n").unwrap();
     // A line that starts no item goes on with the one before.
