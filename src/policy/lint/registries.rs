@@ -56,7 +56,11 @@ pub(in crate::policy) fn computed_audience(text: &str) -> Option<(Message, &'sta
 pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, &'static str)> {
     let remedy = "choose one that no other service uses, such as the registry's own name";
     let npm = text.strip_prefix("npm:");
-    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
+    // A port is what follows the last colon, but for those inside the brackets of an IPv6 address.
+    let name = |host: &str| {
+        host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name).to_owned()
+    };
+    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(name(host).as_str()));
     if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
         Some((
             Message::from((
