@@ -250,7 +250,9 @@ fn revoking_again_writes_nothing() {
 
 #[test]
 fn holders_of_many_registries_leave_registries_room_to_revoke() {
-    let (clock, store, state) = setup();
+    let (clock, _, _) = setup();
+    let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 26));
+    let state = State::new(store.clone(), seal_keys());
     let bounds = ListBounds { keep: Duration::from_secs(3600), cap: u32::MAX, when_full: WhenFull::Refuse };
     let fill = |count| {
         for _ in 0..count {

@@ -140,3 +140,20 @@ pub(in crate::policy) fn registries(sections: &[Field<'_>], registries: &[Arc<Re
 fn digest(bytes: [u8; 32]) -> String {
     bytes.iter().take(4).map(|byte| format!("{byte:02x}")).chain(["…".to_owned()]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npms_audience_may_name_the_registrys_own_host_with_a_port_or_without() {
+        let urls =
+            ["https://npm.acme.example:8443/x", "https://[2001:db8::2]:8443"].map(|url| Url::parse(url).unwrap());
+        for own in ["npm.acme.example", "npm.acme.example:8443", "[2001:db8::2]", "[2001:db8::2]:8443"] {
+            assert!(audience(&format!("npm:{own}"), &urls).is_none(), "{own}");
+        }
+        for other in ["registry.npmjs.org", "acme.example", "[2001:db8::3]:8443", "[2001", "", "npm.acme.example:1:2"] {
+            assert!(audience(&format!("npm:{other}"), &urls).is_some(), "{other}");
+        }
+    }
+}
