@@ -146,6 +146,12 @@
 {{- if and (include "trustmint.monitored" (dict "root" . "enabled" $values.serviceMonitor.enabled "kind" "ServiceMonitor")) (include "trustmint.monitored" (dict "root" . "enabled" $values.podMonitor.enabled "kind" "PodMonitor")) -}}
 {{- fail "serviceMonitor and podMonitor are both enabled, and would count everything twice: keep one" -}}
 {{- end -}}
+{{- if and $values.networkPolicy.enabled (include "trustmint.scraped" .) (not $values.networkPolicy.operationsFrom) (not $values.networkPolicy.extraIngress) -}}
+{{- fail "Prometheus is to read the metrics, and the NetworkPolicy lets nobody in: name its pods in networkPolicy.operationsFrom, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
+{{- end -}}
+{{- if and $values.tests.enabled (hasKey $values.policy.volume "emptyDir") -}}
+{{- fail "helm test has a pod of its own, whose policy.volume would be empty: set tests.enabled=false" -}}
+{{- end -}}
 {{- if ne (not $values.tests.exchange.registry) (not $values.tests.exchange.audience) -}}
 {{- fail "tests.exchange: set both registry and audience" -}}
 {{- end -}}

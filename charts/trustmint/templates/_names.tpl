@@ -76,6 +76,13 @@ true
 {{- .Values.service.port | default (.Values.tls.existingSecret | empty | ternary 80 443) -}}
 {{- end }}
 
+{{/* Whether Prometheus is to read the operations port. */}}
+{{- define "trustmint.scraped" -}}
+{{- if or (include "trustmint.operationsService" .) (include "trustmint.monitored" (dict "root" . "enabled" .Values.podMonitor.enabled "kind" "PodMonitor")) -}}
+true
+{{- end -}}
+{{- end }}
+
 {{/* Whether Prometheus needs a Service to find the pods. */}}
 {{- define "trustmint.operationsService" -}}
 {{- if or .Values.operations.service (include "trustmint.monitored" (dict "root" . "enabled" .Values.serviceMonitor.enabled "kind" "ServiceMonitor")) -}}
