@@ -16,6 +16,10 @@
 {{- fail "keys.existingSecret and keys.volume are both set: keep one" -}}
 {{- end -}}
 
+{{- if hasKey $values.keys.volume "configMap" -}}
+{{- fail "keys.volume: a ConfigMap is no place for master keys: whoever reads one can mint for every registry. Use a Secret, or a CSI driver" -}}
+{{- end -}}
+
 {{- $sources := 0 -}}
 {{- range list $values.policy.files $values.policy.existingConfigMap $values.policy.volume -}}
 {{- if . }}{{ $sources = add1 $sources }}{{ end -}}

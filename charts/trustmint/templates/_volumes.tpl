@@ -5,7 +5,7 @@
 {{- if not $source -}}
 {{- $source = dict "configMap" (dict "name" (.Values.policy.existingConfigMap | default (printf "%s-policy" (include "trustmint.fullname" .)))) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite (dict "name" "policy") (deepCopy $source)) -}}
+{{- toYaml (mergeOverwrite (deepCopy $source) (dict "name" "policy")) -}}
 {{- end }}
 
 {{/* A Secret as a volume that the service's group may read and nobody may change. Call it with `name` and `secret`. */}}
@@ -24,7 +24,7 @@ secret:
   configMap: {name: {{ include "trustmint.fullname" . }}-settings}
 - {{ include "trustmint.policyVolume" . | nindent 2 | trim }}
 {{- if .Values.keys.volume }}
-- {{ toYaml (mergeOverwrite (dict "name" "keys") (deepCopy .Values.keys.volume)) | nindent 2 | trim }}
+- {{ toYaml (mergeOverwrite (deepCopy .Values.keys.volume) (dict "name" "keys")) | nindent 2 | trim }}
 {{- else }}
 - {{ include "trustmint.secretVolume" (dict "name" "keys" "secret" .Values.keys.existingSecret) | nindent 2 | trim }}
 {{- end }}

@@ -25,6 +25,7 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("redis", &["image.repository="], "image.repository is empty: name the image"),
     ("redis", &["keys.existingSecret="], "trustmint keys new --directory keys"),
     ("redis", &["keys.volume.emptyDir.medium=Memory"], "keys.existingSecret and keys.volume are both set"),
+    ("redis", &["keys.existingSecret=", "keys.volume.configMap.name=a"], "a ConfigMap is no place for master keys"),
     ("existing-policy", &["policy.existingConfigMap="], "there is no policy: put its files into policy.files"),
     (
         "redis",

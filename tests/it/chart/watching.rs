@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +16,9 @@ use super::list;
 use super::named;
 use super::objects;
 use super::of_kind;
+use super::run;
+use super::text;
+use super::tool;
 
 /// Labels that Prometheus adds.
 const OF_PROMETHEUS: [&str; 4] = ["job", "namespace", "instance", "le"];
@@ -243,4 +247,18 @@ fn the_alerts_are_a_file_of_prometheus_own_form() {
         alerts.matches("trustmint_").count() + alerts.matches("up{").count(),
         "each asks for the job"
     );
+}
+
+#[test]
+fn each_alert_fires_when_it_is_provoked_and_no_other_does() {
+    let promtool = tool("TRUSTMINT_TEST_PROMTOOL");
+    let tests = "tests/chart/alerts.test.yaml";
+    text(run(Command::new(&promtool).args(["check", "rules", "charts/trustmint/files/alerts.yaml"])));
+    let output = run(Command::new(&promtool).args(["test", "rules", tests]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (alerts, tests) =
+        (fs::read_to_string("charts/trustmint/files/alerts.yaml").unwrap(), fs::read_to_string(tests).unwrap());
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "nothing provokes {alert}");
+    }
 }
