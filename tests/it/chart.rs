@@ -131,10 +131,18 @@ fn deployment(objects: &[Value]) -> &Value {
 
 /// Every pod that the chart makes, as (name, spec).
 fn pods(objects: &[Value]) -> Vec<(String, &Value)> {
-    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-    let own = of_kind(objects, "Pod").into_iter().map(|pod| (name(pod), &pod["spec"]));
-    let deployments = of_kind(objects, "Deployment").into_iter();
-    own.chain(deployments.map(|object| (name(object), &object["spec"]["template"]["spec"]))).collect()
+    let named = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+    objects.iter().filter_map(|object| Some((named(object), &pod(object)?["spec"]))).collect()
+}
+
+/// The pod, or the template of pods, that an object is about.
+fn pod(object: &Value) -> Option<&Value> {
+    match object["kind"].as_str().unwrap() {
+        "Pod" => Some(object),
+        "Deployment" | "Job" => Some(&object["spec"]["template"]),
+        "CronJob" => Some(&object["spec"]["jobTemplate"]["spec"]["template"]),
+        _ => None,
+    }
 }
 
 /// The settings file that the pods read.

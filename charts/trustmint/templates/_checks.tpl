@@ -153,8 +153,8 @@
 {{- if and $values.networkPolicy.enabled (include "trustmint.scraped" .) (not $values.networkPolicy.operationsFrom) (not $values.networkPolicy.extraIngress) -}}
 {{- fail "Prometheus is to read the metrics, and the NetworkPolicy lets nobody in: name its pods in networkPolicy.operationsFrom, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
 {{- end -}}
-{{- if and $values.tests.enabled (hasKey $values.policy.volume "emptyDir") -}}
-{{- fail "helm test has a pod of its own, whose policy.volume would be empty: set tests.enabled=false" -}}
+{{- if and (or $values.tests.enabled $values.prober.enabled) (hasKey $values.policy.volume "emptyDir") -}}
+{{- fail "helm test and prober have pods of their own, whose policy.volume would be empty: set tests.enabled=false and prober.enabled=false" -}}
 {{- end -}}
 {{- if ne (not $values.tests.exchange.registry) (not $values.tests.exchange.audience) -}}
 {{- fail "tests.exchange: set both registry and audience" -}}

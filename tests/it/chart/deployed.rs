@@ -25,6 +25,7 @@ use trustmint::time::SystemClock;
 use super::configuration::Mounted;
 use super::deployment;
 use super::list;
+use super::named;
 use super::objects;
 use super::pods;
 
@@ -122,6 +123,32 @@ fn helm_test_lints_and_tests_the_deployed_policy_and_sees_what_is_wrong_with_it(
     assert_eq!(run()[1].1.status.code(), Some(1), "a test of the policy that fails");
     fs::write(&file, policy.replace("repository_owner_id", "owner")).unwrap();
     assert_eq!(run()[0].1.status.code(), Some(1), "a rule that pins nobody");
+}
+
+#[test]
+fn the_same_is_done_before_an_upgrade_to_the_new_policy() {
+    let objects = objects("trial", &["--set", "policy.checkBeforeUpgrade=true"]);
+    assert_eq!(commands(&objects, "-policy-check"), commands(&objects, "-test-policy"));
+    let hooks: Vec<&Value> =
+        objects.iter().filter(|it| it["metadata"]["name"] == "trial-trustmint-policy-check").collect();
+    let [files, job] = hooks.as_slice() else { panic!("{hooks:?}") };
+    assert_eq!(files["data"], named(&objects, "ConfigMap", "-trustmint-policy")["data"]);
+    for hook in &hooks {
+        assert_eq!(hook["metadata"]["annotations"]["helm.sh/hook"], "pre-install,pre-upgrade");
+    }
+    let weight =
+        |hook: &Value| hook["metadata"]["annotations"]["helm.sh/hook-weight"].as_str().unwrap().parse::<i32>().unwrap();
+    assert!(weight(files) < weight(job), "the files are there before the job");
+    let spec = &job["spec"]["template"]["spec"];
+    assert_eq!(spec["serviceAccountName"], "default", "there is no other before the first install");
+    assert_eq!(spec["volumes"][0]["configMap"]["name"], files["metadata"]["name"]);
+}
+
+#[test]
+fn the_prober_asks_what_helm_test_asks() {
+    let objects = objects("trial", &["--set", "prober.enabled=true"]);
+    let spec = |end: &str| pods(&objects).into_iter().find(|(name, _)| name.ends_with(end)).unwrap().1.clone();
+    assert_eq!(spec("-prober"), spec("-test-probe"));
 }
 
 #[test]

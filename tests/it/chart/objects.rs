@@ -12,6 +12,7 @@ use super::list;
 use super::named;
 use super::objects;
 use super::of_kind;
+use super::pod;
 use super::pods;
 use super::settings;
 
@@ -145,8 +146,16 @@ fn pods_of_helm_test_are_no_replicas() {
         let replicas = &deployment(objects)["spec"]["template"]["metadata"]["labels"];
         let selects = |labels: &Value| selector.iter().all(|(name, value)| labels[name] == *value);
         assert!(selects(replicas), "{set}");
+        for object in objects.iter().filter(|object| object["kind"] != "Deployment") {
+            if let Some(pod) = pod(object) {
+                assert!(
+                    !selects(&pod["metadata"]["labels"]),
+                    "{set}: requests would be sent to {}",
+                    object["metadata"]["name"]
+                );
+            }
+        }
         for pod in of_kind(objects, "Pod") {
-            assert!(!selects(&pod["metadata"]["labels"]), "{set}: requests would be sent to it");
             assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test", "{set}");
         }
         for service in of_kind(objects, "Service") {

@@ -82,7 +82,9 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("redis", &["serviceMonitor.enabled=true"], "name its pods in networkPolicy.operationsFrom"),
     ("redis", &["podMonitor.enabled=true"], "name its pods in networkPolicy.operationsFrom"),
     ("redis", &["operations.service=true"], "name its pods in networkPolicy.operationsFrom"),
-    ("git-sync", &["tests.enabled=true"], "set tests.enabled=false"),
+    ("git-sync", &["tests.enabled=true"], "set tests.enabled=false and prober.enabled=false"),
+    ("redis", &["networkPolicy.dnsPort=null"], "networkPolicy.dnsPort is empty, which would be every port"),
+    ("redis", &["podDisruptionBudget.maxUnavailable=null"], "podDisruptionBudget.maxUnavailable is empty"),
     ("redis", &["tests.exchange.registry=a"], "set both registry and audience"),
     ("redis", &["extraVolumes[0].name=keys"], "extraVolumes: the chart has a volume named keys"),
     (
