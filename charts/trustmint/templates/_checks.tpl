@@ -66,6 +66,11 @@
 {{- if gt $replicas 1 -}}
 {{- fail (printf "store.type=memory is for one replica, and replicaCount is %d: each would have its own first uses and revocations. Set replicaCount=1, or store.type=redis and store.redis.url" $replicas) -}}
 {{- end -}}
+{{- $capacity := include "trustmint.mebibytes" $values.store.memory.capacity | int -}}
+{{- $limit := include "trustmint.mebibytes" (dig "limits" "memory" "" $values.resources) | int -}}
+{{- if and $limit (lt $limit (int (add $capacity 64))) -}}
+{{- fail (printf "store.memory.capacity is %s, and resources.limits.memory %s: a full store would end the pod. Set the limit 64Mi above it at least" $values.store.memory.capacity $values.resources.limits.memory) -}}
+{{- end -}}
 {{- range $key := list "url" "cluster" "username" "existingSecret" -}}
 {{- if get $values.store.redis $key -}}
 {{- fail (printf "store.redis.%s is set, and store.type is memory: set store.type=redis, or remove it" $key) -}}
@@ -169,5 +174,17 @@
 {{- end -}}
 {{- range $values.prometheusRule.disabled -}}
 {{- if not (contains (printf "alert: %s\n" .) ($.Files.Get "files/alerts.yaml")) }}{{ fail (printf "prometheusRule.disabled: there is no alert %s" .) }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A size in MiB; 0 for what has another form. */}}
+{{- define "trustmint.mebibytes" -}}
+{{- $number := regexFind "^[0-9]+" (toString .) | default "0" | int -}}
+{{- if regexMatch "^[0-9]+(Gi|GiB)$" (toString .) -}}
+{{- mul $number 1024 -}}
+{{- else if regexMatch "^[0-9]+(Mi|MiB)$" (toString .) -}}
+{{- $number -}}
+{{- else -}}
+0
 {{- end -}}
 {{- end }}

@@ -81,7 +81,7 @@ fn the_operations_port_is_reached_by_probes_and_by_those_who_are_named() {
         }
         for policy in of_kind(objects, "NetworkPolicy") {
             for rule in list(&policy["spec"]["ingress"]) {
-                if list(&rule["ports"]).iter().any(|port| port["port"] == "operations") {
+                if list(&rule["ports"]).iter().any(|port| port["port"] == 8081) {
                     assert!(!list(&rule["from"]).is_empty(), "{set}: a rule without peers is for everybody");
                 }
             }
@@ -92,8 +92,8 @@ fn the_operations_port_is_reached_by_probes_and_by_those_who_are_named() {
         let policy = named(objects, "NetworkPolicy", "trustmint");
         list(&policy["spec"]["ingress"]).iter().map(|rule| rule["ports"][0]["port"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(ingress("redis"), ["public"], "nobody is named, so nobody comes in");
-    assert_eq!(ingress("watched"), ["public", "operations"]);
+    assert_eq!(ingress("redis"), [8080], "nobody is named, so nobody comes in");
+    assert_eq!(ingress("watched"), [8080, 8081]);
 }
 
 #[test]

@@ -48,6 +48,8 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["replicaCount=2"], "Set replicaCount=1, or store.type=redis and store.redis.url"),
     ("trial", &["autoscaling.enabled=true"], "autoscaling.enabled needs the store in Redis"),
     ("trial", &["store.redis.url=rediss://redis.acme.svc:6379"], "store.type is memory: set store.type=redis"),
+    ("trial", &["store.memory.capacity=1GiB"], "Set the limit 64Mi above it at least"),
+    ("trial", &["store.memory.capacity=449MiB"], "a full store would end the pod"),
     ("redis", &["store.redis.url="], "--set store.type=memory,replicaCount=1"),
     (
         "redis",
