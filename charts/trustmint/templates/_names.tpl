@@ -1,17 +1,17 @@
 {{/* The chart's name in labels. */}}
 {{- define "trustmint.name" -}}
-{{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 45 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* The name of all objects, short enough for every suffix. A release's name may have dots, which a Service's may not. */}}
+{{/* The name of all objects, short enough for every suffix: a CronJob's may have 52 letters. A release's name may have dots, which a Service's may not. */}}
 {{- define "trustmint.fullname" -}}
 {{- $name := include "trustmint.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 45 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | replace "." "-" | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 {{- end }}
 

@@ -105,3 +105,29 @@ fn the_package_holds_what_is_needed_and_nothing_else() {
     }
     assert!(!listed.contains("/ci/") && !listed.contains(".py"), "{listed}");
 }
+
+#[test]
+fn the_values_that_the_readme_begins_with_are_enough() {
+    let readme = in_chart("README.md");
+    let (_, block) = readme.split_once("```yaml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let digits = "ab".repeat(32);
+    let block = block.replace("sha256:…", &format!("sha256:{digits}")).replace('…', &digits);
+    let block: String = block.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap())).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), block).unwrap();
+    for helm in super::helms() {
+        let mut command = Command::new(helm);
+        command
+            .args(["template", "trustmint", CHART, "--kube-version", super::KUBERNETES, "--values"])
+            .arg(file.path());
+        let policy = "policy.files.acme\\.yaml=config/policy/registries.yaml";
+        let objects = super::read(&text(run(command.args(["--set-file", policy]))), &["1.30"]);
+        assert!(
+            super::named(&objects, "ConfigMap", "-policy")["data"]["acme.yaml"]
+                .as_str()
+                .unwrap()
+                .contains("acme-pypi:")
+        );
+    }
+}
