@@ -47,7 +47,7 @@ const REFUSALS: [Code; 3] = [Code::UnknownIssuer, Code::RegistryDisabled, Code::
 
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
-    /// The public listener, as https://trustmint.acme.svc
+    /// The public listener, as `https://trustmint.acme.svc`
     #[arg(long, value_name = "URL")]
     url: Url,
     /// The policy directory: each of its registries is probed
