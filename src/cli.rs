@@ -15,6 +15,8 @@ use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::escape::escape_json;
+
 mod check;
 mod demo;
 mod issuer;
@@ -136,9 +138,12 @@ pub(crate) fn tell_progress(rules: usize) {
     let _closed = writeln!(io::stderr().lock(), "reading the policy: {rules} rules so far");
 }
 
-/// Prints a value for programs.
+/// Prints a value for programs, on a terminal as harmless as any other line.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failed> {
-    say(&serde_json::to_string_pretty(value)?);
+    let text = serde_json::to_string_pretty(value)?;
+    // Line feeds stand between members, never inside a string.
+    let lines: Vec<_> = text.lines().map(escape_json).collect();
+    say(&lines.join("\n"));
     Ok(())
 }
 

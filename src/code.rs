@@ -150,12 +150,16 @@ codes! {
     AmbiguousGrant = "ambiguous-grant", Refused, "narrow the request with `scope`, or give the rules distinct conditions";
     /// The token would be longer than clients can carry.
     GrantTooLarge = "grant-too-large", Refused, "narrow the request with `scope`";
+    /// The registry's codec has no word for something that the token would have to say.
+    GrantNotExpressible = "grant-not-expressible", Refused, "ask for uploads of packages by their names alone: this registry reads PyPI's caveats, which say no more";
 
     // The upload token, at verification.
     /// What was presented is not an upload token of this registry.
     UploadTokenMalformed = "upload-token-malformed", Refused, "mint a token at this registry and send it unchanged";
     /// The upload token is not authentic, or its key has been retired.
     UploadTokenUnknown = "upload-token-unknown", Refused, "mint a fresh token at this registry";
+    /// The upload token is not good yet.
+    UploadTokenNotYetValid = "upload-token-not-yet-valid", Refused, "use the token from the moment on that it was narrowed to, or check the registry's clock";
     /// The upload token is past its expiry.
     UploadTokenExpired = "upload-token-expired", Refused, "mint a fresh token right before the upload";
     /// The upload token has been revoked.
@@ -187,8 +191,8 @@ codes! {
     /// The same upload was verified before with other facts.
     ConsumeConflict = "consume-conflict", Refused, "send a new `consume` identifier for each upload";
 
-    /// A proxy asks about a request that has no upload token.
-    UploadTokenMissing = "upload-token-missing", Request, "send the upload token as `Authorization: Bearer`, or as the password of `Basic`";
+    /// A request that must carry an upload token has none, or more than one.
+    UploadTokenMissing = "upload-token-missing", Request, "send the upload token as `Authorization: Bearer`, or, through a proxy, as the password of `Basic`";
     /// A proxy asks about a request that no route of the registry lists, or that is not plain.
     RouteNotAllowed = "route-not-allowed", Refused, "use a method and path that the registry's operator has listed under `routes`, spelled plainly and without a query";
 

@@ -30,6 +30,7 @@ pub mod keys;
 mod layer;
 mod merged;
 pub mod redis;
+pub mod registry_secrets;
 mod schema;
 mod secret_file;
 pub mod tls;

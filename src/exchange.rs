@@ -18,7 +18,6 @@ use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
 use crate::identity::verify::VerifiedToken;
 use crate::identity::verify::verify;
-use crate::macaroon::Codec;
 use crate::macaroon::Keyring;
 use crate::macaroon::Minted;
 use crate::macaroon::PrepareRequest;
@@ -317,7 +316,7 @@ fn wanted<'a>(
     };
     PrepareRequest {
         registry: &registry.id,
-        key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
+        key: RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch },
         location,
         prefix: &registry.token.prefix,
         permissions: grant.permissions(),

@@ -26,6 +26,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
 use crate::code::Code;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
@@ -37,6 +38,7 @@ pub mod arrival;
 pub mod authorize;
 pub mod body;
 pub mod context;
+pub mod credential;
 pub mod dialect;
 pub mod endpoint;
 pub mod error;
@@ -134,6 +136,12 @@ pub static ENDPOINTS: &[&Endpoint] = &[
     &dialect::pypi::MINT,
     &dialect::pypi::GITHUB_MINT,
     &dialect::pypi::BURN,
+    &dialect::crates_io::TOKENS,
+    &dialect::npm::EXCHANGE,
+    &dialect::rubygems::EXCHANGE,
+    &dialect::nuget::EXCHANGE,
+    &dialect::conda::MINT,
+    &dialect::open_vsx::EXCHANGE,
     &revoke::ENDPOINT,
     &verify::ENDPOINT,
     &introspect::ENDPOINT,
@@ -163,7 +171,11 @@ impl From<RevokeError> for Refusal {
 pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let routes = web::scope("").wrap(from_fn(context::middleware)).default_service(web::to(not_found));
-        let routes = ENDPOINTS.iter().fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
+        // What any path can be in front of comes last: it hides nothing that is at the root of the host.
+        let of = |base: Base| ENDPOINTS.iter().filter(move |endpoint| endpoint.base == base);
+        let routes = of(Base::Host)
+            .chain(of(Base::Registry))
+            .fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
         config.app_data(public.clone()).service(routes);
     }
 }
@@ -231,9 +243,9 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
     let path = request.path();
     let mut detail = format!("there is no endpoint at `{}`", body::printable(path));
     // Whoever writes a client tries the upload URL's own path first.
-    if let Some(start) = path.find("/_/oidc/") {
-        let endpoint = path.get(start..).unwrap_or_default();
-        detail = format!("{detail}; PyPI's are at the root of the host: `{}`", body::printable(endpoint));
+    let at_root = ENDPOINTS.iter().filter(|endpoint| endpoint.base == Base::Host);
+    if let Some(endpoint) = at_root.map(|endpoint| endpoint.path).find(|endpoint| path.ends_with(endpoint)) {
+        detail = format!("{detail}; that one is at the root of the host: `{endpoint}`");
     }
     Refusal::new(Code::NotFound, detail).respond(Spelling::Native, &context::id_of(&request))
 }

@@ -16,6 +16,7 @@
 //! the file system are at the rim. The modules below are listed in reading order, each naming only those above it.
 
 pub mod code;
+pub mod codec;
 pub mod escape;
 pub mod json;
 pub mod package;

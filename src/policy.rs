@@ -12,6 +12,7 @@
 pub mod bundle;
 pub mod caller;
 pub mod condition;
+pub mod dialect;
 pub mod diff;
 pub mod evaluate;
 pub mod explain;

@@ -3,7 +3,6 @@
 //! Possession suffices. The signature is verified before anything is written, so garbage, expired and foreign tokens
 //! cost the store nothing; and a copy that its holder narrowed has the same id, so revoking it revokes the original.
 
-use crate::macaroon::Codec;
 use crate::macaroon::Keyring;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::TokenId;
@@ -24,7 +23,7 @@ pub async fn revoke(
     now: Timestamp,
 ) -> Result<Option<(TokenId, String)>, RevokeError> {
     for registry in registries {
-        let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+        let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
         let Ok(authentic) = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now) else { continue };
         if authentic.expires_at() <= now {
             return Ok(None);

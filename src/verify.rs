@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::code::Code;
 use crate::macaroon::Authentic;
-use crate::macaroon::Codec;
 use crate::macaroon::Facts;
 use crate::macaroon::Failed;
 use crate::macaroon::Identifier;
@@ -181,7 +180,7 @@ pub async fn verify(parts: Parts<'_>, registry: &Registry, question: &Question<'
 }
 
 fn authentic(parts: Parts<'_>, registry: &Registry, token: &str, now: Timestamp) -> Result<Authentic, VerifyError> {
-    let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
+    let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
     crate::macaroon::verify(token, &registry.token.prefix, parts.keyring, key, now)
 }
 

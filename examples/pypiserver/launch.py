@@ -15,7 +15,7 @@ def need(holds, reason, status=400, **headers):
     """Else the request ends here, nothing stored. The status line says why too: twine shows nothing else."""
     if not holds:
         headers["Content-Type"] = "text/plain; charset=utf-8"
-        raise HTTPResponse(reason + "\n", f"{status} {re.sub('[^ -~]+', ' ', reason)[:500]}", headers)
+        raise HTTPResponse(reason + "\n", f"{status} {re.sub('[^ -~]+', '-', reason)[:500]}", headers)
     return holds
 
 def only(field):
@@ -42,15 +42,15 @@ def removal(_backend):
     return str(only("name")), str(only("version")), None, {"action": "delete"}
 
 def ask(url, key_file, question):
-    """Why not, or "". One POST: no redirect, retry or proxy. The key is read anew each time, so it can be rotated."""
+    """Why not, or "", and how to say it. One POST: no redirect, retry, proxy. The key is read anew: it can be rotated."""
     (scheme, host, *_), key = urllib.parse.urlsplit(url), pathlib.Path(key_file).read_text().strip()
     connect = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[scheme]
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     (connection := connect(host, timeout=TIMEOUT)).request("POST", "/v1/verify", json.dumps(question), headers)
-    if (answer := connection.getresponse()).status != 200:
-        raise OSError(f"status {answer.status}")
-    verdict = json.loads(answer.read())
-    return "" if verdict["allowed"] is True else f"{verdict['code']}: {' '.join(verdict['reasons'])}"
+    says, status = json.loads((answer := connection.getresponse()).read()), {200: 403, 429: 503, 503: 503}[answer.status]
+    if status == 503:  # it cannot say: why, and from when on it may be asked again
+        return f"{says['code']}: {says['message']}", 503, {"Retry-After": str(int(answer.headers["Retry-After"]))}
+    return "" if says["allowed"] is True else f"{says['code']}: {' '.join(says['reasons'])}", 403, {}
 
 def decide(url, key_file, user, token):
     """pypiserver's `auther`, called when the body has arrived and before anything is stored: True, or refused."""
@@ -65,11 +65,11 @@ def decide(url, key_file, user, token):
     except ValueError as fault:
         need(False, f"the request cannot be read: {fault}")
     try:
-        reason = POOL.submit(ask, url, key_file, facts | {"token": token, "client_ip": client}).result(TIMEOUT)
+        why = POOL.submit(ask, url, key_file, facts | {"token": token, "client_ip": client}).result(TIMEOUT)
     except Exception as fault:  # SECURITY: without an answer, nothing is stored
-        print(f"trustmint gave no answer: {fault!r}", file=sys.stderr)
+        print(f"trustmint gave no answer that counts: {fault!r}", file=sys.stderr)
         need(False, "trustmint cannot be asked just now; nothing was stored, try again", 503, **{"Retry-After": "5"})
-    return need(not reason, reason, 403)
+    return need(not why[0], why[0], why[1], **why[2])
 
 def registry(packages, *trustmint):
     return pypiserver.app(roots=[pathlib.Path(packages)], authenticate=["update"], disable_fallback=True,

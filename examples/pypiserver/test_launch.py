@@ -255,6 +255,21 @@ class Refusals(Case):
             self.assertEqual(other.questions, [], "a redirect was followed")
             other.shutdown()
 
+    def test_what_trustmint_cannot_say_now_the_client_reads_in_its_words_and_when_to_ask_again(self):
+        for status, code in [(503, "state-lost"), (429, "rate-limited")]:
+            with self.subTest(code):
+                self.stub.answer({"code": code, "message": "its\u2028words\r\nX-Own: 1"}, status, **{"Retry-After": "9"})
+                answer = self.send(upload())
+                self.assert_refused(answer, 503, f"{code}: its\u2028words")
+                self.assertEqual(answer[0], f"503 {code}: its-words-X-Own: 1")
+                self.assertEqual((answer[1]["Retry-After"], "X-Own" in answer[1]), ("9", False))
+        for retry_after in ["", "soon", "9\t, 9", None]:
+            with self.subTest(retry_after):
+                self.stub.answer({"code": "c", "message": "m"}, 503, **({"Retry-After": retry_after} if retry_after is not None else {}))
+                answer = self.send(upload())
+                self.assert_refused(answer, 503, "cannot be asked just now; nothing was stored")
+                self.assertEqual(answer[1]["Retry-After"], "5")
+
     def test_an_answer_that_takes_too_long_is_no_answer(self):
         self.addCleanup(setattr, launch, "TIMEOUT", launch.TIMEOUT)
         self.assertEqual(launch.TIMEOUT, 4)

@@ -72,7 +72,7 @@ class Start(unittest.TestCase):
         cls.environment = {
             **os.environ, "DIRECTORY": str(cls.directory / "run"), "CERTIFICATE": str(certificate), "KEY": str(key),
             "API_KEY_FILE": str(api_key), "TRUSTMINT": f"127.0.0.1:{cls.stub.server_port}", "PYTHON": sys.executable,
-            "LISTEN": f"127.0.0.1:{cls.port}", "PYPISERVER_PORT": str(cls.inner), "MAX_UPLOAD": "200k",
+            "LISTEN": f"127.0.0.1:{cls.port}", "REGISTRY_PORT": str(cls.inner), "MAX_UPLOAD": "200k",
         }
         cls.process = subprocess.Popen([HERE / "start"], env=cls.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         cls.addClassCleanup(cls.end)
@@ -244,7 +244,8 @@ class Ends(Start):
             ({"DIRECTORY": ""}, "set DIRECTORY"), ({"KEY": ""}, "set KEY"), ({"NGINX": "no-such-nginx"}, "install it"),
             ({"PYTHON": "false"}, "pip install"), ({"API_KEY_FILE": str(world_readable)}, "chmod 600"),
             ({"LISTEN": "1; include /etc/passwd"}, "LISTEN has a character"), ({"TRUSTMINT": "a b"}, "TRUSTMINT has a character"),
-            ({"LISTEN": f"127.0.0.1:{self.stub.server_port}", "PYPISERVER_PORT": str(free_port())}, "did not start"),
+            ({"LISTEN": f"127.0.0.1:{self.stub.server_port}", "REGISTRY_PORT": str(free_port())}, "did not start"),
+            ({"REGISTRY_PORT": str(self.stub.server_port)}, "something else listens"),
         ]:
             with self.subTest(change):
                 environment = {**self.environment, "DIRECTORY": str(self.directory / "other"), **change}
@@ -255,7 +256,7 @@ class Ends(Start):
     def test_without_trustmint_clients_are_told_to_come_back(self):
         self.port = free_port()  # this test's own front
         environment = {**self.environment, "DIRECTORY": str(self.directory / "alone"), "LISTEN": f"127.0.0.1:{self.port}",
-                       "PYPISERVER_PORT": str(free_port()), "TRUSTMINT": f"127.0.0.1:{free_port()}"}
+                       "REGISTRY_PORT": str(free_port()), "TRUSTMINT": f"127.0.0.1:{free_port()}"}
         process = subprocess.Popen([HERE / "start"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.assertIn("ready", process.stdout.readline())
         try:
@@ -273,7 +274,7 @@ class Ends(Start):
         for how in [signal.SIGTERM, signal.SIGINT]:
             ports = free_port(), free_port()
             environment = {**self.environment, "DIRECTORY": str(self.directory / f"end-{how}"),
-                           "LISTEN": f"127.0.0.1:{ports[0]}", "PYPISERVER_PORT": str(ports[1])}
+                           "LISTEN": f"127.0.0.1:{ports[0]}", "REGISTRY_PORT": str(ports[1])}
             process = subprocess.Popen([HERE / "start"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             self.assertIn("ready", process.stdout.readline())
             process.send_signal(how)

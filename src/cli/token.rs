@@ -1,83 +1,92 @@
-//! `trustmint token inspect`: what an upload token says, believed by nobody.
+//! `trustmint token inspect|verify|attenuate`: what an upload token says, whether it is genuine, and a narrower one.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::Subcommand;
-use serde_json::json;
 
 use crate::cli::Ended;
+use crate::cli::Failed;
 use crate::cli::read_input;
-use crate::cli::say;
-use crate::cli::say_json;
 use crate::escape::escape;
+use crate::macaroon::Identifier;
 use crate::macaroon::Unverified;
+use crate::secret::Secret;
+
+mod artifact;
+mod attenuate;
+mod inspect;
+mod value;
+mod verify;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
     /// Show what an upload token says. Nothing is verified: anyone can write one that reads like this
-    Inspect(Inspect),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// The file with the token [default: standard input]
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// Print the facts as JSON
-    #[arg(long)]
-    json: bool,
+    Inspect(inspect::Inspect),
+    /// Say offline, with a registry's exported secrets, whether an upload token allows something
+    ///
+    /// The answer is the one of a registry that verifies offline. It does not know whether the token was revoked or stopped,
+    /// nor whether its rules still hold; a token that is limited in uses is refused, since nobody can count offline.
+    /// `POST /v1/verify` knows all of it. Exit code: 0 yes, 1 no.
+    Verify(verify::Verify),
+    /// Print a copy of an upload token that allows less: one package, version or file, or for a shorter time
+    ///
+    /// The copy alone is printed, so that it can be piped. It works for what the token allows AND all that the options
+    /// restrict it to: none can add anything. An option that is repeated lists alternatives. The token itself goes on as it
+    /// was. Nobody is asked, and no key is needed; so nothing is verified, which only the service and its registry
+    /// can do: the copy of a forged token is as worthless as the token.
+    Attenuate(attenuate::Attenuate),
 }
 
 impl Token {
     pub(crate) fn run(self) -> Ended {
         match self {
             Self::Inspect(inspect) => inspect.run(),
+            Self::Verify(verify) => verify.run(),
+            Self::Attenuate(attenuate) => attenuate.run(),
         }
     }
 }
 
-impl Inspect {
-    fn run(self) -> Ended {
-        let text = read_input(self.file.as_ref())?;
-        let token = Unverified::parse(text.trim())?;
-        let identifier = token.identifier()?;
-        let caveats: Vec<String> =
-            token.caveats().map(|caveat| escape(&String::from_utf8_lossy(caveat)).into_owned()).collect();
+/// Reads a token from a file, or from standard input when the path is `-` or missing.
+fn read_token(path: Option<&PathBuf>) -> Result<Secret<String>, Failed> {
+    let named = path.map(|path| path.to_string_lossy()).unwrap_or_default();
+    // SECURITY: other users of the machine can read arguments, and the message that a file is missing would repeat it. A
+    // token that was cut off is no token, but longer than the name of any file.
+    if Unverified::parse(&named).is_ok() || named.split('/').any(|name| name.len() > 255) {
+        return Err(Failed::new(
+            "FILE names a file; a token is given on standard input or in a file, since others can read arguments",
+        ));
+    }
+    let text = Secret::new(read_input(path)?);
+    Ok(Secret::new(text.expose().trim().to_owned()))
+}
+
+/// Lines of a name and a value each. No value disguises a terminal's line.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &str) {
+        let _infallible = writeln!(self.0, "{name:<12} {}", escape(value));
+    }
+
+    /// What a token's identifier says of it and of where it comes from.
+    fn add_identifier(&mut self, identifier: &Identifier) -> Result<(), Failed> {
         let provenance = &identifier.provenance;
-        if self.json {
-            say_json(&json!({
-                "verified": false,
-                "location": token.location(),
-                "kid": identifier.kid,
-                "epoch": identifier.epoch,
-                "id": identifier.id.to_string(),
-                "issued_at": identifier.id.issued_at().to_string(),
-                "provenance": provenance,
-                "caveats": caveats,
-            }))?;
-            return Ok(true);
-        }
-        let mut out = String::new();
-        let mut line = |name: &str, value: &str| {
-            let _infallible = writeln!(out, "{name:<12} {}", escape(value));
-        };
-        line("verified", "no: only the service and its registry can tell whether this is genuine");
-        line("location", token.location());
-        line("id", &identifier.id.to_string());
-        line("issued at", &identifier.id.issued_at().to_string());
-        line("key", &format!("{} (epoch {})", identifier.kid, identifier.epoch));
-        line("issuer", &provenance.issuer);
-        line("rules", &provenance.rules.join(", "));
-        line("policy", &provenance.policy_revision);
+        self.add("id", &identifier.id.to_string());
+        self.add("issued at", &identifier.id.issued_at().to_string());
+        self.add("key", &format!("{} (epoch {})", identifier.kid, identifier.epoch));
+        self.add("issuer", &provenance.issuer);
+        self.add("rules", &provenance.rules.join(", "));
+        self.add("policy", &provenance.policy_revision);
         for (name, value) in &provenance.claims {
-            line("claim", &format!("{name} = {}", serde_json::to_string(value)?));
+            self.add("claim", &format!("{name} = {}", serde_json::to_string(value)?));
         }
-        for caveat in &caveats {
-            line("caveat", caveat);
-        }
-        say(out.trim_end());
-        Ok(true)
+        Ok(())
+    }
+
+    fn text(&self) -> &str {
+        self.0.trim_end()
     }
 }

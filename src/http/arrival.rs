@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::http::header;
 use actix_web::web;
 use actix_web::web::Bytes;
 use tokio::sync::SemaphorePermit;
@@ -18,6 +17,7 @@ use crate::http::Public;
 use crate::http::body;
 use crate::http::context::caller_of;
 use crate::http::context::id_of;
+use crate::http::credential;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::rate;
@@ -123,13 +123,7 @@ pub fn calling_registry<'p>(request: &HttpRequest, policy: &'p Policy) -> Result
 /// The digest of the API key that a request presents (RFC 6750 section 2.1). SECURITY: only digests are kept, so only
 /// they are compared.
 pub fn key_digest(request: &HttpRequest) -> Result<[u8; 32], Refusal> {
-    // SECURITY: one header. Of two, this service and a program in front of it might read different ones.
-    let mut headers = request.headers().get_all(header::AUTHORIZATION);
-    let header = headers.next().filter(|_| headers.next().is_none()).and_then(|value| value.to_str().ok());
-    let key = header.and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
+    let key = credential::bearer(request);
     let key = key.ok_or_else(|| Refusal::new(Code::BadApiKey, "the request has no API key"))?;
     Ok(sha256(key.as_bytes()))
 }

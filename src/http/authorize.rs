@@ -19,6 +19,7 @@ use crate::http::arrival::rendered;
 use crate::http::context;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
 use crate::http::endpoint::Parameter;
@@ -47,23 +48,20 @@ const OVERRIDES: [&str; 5] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// What nginx and Traefik ask.
-pub static ENDPOINT: Endpoint = Endpoint {
-    path: PATH,
-    access: Access::Proxy,
-    spelling: Spelling::Proxy,
-    operations: &[asking("authorize", &HEADERS)],
-};
+pub static ENDPOINT: Endpoint =
+    Endpoint { path: PATH, base: Base::Host, spelling: Spelling::Proxy, operations: &[asking("authorize", &HEADERS)] };
 
 /// What Envoy asks: its client's method and path.
 pub static WITH_PATH: Endpoint = Endpoint {
     path: "/v1/authorize/{path:.*}",
-    access: Access::Proxy,
+    base: Base::Host,
     spelling: Spelling::Proxy,
     operations: &[asking("authorizePath", &[TAIL])],
 };
 
 const fn asking(id: &'static str, parameters: &'static [Parameter]) -> Operation {
     Operation {
+        access: Access::Proxy,
         method: Verb::Any,
         id,
         summary: "Whether a request may be let through",

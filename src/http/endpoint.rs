@@ -29,12 +29,22 @@ use self::shape::Shape;
 pub struct Endpoint {
     /// The path as the router spells it: a tail is `{name:.*}`.
     pub path: &'static str,
-    /// Who calls it, and what proves that.
-    pub access: Access,
+    /// What the path is below.
+    pub base: Base,
     /// How its clients read failures.
     pub spelling: Spelling,
     /// What can be asked there: at most one operation a method.
     pub operations: &'static [Operation],
+}
+
+/// What an endpoint's path is below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// The root of the host.
+    Host,
+    /// Whatever path the request has before it, none included. SECURITY: the router matches a path that is half decoded, so
+    /// it says no more than that the handler is to look; that compares the raw path with the registry's URL.
+    Registry,
 }
 
 /// Who calls an endpoint, and the credential by which it knows them.
@@ -44,8 +54,12 @@ pub enum Access {
     Anyone,
     /// A CI job: the ID token in the body is the credential.
     Job,
+    /// A CI job: the ID token in `Authorization` is the credential.
+    JobHeader,
     /// Whoever holds an upload token: the token in the body is the credential.
     Holder,
+    /// Whoever holds an upload token: the token in `Authorization` is the credential.
+    HolderHeader,
     /// A registry, by its API key.
     Registry,
     /// A registry's proxy, by its API key, about the client whose upload token it passes on.
@@ -55,6 +69,8 @@ pub enum Access {
 /// What can be asked at a path by one method.
 #[derive(Debug)]
 pub struct Operation {
+    /// Who asks, and what proves that.
+    pub access: Access,
     /// By which method.
     pub method: Verb,
     /// Its name in generated clients; of [`Verb::Any`] the first part of it.
@@ -82,6 +98,10 @@ pub enum Verb {
     Get,
     /// POST.
     Post,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
     /// Whatever the method is: it is another request's.
     Any,
 }
@@ -165,17 +185,6 @@ impl Endpoint {
         self.path.replace(":.*}", "}")
     }
 
-    /// Every code that the operation can fail with, each once.
-    pub fn failures(&self, operation: &Operation) -> Vec<Code> {
-        let mut codes: Vec<Code> = Vec::new();
-        for code in self.access.failures().iter().chain(operation.failures).flat_map(|group| *group) {
-            if !codes.contains(code) {
-                codes.push(*code);
-            }
-        }
-        codes
-    }
-
     /// The methods that it knows, as `Allow` lists them; `None` if it takes every one.
     pub fn methods(&self) -> Option<String> {
         let names: Vec<&str> = self.operations.iter().flat_map(|operation| operation.method.names()).copied().collect();
@@ -185,12 +194,17 @@ impl Endpoint {
 
     /// Its route. Other methods are refused in its spelling, with the methods that it knows (RFC 9110 section 15.5.6).
     pub fn resource(&'static self) -> Resource {
-        let mut resource = web::resource(self.path);
+        let mut resource = match self.base {
+            Base::Host => web::resource(self.path),
+            Base::Registry => web::resource([self.path.to_owned(), format!("/{{base:.*}}{}", self.path)]),
+        };
         for operation in self.operations {
             let route = (operation.route)();
             resource = resource.route(match operation.method {
                 Verb::Get => route.guard(guard::Any(guard::Get()).or(guard::Head())),
                 Verb::Post => route.guard(guard::Post()),
+                Verb::Put => route.guard(guard::Put()),
+                Verb::Delete => route.guard(guard::Delete()),
                 Verb::Any => route,
             });
         }
@@ -207,16 +221,32 @@ impl Endpoint {
     }
 }
 
+impl Operation {
+    /// Every code that it can fail with, each once.
+    pub fn codes(&self) -> Vec<Code> {
+        let mut codes: Vec<Code> = Vec::new();
+        for code in self.access.failures().iter().chain(self.failures).flat_map(|group| *group) {
+            if !codes.contains(code) {
+                codes.push(*code);
+            }
+        }
+        codes
+    }
+}
+
 impl Access {
     /// Every kind of caller, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Job, Self::Holder, Self::Registry, Self::Proxy, Self::Anyone];
+    pub const ALL: [Self; 7] =
+        [Self::Job, Self::JobHeader, Self::Holder, Self::HolderHeader, Self::Registry, Self::Proxy, Self::Anyone];
 
     /// Who that is, as a heading.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Anyone => "Anyone",
             Self::Job => "CI jobs",
+            Self::JobHeader => "CI jobs, with a header",
             Self::Holder => "Holders of upload tokens",
+            Self::HolderHeader => "Holders of upload tokens, with a header",
             Self::Registry => "Registries",
             Self::Proxy => "Registries' proxies",
         }
@@ -229,6 +259,14 @@ impl Access {
             Self::Job => {
                 "The ID token in the body is the credential, and the host that the request names says which registry is \
                  meant: no other authentication."
+            }
+            Self::JobHeader => {
+                "The ID token is the credential, as `Authorization: Bearer`, once; the host that the request names says \
+                 which registry is meant."
+            }
+            Self::HolderHeader => {
+                "The upload token is the credential, as `Authorization: Bearer` or as the whole of that header, once; the \
+                 host that the request names says which registry is meant."
             }
             Self::Holder => {
                 "The upload token in the body is the credential, and the host that the request names says which registry \
@@ -248,8 +286,8 @@ impl Access {
     /// Whether its answers are counted against a registry's allowance, and say how that stands.
     pub const fn is_counted(self) -> bool {
         match self {
-            Self::Job | Self::Registry | Self::Proxy => true,
-            Self::Anyone | Self::Holder => false,
+            Self::Job | Self::JobHeader | Self::Registry | Self::Proxy => true,
+            Self::Anyone | Self::Holder | Self::HolderHeader => false,
         }
     }
 
@@ -257,7 +295,7 @@ impl Access {
     pub const fn failures(self) -> &'static [&'static [Code]] {
         match self {
             Self::Anyone => &[codes::ANY, codes::HOST],
-            Self::Job | Self::Holder => &[codes::ANY, codes::HOST, codes::BODY],
+            Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => &[codes::ANY, codes::HOST, codes::BODY],
             Self::Registry => &[codes::ANY, codes::KEY, codes::RATE, codes::BODY],
             Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE, codes::BUSY],
         }
@@ -270,6 +308,8 @@ impl Verb {
         match self {
             Self::Get => &["GET", "HEAD"],
             Self::Post => &["POST"],
+            Self::Put => &["PUT"],
+            Self::Delete => &["DELETE"],
             Self::Any => &["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"],
         }
     }

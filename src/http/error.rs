@@ -18,6 +18,7 @@ use crate::code::Class;
 use crate::code::Code;
 use crate::escape::escape;
 use crate::exchange::Failure;
+use crate::http::endpoint::codes;
 use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::rate;
@@ -41,18 +42,28 @@ pub enum Spelling {
     OAuth,
     /// PyPI's endpoints: PEP 807 and what PyPI does today.
     Pypi,
+    /// crates.io's endpoint, which refuses with 400 whatever the reason.
+    CratesIo,
+    /// RubyGems' endpoint: 400 too, since its action shows a text of its own for 404 instead of the answer's.
+    RubyGems,
+    /// npm's endpoint: the ID token is in `Authorization`, so RFC 6750 section 3.1 says what is wrong with it.
+    Npm,
+    /// NuGet's endpoint, where the ID token is in `Authorization` too, and 401 says that it does not do, whatever the
+    /// reason.
+    NuGet,
     /// A registry's proxy, which reads a status and headers: no body.
     Proxy,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 4] = [Self::Native, Self::OAuth, Self::Pypi, Self::Proxy];
+    pub const ALL: [Self; 8] =
+        [Self::Native, Self::OAuth, Self::Pypi, Self::CratesIo, Self::RubyGems, Self::Npm, Self::NuGet, Self::Proxy];
 
     /// What the description of the API calls its bodies; `None` where there are none.
     pub const fn schema_name(self) -> Option<&'static str> {
         match self {
-            Self::Native => Some("Error"),
+            Self::Native | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => Some("Error"),
             Self::OAuth => Some("OAuthError"),
             Self::Pypi => Some("ProblemDetails"),
             Self::Proxy => None,
@@ -62,7 +73,9 @@ impl Spelling {
     /// The media type of its bodies; `None` where there are none.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
-            Self::Native | Self::OAuth => Some("application/json"),
+            Self::Native | Self::OAuth | Self::CratesIo | Self::RubyGems | Self::Npm | Self::NuGet => {
+                Some("application/json")
+            }
             Self::Pypi => Some("application/problem+json"),
             Self::Proxy => None,
         }
@@ -125,7 +138,12 @@ const MEMBERS: &[Member] = &[
 /// The members of [`Own`].
 const fn own_members(spelling: Spelling) -> &'static [Member] {
     match spelling {
-        Spelling::Native | Spelling::Proxy => NATIVE_MEMBERS,
+        Spelling::Native
+        | Spelling::CratesIo
+        | Spelling::RubyGems
+        | Spelling::Npm
+        | Spelling::NuGet
+        | Spelling::Proxy => NATIVE_MEMBERS,
         Spelling::OAuth => OAUTH_MEMBERS,
         Spelling::Pypi => PYPI_MEMBERS,
     }
@@ -206,7 +224,12 @@ impl Refusal {
         let status = status_of(self.code, spelling);
         let message = self.message();
         let own = match spelling {
-            Spelling::Native | Spelling::Proxy => Own::Native { error: &message },
+            Spelling::Native
+            | Spelling::CratesIo
+            | Spelling::RubyGems
+            | Spelling::Npm
+            | Spelling::NuGet
+            | Spelling::Proxy => Own::Native { error: &message },
             Spelling::OAuth => Own::OAuth { error: oauth_error(self.code), error_description: &message },
             Spelling::Pypi => Own::Pypi {
                 error: &message,
@@ -236,7 +259,7 @@ impl Refusal {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(challenge) = challenge(self.code, spelling) {
+        if let Some(challenge) = challenge(status, spelling) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
         let mut response = if let Some(media_type) = spelling.media_type() {
@@ -277,7 +300,7 @@ pub const fn is_retried(code: Code) -> bool {
 }
 
 /// The status by which an endpoint of that spelling says that code.
-pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
+pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
     if matches!(spelling, Spelling::Proxy) {
         // Proxies know 401 and 403; everything else is an error to them, which lets nothing through either.
         return match (code, code.class()) {
@@ -288,6 +311,7 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         };
     }
     match (code, code.class()) {
+        (Code::NotFound, _) if matches!(spelling, Spelling::RubyGems) => StatusCode::BAD_REQUEST,
         (Code::NotFound | Code::NoSuchIssuer | Code::NoSuchStop, _) => StatusCode::NOT_FOUND,
         (Code::StaticKeys, _) => StatusCode::CONFLICT,
         (Code::PolicyRefused, _) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -298,7 +322,7 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         (Code::HeadersTooLarge, _) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
-        (Code::BadApiKey, _) => StatusCode::UNAUTHORIZED,
+        (Code::BadApiKey | Code::UploadTokenMissing, _) => StatusCode::UNAUTHORIZED,
         (Code::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
         (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -306,7 +330,9 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
             // By this status PyPI's clients know that trusted publishing is switched off.
             (Spelling::Pypi, _) if matches!(code, Code::RegistryDisabled) => StatusCode::FORBIDDEN,
             (Spelling::Pypi, _) => StatusCode::UNPROCESSABLE_ENTITY,
-            (Spelling::OAuth, _) => StatusCode::BAD_REQUEST,
+            (Spelling::OAuth | Spelling::CratesIo | Spelling::RubyGems, _) => StatusCode::BAD_REQUEST,
+            (Spelling::NuGet, Class::Refused) => StatusCode::UNAUTHORIZED,
+            (Spelling::Npm | Spelling::NuGet, _) if codes::SUBJECT_TOKEN.contains(&code) => StatusCode::UNAUTHORIZED,
             (_, Class::Refused) => StatusCode::FORBIDDEN,
             (_, _) => StatusCode::BAD_REQUEST,
         },
@@ -314,14 +340,12 @@ pub const fn status_of(code: Code, spelling: Spelling) -> StatusCode {
 }
 
 /// What a 401 asks for (RFC 9110 section 11.6.1).
-fn challenge(code: Code, spelling: Spelling) -> Option<&'static str> {
-    match spelling {
-        // To the proxy's client, who has a token; the proxy's own key is another header.
-        Spelling::Proxy => (code == Code::UploadTokenMissing).then_some("Basic realm=\"trustmint\""),
-        Spelling::Native | Spelling::OAuth | Spelling::Pypi => {
-            (code == Code::BadApiKey).then_some("Bearer realm=\"trustmint\"")
-        }
+fn challenge(status: StatusCode, spelling: Spelling) -> Option<&'static str> {
+    if status != StatusCode::UNAUTHORIZED {
+        return None;
     }
+    // To a proxy's client, who has a token; the proxy's own key is another header.
+    Some(if spelling == Spelling::Proxy { "Basic realm=\"trustmint\"" } else { "Bearer realm=\"trustmint\"" })
 }
 
 impl From<Failure> for Refusal {

@@ -21,6 +21,7 @@ use crate::http::body;
 use crate::http::body::printable;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -38,9 +39,10 @@ use crate::policy::scope;
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/explain",
-    access: Access::Registry,
+    base: Base::Host,
     spelling: Spelling::Native,
     operations: &[Operation {
+        access: Access::Registry,
         method: Verb::Post,
         id: "explainExchange",
         summary: "What an exchange would come to, and why",

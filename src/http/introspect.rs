@@ -22,6 +22,7 @@ use crate::http::arrival::calling_registry;
 use crate::http::body;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -36,9 +37,10 @@ use crate::verify::Inactive;
 /// RFC 7662's endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/introspect",
-    access: Access::Registry,
+    base: Base::Host,
     spelling: Spelling::Native,
     operations: &[Operation {
+        access: Access::Registry,
         method: Verb::Post,
         id: "introspectToken",
         summary: "Whether an upload token is active",

@@ -10,6 +10,7 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
 use crate::http::endpoint::Verb;
@@ -23,9 +24,10 @@ use crate::policy::registry::Registry;
 /// RFC 8414's document.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/.well-known/oauth-authorization-server",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::OAuth,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "getMetadata",
         summary: "Where tokens are exchanged and revoked",

@@ -14,6 +14,7 @@ use crate::http::arrival::Arrival;
 use crate::http::arrival::calling_registry;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
 use crate::http::endpoint::Verb;
@@ -25,9 +26,10 @@ use crate::http::error::Spelling;
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/policy/notify",
-    access: Access::Registry,
+    base: Base::Host,
     spelling: Spelling::Native,
     operations: &[Operation {
+        access: Access::Registry,
         method: Verb::Post,
         id: "notifyPolicy",
         summary: "Say that the registry serves another bundle of rules",

@@ -17,6 +17,7 @@ use crate::http::Public;
 use crate::http::arrival;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Content;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -77,7 +78,7 @@ const UNCHANGED: Answer = Answer {
 };
 
 const fn described(path: &'static str, operations: &'static [Operation]) -> Endpoint {
-    Endpoint { path, access: Access::Anyone, spelling: Spelling::Native, operations }
+    Endpoint { path, base: Base::Host, spelling: Spelling::Native, operations }
 }
 
 const fn reading(
@@ -95,6 +96,7 @@ const fn reading(
         about: "The `ETag` of an earlier answer.",
     }];
     Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id,
         summary,

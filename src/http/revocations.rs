@@ -19,6 +19,7 @@ use crate::http::arrival::calling_registry;
 use crate::http::body;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -41,10 +42,11 @@ use crate::time::Timestamp;
 /// The registry's revocations: its list of them, and its own.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/revocations",
-    access: Access::Registry,
+    base: Base::Host,
     spelling: Spelling::Native,
     operations: &[
         Operation {
+            access: Access::Registry,
             method: Verb::Get,
             id: "listRevocations",
             summary: "What a registry that verifies offline must refuse",
@@ -70,6 +72,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
             route: || web::route().to(list),
         },
         Operation {
+            access: Access::Registry,
             method: Verb::Post,
             id: "revokeOwnTokens",
             summary: "Revoke tokens of one's own registry",

@@ -13,6 +13,7 @@ use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -27,9 +28,10 @@ use crate::http::tenant;
 /// RFC 7009's endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/revoke",
-    access: Access::Holder,
+    base: Base::Host,
     spelling: Spelling::OAuth,
     operations: &[Operation {
+        access: Access::Holder,
         method: Verb::Post,
         id: "revokeToken",
         summary: "Revoke an upload token that one holds",

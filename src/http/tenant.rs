@@ -9,8 +9,9 @@ use crate::http::body::printable;
 use crate::http::error::Refusal;
 use crate::http::origin;
 use crate::policy::Policy;
-use crate::policy::registry::Dialect;
+use crate::policy::dialect::Dialect;
 use crate::policy::registry::Registry;
+use crate::policy::registry::base;
 
 /// The registries of the host that the request names: at least one.
 pub fn on_host<'p>(request: &HttpRequest, public: &Public, policy: &'p Policy) -> Result<Vec<&'p Registry>, Refusal> {
@@ -50,11 +51,39 @@ pub fn of_dialect<'p>(
         .ok_or_else(|| Refusal::new(Code::NotFound, "no registry of this host speaks this protocol"))
 }
 
+/// The registry of a dialect whose clients keep the path: the endpoint's path follows that of one of its URLs. No two
+/// registries have one URL, which lint sees to.
+pub fn at_url<'p>(
+    request: &HttpRequest,
+    public: &Public,
+    policy: &'p Policy,
+    dialect: Dialect,
+    endpoint: &str,
+) -> Result<&'p Registry, Refusal> {
+    let mut detail = "no registry of this host speaks this protocol".to_owned();
+    for registry in on_host(request, public, policy)?.into_iter().filter(|registry| registry.dialect == dialect) {
+        if behind(request, public, registry)?.contains(&endpoint) {
+            return Ok(registry);
+        }
+        detail = format!("this endpoint is at the path of the registry's URL, followed by `{endpoint}`");
+    }
+    Err(Refusal::new(Code::NotFound, detail))
+}
+
 /// The registry's URLs on the host that the request names.
 pub fn urls<'r>(request: &HttpRequest, public: &Public, registry: &'r Registry) -> Result<Vec<&'r Url>, Refusal> {
     let host = origin::host(request, &public.trusted_proxies)?;
     let (name, port) = split(&host)?;
     Ok(registry.urls_at(name, port).collect())
+}
+
+/// What the request's path has behind those of the registry's URLs on its host.
+///
+/// SECURITY: the raw path, byte for byte. Decoded, or without doubled slashes and dot segments, it would be another one
+/// than a program in front has compared with its own list.
+pub fn behind<'q>(request: &'q HttpRequest, public: &Public, registry: &Registry) -> Result<Vec<&'q str>, Refusal> {
+    let urls = urls(request, public, registry)?;
+    Ok(urls.into_iter().filter_map(|url| request.path().strip_prefix(base(url))).collect())
 }
 
 /// The URL of the host under which these registries of it are served, without a path. From the policy's URLs, not from

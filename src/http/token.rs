@@ -15,6 +15,7 @@ use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -43,9 +44,10 @@ const SUBJECT_TOKEN_TYPES: [&str; 2] =
 /// The exchange of RFC 8693.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/token",
-    access: Access::Job,
+    base: Base::Host,
     spelling: Spelling::OAuth,
     operations: &[Operation {
+        access: Access::Job,
         method: Verb::Post,
         id: "exchangeToken",
         summary: "Exchange an ID token for an upload token",

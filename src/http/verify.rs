@@ -24,6 +24,7 @@ use crate::http::body;
 use crate::http::body::printable;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::Operation;
@@ -47,9 +48,10 @@ pub const MAX_TEXT: usize = 256;
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/verify",
-    access: Access::Registry,
+    base: Base::Host,
     spelling: Spelling::Native,
     operations: &[Operation {
+        access: Access::Registry,
         method: Verb::Post,
         id: "verifyToken",
         summary: "Whether an upload token may do this",

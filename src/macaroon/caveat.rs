@@ -1,4 +1,4 @@
-//! Caveats and the text codec: `name arg,arg`, one spelling for each meaning, and nothing unknown.
+//! Caveats, and the text codec: `name arg,arg`, one spelling for each meaning, and nothing unknown. `pypi` is the other.
 //!
 //! A caveat restricts; all of a token must hold, and alternatives stand inside one caveat. Whoever holds a token can
 //! append any bytes as a caveat, so a caveat that cannot be read in full makes the token useless, never wider.
@@ -12,10 +12,13 @@ use percent_encoding::CONTROLS;
 use percent_encoding::percent_decode_str;
 use percent_encoding::utf8_percent_encode;
 
+use crate::codec::Codec;
 use crate::package::Ecosystem;
 use crate::package::Permission;
 use crate::package::Permissions;
 use crate::time::Timestamp;
+
+mod pypi;
 
 /// Most arguments of one caveat.
 pub const MAX_ARGUMENTS: usize = 64;
@@ -30,6 +33,13 @@ pub enum Caveat {
     Registry(BTreeSet<String>),
     /// `time-before`: it is earlier than this; whole seconds.
     TimeBefore(Timestamp),
+    /// It is one moment or later, and earlier than the other; whole seconds. Only the codec `pypi` says this.
+    TimeBetween {
+        /// The first moment at which it holds.
+        from: Timestamp,
+        /// The first at which it does not any more.
+        before: Timestamp,
+    },
     /// `allow`: some pair allows the action on the package. In the order of [`Permissions`]: by action, then names
     /// before prefixes.
     Allow(Permissions),
@@ -60,18 +70,37 @@ pub enum CaveatError {
     /// More than [`MAX_ARGUMENTS`].
     #[error("the token's caveat `{0}` has more than 64 arguments")]
     TooManyArguments(&'static str),
+    /// In the codec `pypi`: not a JSON array that begins with a tag.
+    #[error("the token has a caveat that is not a JSON array with a tag at its beginning")]
+    NotTagged,
+    /// In the codec `pypi`: a tag that means nothing here.
+    #[error("the token has a caveat with the tag {0}, which this service does not know")]
+    UnknownTag(i64),
+    /// In the codec `pypi`: other elements than the tag goes with.
+    #[error("the token's caveat `{0}` has elements that are not as this service reads them")]
+    Elements(&'static str),
 }
 
 impl Caveat {
-    /// Every name, in the order of the enum.
+    /// Every name of the text codec, in the order of the enum.
     const NAMES: [&'static str; 8] =
         ["registry", "time-before", "allow", "version", "sha256", "max-size", "uses", "ip"];
 
-    /// Its name in the text.
+    /// The caveats without which no token of a codec is valid, each by [`Caveat::name`] and as people see it: a token
+    /// without any would allow everything for ever. For which registry a token is, its key says in any codec.
+    pub const fn mandatory(codec: Codec) -> &'static [(&'static str, &'static str)] {
+        match codec {
+            Codec::Text => &[("registry", "registry"), ("time-before", "time-before"), ("allow", "allow")],
+            Codec::Pypi => &[("time-between", pypi::EXPIRATION), ("allow", pypi::PROJECTS)],
+        }
+    }
+
+    /// What kind it is; its name in the text, if it has one there.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Registry(_) => "registry",
             Self::TimeBefore(_) => "time-before",
+            Self::TimeBetween { .. } => "time-between",
             Self::Allow(_) => "allow",
             Self::Version(_) => "version",
             Self::Sha256(_) => "sha256",
@@ -81,7 +110,37 @@ impl Caveat {
         }
     }
 
-    /// Reads what [`fmt::Display`] writes, and nothing else. The ecosystem is the registry's: it says how package names
+    /// Reads a caveat in the registry's codec, and names in it as the registry's ecosystem spells them.
+    pub fn read(codec: Codec, ecosystem: Ecosystem, bytes: &[u8]) -> Result<Self, CaveatError> {
+        match codec {
+            Codec::Text => Self::parse(ecosystem, bytes),
+            Codec::Pypi => pypi::read(bytes),
+        }
+    }
+
+    /// Its text in a codec; `None` if that cannot say it.
+    ///
+    /// SECURITY: nothing is left out or rounded to something wider. What cannot be said whole makes no token.
+    pub fn write(&self, codec: Codec) -> Option<String> {
+        match codec {
+            Codec::Text => Self::NAMES.contains(&self.name()).then(|| self.to_string()),
+            Codec::Pypi => pypi::write(self),
+        }
+    }
+
+    /// The moment from which bytes that are about time refuse everything.
+    pub(super) fn end(codec: Codec, bytes: &[u8]) -> Option<Timestamp> {
+        let caveat = match codec {
+            // `time-before` is spelled alike in every ecosystem.
+            Codec::Text if bytes.starts_with(b"time-before ") => Self::parse(Ecosystem::Generic, bytes),
+            Codec::Text => return None,
+            Codec::Pypi => pypi::read(bytes),
+        };
+        let Ok(Self::TimeBefore(end) | Self::TimeBetween { before: end, .. }) = caveat else { return None };
+        Some(end)
+    }
+
+    /// Reads what [`fmt::Display`] writes, and nothing else; the text codec. The ecosystem is the registry's: it says how package names
     /// in `allow` are spelled.
     pub fn parse(ecosystem: Ecosystem, bytes: &[u8]) -> Result<Self, CaveatError> {
         let text = str::from_utf8(bytes).map_err(|_| CaveatError::NotText)?;
@@ -93,13 +152,13 @@ impl Caveat {
         if arguments.len() > MAX_ARGUMENTS {
             return Err(CaveatError::TooManyArguments(name));
         }
-        let caveat = Self::read(ecosystem, name, &arguments).ok_or(CaveatError::Arguments(name))?;
+        let caveat = Self::of_arguments(ecosystem, name, &arguments).ok_or(CaveatError::Arguments(name))?;
         // SECURITY: one spelling for each meaning. Two verifiers cannot disagree about an order, a repetition, a
         // leading zero or a superfluous escape that neither accepts.
         if caveat.to_string() == text { Ok(caveat) } else { Err(CaveatError::Arguments(name)) }
     }
 
-    fn read(ecosystem: Ecosystem, name: &str, arguments: &[&str]) -> Option<Self> {
+    fn of_arguments(ecosystem: Ecosystem, name: &str, arguments: &[&str]) -> Option<Self> {
         match name {
             "registry" => list(arguments, decoded).map(Self::Registry),
             "time-before" => Timestamp::parse_rfc3339(only(arguments)?).map(Self::TimeBefore),
@@ -117,13 +176,15 @@ impl Caveat {
     }
 }
 
-/// `name` and its arguments in canonical order, printable ASCII.
+/// `name` and its arguments in canonical order, printable ASCII: the text codec, which reads back all but the times that
+/// only the codec `pypi` says.
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.name())?;
         match self {
             Self::Registry(texts) | Self::Version(texts) => commas(f, texts.iter().map(|text| encoded(text))),
             Self::TimeBefore(moment) => write!(f, "{moment}"),
+            Self::TimeBetween { from, before } => commas(f, [from, before]),
             // Actions and patterns have no character that needs encoding.
             Self::Allow(permissions) => write!(f, "{permissions}"),
             Self::Sha256(digests) => commas(f, digests.iter().map(Hex)),

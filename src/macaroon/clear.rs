@@ -57,6 +57,8 @@ pub enum Fact {
 pub enum Failed {
     /// The token is for other registries.
     Registry { wants: BTreeSet<String>, asked: String },
+    /// The token's time has not come.
+    TooEarly { from: Timestamp, now: Timestamp },
     /// The token's time is over.
     Expired { expired_at: Timestamp, now: Timestamp },
     /// No pair of the token reaches the package.
@@ -87,9 +89,10 @@ impl Caveat {
                 wants: wants.clone(),
                 asked: facts.registry.to_owned(),
             }),
-            // SECURITY: no leeway at the end of a token's life; the service that reads the clock is the one that set it.
-            Self::TimeBefore(moment) => {
-                require(facts.now < *moment, || Failed::Expired { expired_at: *moment, now: facts.now })
+            Self::TimeBefore(moment) => before(*moment, facts.now),
+            Self::TimeBetween { from, before: end } => {
+                require(*from <= facts.now, || Failed::TooEarly { from: *from, now: facts.now })?;
+                before(*end, facts.now)
             }
             Self::Allow(wants) => require(wants.allow(facts.action, facts.package), || not_allowed(wants, facts)),
             Self::Version(wants) => {
@@ -115,6 +118,11 @@ impl Caveat {
     }
 }
 
+/// SECURITY: no leeway at the end of a token's life; the service that reads the clock is the one that set it.
+fn before(end: Timestamp, now: Timestamp) -> Result<(), Failed> {
+    require(now < end, || Failed::Expired { expired_at: end, now })
+}
+
 fn not_allowed(wants: &Permissions, facts: &Facts<'_>) -> Failed {
     let (wants, action, package) = (wants.clone(), facts.action.clone(), facts.package.clone());
     if wants.iter().any(|pair| pair.pattern.matches(&package)) {
@@ -133,6 +141,7 @@ impl Failed {
     pub const fn code(&self) -> Code {
         match self {
             Self::Registry { .. } => Code::WrongRegistry,
+            Self::TooEarly { .. } => Code::UploadTokenNotYetValid,
             Self::Expired { .. } => Code::UploadTokenExpired,
             Self::Package { .. } => Code::PackageNotCovered,
             Self::Action { .. } => Code::ActionNotCovered,
@@ -154,6 +163,7 @@ impl fmt::Display for Failed {
                 let (wants, asked) = (Quoted::of(wants.iter().map(|id| encoded(id))), encoded(asked));
                 write!(f, "the token is for the registry {wants}; `{asked}` asked")
             }
+            Self::TooEarly { from, now } => write!(f, "the token is good from {from} on; it is {now}"),
             Self::Expired { expired_at, now } => {
                 write!(f, "the token expired at {expired_at}, {} ago", Elapsed(now.since(*expired_at)))
             }

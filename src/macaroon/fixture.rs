@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::json::Json;
 use crate::macaroon::clear::Facts;
 use crate::macaroon::identifier::Provenance;
 use crate::macaroon::identifier::TokenId;
-use crate::macaroon::key::Codec;
 use crate::macaroon::key::Keyring;
 use crate::macaroon::key::MasterKey;
 use crate::macaroon::key::RegistryKeyId;
@@ -24,6 +24,9 @@ use crate::time::Timestamp;
 pub(super) const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_392_000);
 pub(super) const PREFIX: &str = "tm_";
 pub(super) const KEY: RegistryKeyId<'_> = RegistryKeyId { key_id: "python", codec: Codec::Text, epoch: 3 };
+
+/// The same registry, had it the other codec.
+pub(super) const PYPI_KEY: RegistryKeyId<'_> = RegistryKeyId { codec: Codec::Pypi, ..KEY };
 
 pub(super) fn after(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))

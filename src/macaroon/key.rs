@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::codec::Codec;
 use crate::macaroon::chain;
 use crate::macaroon::chain::Signature;
 use crate::macaroon::identifier;
@@ -174,22 +175,6 @@ impl Keyring {
     /// The keys, in the order in which they activate.
     pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
         self.0.iter()
-    }
-}
-
-/// How caveats are spelled inside a registry's tokens: a setting of the registry, never guessed from bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// `name arg,arg`, as [`Caveat`](crate::macaroon::Caveat) writes itself.
-    Text,
-}
-
-impl Codec {
-    /// The name, as in the policy.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-        }
     }
 }
 

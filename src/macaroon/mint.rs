@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::code::Code;
+use crate::codec::Codec;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::MAX_ARGUMENTS;
 use crate::macaroon::chain;
@@ -19,6 +20,7 @@ use crate::macaroon::key::Keyring;
 use crate::macaroon::key::MasterKey;
 use crate::macaroon::key::RegistryKeyId;
 use crate::macaroon::key::registry_secret;
+use crate::macaroon::verify::LEEWAY;
 use crate::macaroon::verify::MAX_AGE;
 use crate::package::Permissions;
 use crate::secret::Secret;
@@ -66,6 +68,11 @@ pub enum PrepareError {
     /// The token would be longer than clients can send, or a caveat longer than verifiers read.
     #[error("the grant does not fit into a token of {MAX_TEXT} characters; ask for less with `scope`")]
     TooLarge,
+    /// Something that the registry's codec has no word for.
+    #[error(
+        "this registry's tokens can say `upload` of packages by their names and nothing else, and the grant says more"
+    )]
+    NotExpressible,
     /// No permission, no version or no use: a token that nothing accepts.
     #[error("the grant allows nothing")]
     NothingGranted,
@@ -84,11 +91,12 @@ pub enum PrepareError {
 }
 
 impl PrepareError {
-    /// Its row of the failure table. Lint and evaluation see to all but the first two, so the others are defects.
+    /// Its row of the failure table. Lint and evaluation see to those that are defects here.
     pub const fn code(&self) -> Code {
         match self {
             Self::NoActiveKey => Code::NoMintingKey,
             Self::TooLarge => Code::GrantTooLarge,
+            Self::NotExpressible => Code::GrantNotExpressible,
             Self::Provenance => Code::ClaimType,
             Self::NothingGranted | Self::Lifetime | Self::Prefix | Self::Registry => Code::Internal,
         }
@@ -133,7 +141,7 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     if registry.is_empty() || location.is_empty() {
         return Err(PrepareError::Registry);
     }
-    if prefix.len() > MAX_PREFIX || !prefix.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-') {
+    if !is_prefix(prefix) {
         return Err(PrepareError::Prefix);
     }
     if request.ttl < Duration::from_secs(1) || request.ttl > MAX_AGE {
@@ -149,15 +157,16 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     if permissions.len().max(versions.as_ref().map_or(0, BTreeSet::len)) > MAX_ARGUMENTS {
         return Err(PrepareError::TooLarge);
     }
-    let minted_always = [
-        Caveat::Registry(BTreeSet::from([registry.to_owned()])),
-        Caveat::TimeBefore(expires_at),
-        Caveat::Allow(permissions.clone()),
-    ];
+    let lifetime = match key.codec {
+        Codec::Text => vec![Caveat::Registry(BTreeSet::from([registry.to_owned()])), Caveat::TimeBefore(expires_at)],
+        Codec::Pypi => vec![Caveat::TimeBetween { from: not_before(issued_at), before: expires_at }],
+    };
     let on_request =
         [versions.map(Caveat::Version), request.max_size.map(Caveat::MaxSize), request.uses.map(Caveat::Uses)];
-    let caveats = minted_always.into_iter().chain(on_request.into_iter().flatten());
-    let caveats = caveats.map(|caveat| caveat.to_string().into_bytes()).collect();
+    let caveats =
+        lifetime.into_iter().chain([Caveat::Allow(permissions.clone())]).chain(on_request.into_iter().flatten());
+    let written = caveats.map(|caveat| caveat.write(key.codec).map(String::into_bytes));
+    let caveats = written.collect::<Option<_>>().ok_or(PrepareError::NotExpressible)?;
     let kid = master.kid().to_owned();
     let mut identifier = String::new();
     let written = write!(identifier, "{}", Identifier { kid: kid.clone(), epoch: key.epoch, id, provenance });
@@ -170,6 +179,17 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     }
     let secret = registry_secret(master, key);
     Ok(Prepared { secret, body, prefix: prefix.to_owned(), kid, id, expires_at, permissions: permissions.clone() })
+}
+
+/// The first moment at which a token is good, in whole seconds. There is none before it is issued, so this restricts
+/// nothing: it is earlier by what clocks differ, so that a verifier whose clock is behind takes a token that is new.
+fn not_before(issued_at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_seconds(issued_at.minus(LEEWAY).unix_seconds())
+}
+
+/// Whether a text may stand before a token: it is short, and legal in a header.
+pub(super) fn is_prefix(text: &str) -> bool {
+    text.len() <= MAX_PREFIX && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
 }
 
 /// Nothing above is empty and there are at most six caveats, so only sizes are left to be wrong.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::code::Code;
+use crate::codec::Codec;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::clear::Facts;
 use crate::macaroon::clear::Failed;
@@ -23,9 +24,6 @@ pub const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// How far in the future a token's moment of issue may lie: the clocks of two replicas differ.
 pub const LEEWAY: Duration = Duration::from_secs(60);
-
-/// The caveats without which no token is valid: a token without any would allow everything for ever.
-const MANDATORY: [&str; 3] = ["registry", "time-before", "allow"];
 
 /// Why a token is not accepted as this service's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +66,7 @@ impl VerifyError {
 /// A token that this service issued for this registry, or a narrowed copy of one. What it allows is not looked at yet.
 #[derive(Debug)]
 pub struct Authentic {
+    codec: Codec,
     identifier: Identifier,
     caveats: Vec<Vec<u8>>,
 }
@@ -89,13 +88,24 @@ pub fn verify(
     key: RegistryKeyId<'_>,
     now: Timestamp,
 ) -> Result<Authentic, VerifyError> {
+    verify_with(text, prefix, key, now, |kid, token| {
+        keyring.get(kid).is_some_and(|master| token.is_signed_with(registry_secret(master, key).expose()))
+    })
+}
+
+/// The same for whoever knows of a name of a key and a token whether that key signed it for this registry.
+pub(super) fn verify_with(
+    text: &str,
+    prefix: &str,
+    key: RegistryKeyId<'_>,
+    now: Timestamp,
+    signed: impl FnOnce(&str, &Macaroon) -> bool,
+) -> Result<Authentic, VerifyError> {
     let encoded = text.strip_prefix(prefix).ok_or(VerifyError::Prefix)?;
     let macaroon = Macaroon::decode_text(encoded).map_err(VerifyError::Format)?;
     let parts = Parts::split(macaroon.identifier()).ok_or(VerifyError::NotAuthentic)?;
-    let master = keyring.get(parts.kid).ok_or(VerifyError::NotAuthentic)?;
-    let secret = registry_secret(master, key);
     // SECURITY: the signature before all else: until here the bytes are a stranger's, and everything below reads them.
-    if !macaroon.is_signed_with(secret.expose()) || parts.epoch != key.epoch {
+    if !signed(parts.kid, &macaroon) || parts.epoch != key.epoch {
         return Err(VerifyError::NotAuthentic);
     }
     // A registry that verifies offline has its own secret and can sign anything with it, so this may still fail.
@@ -107,7 +117,7 @@ pub fn verify(
     if now.since(issued_at) >= MAX_AGE {
         return Err(VerifyError::TooOld { issued_at });
     }
-    Ok(Authentic { identifier, caveats: macaroon.into_caveats() })
+    Ok(Authentic { codec: key.codec, identifier, caveats: macaroon.into_caveats() })
 }
 
 impl Authentic {
@@ -118,12 +128,13 @@ impl Authentic {
 
     /// Whether the facts of a request meet every caveat, and if not, all the reasons, in the order of the caveats.
     pub fn clear(&self, facts: &Facts<'_>, ecosystem: Ecosystem) -> Result<Cleared, Vec<Failed>> {
-        let (mut uses, mut failed, mut missing) = (None::<u32>, Vec::new(), MANDATORY.to_vec());
+        let (mut uses, mut failed) = (None::<u32>, Vec::new());
+        let mut missing = self.mandatory().to_vec();
         for caveat in self.caveats(ecosystem) {
             match caveat {
                 Err(reason) => failed.push(reason),
                 Ok(caveat) => {
-                    missing.retain(|name| *name != caveat.name());
+                    missing.retain(|(name, _)| *name != caveat.name());
                     if let Caveat::Uses(limit) = caveat {
                         uses = Some(uses.map_or(limit, |least| least.min(limit)));
                     }
@@ -131,7 +142,7 @@ impl Authentic {
                 }
             }
         }
-        failed.extend(missing.into_iter().map(Failed::Missing));
+        failed.extend(missing.into_iter().map(|(_, shown)| Failed::Missing(shown)));
         // SECURITY: the facts have a `now` of their own, and the caller may have kept the token since it was verified.
         failed.extend(Caveat::TimeBefore(self.retired_at()).check(facts).err());
         if failed.is_empty() { Ok(Cleared { uses, expires_at: self.expires_at() }) } else { Err(failed) }
@@ -139,19 +150,19 @@ impl Authentic {
 
     /// The caveats, each read or with the reason that it cannot be.
     pub fn caveats(&self, ecosystem: Ecosystem) -> impl Iterator<Item = Result<Caveat, Failed>> {
-        self.caveats.iter().map(move |bytes| Caveat::parse(ecosystem, bytes).map_err(Failed::Unreadable))
+        self.caveats.iter().map(move |bytes| Caveat::read(self.codec, ecosystem, bytes).map_err(Failed::Unreadable))
     }
 
-    /// The moment from which this copy of the token is refused: the earliest of its `time-before` caveats, at most
+    /// The caveats without which it is not valid, each by [`Caveat::name`] and as people see it.
+    pub const fn mandatory(&self) -> &'static [(&'static str, &'static str)] {
+        Caveat::mandatory(self.codec)
+    }
+
+    /// The moment from which this copy of the token is refused: the earliest that one of its caveats says, at most
     /// [`Authentic::retired_at`].
     pub fn expires_at(&self) -> Timestamp {
-        let moment = |bytes: &Vec<u8>| {
-            // `time-before` is spelled alike in every ecosystem.
-            let Ok(Caveat::TimeBefore(moment)) = Caveat::parse(Ecosystem::Generic, bytes) else { return None };
-            Some(moment)
-        };
-        let moments = self.caveats.iter().filter(|bytes| bytes.starts_with(b"time-before ")).filter_map(moment);
-        moments.fold(self.retired_at(), Timestamp::min)
+        let ends = self.caveats.iter().filter_map(|bytes| Caveat::end(self.codec, bytes));
+        ends.fold(self.retired_at(), Timestamp::min)
     }
 
     /// The moment from which every copy of the token is refused, whatever its caveats say.
@@ -187,9 +198,17 @@ impl Unverified {
 
     /// Reads a token with or without its prefix, whatever the prefix is.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
+        Self::split(text).map(|(_, macaroon)| Self(macaroon))
+    }
+
+    /// A token's prefix, whatever it is, and what follows it.
+    pub(super) fn split(text: &str) -> Result<(&str, Macaroon), FormatError> {
         let mut starts = text.match_indices(Self::START).map(|(at, _)| at).take_while(|at| *at <= Self::MAX_PREFIX);
-        let found = starts.find_map(|at| Macaroon::decode_text(text.get(at..)?).ok());
-        found.map_or_else(|| Macaroon::decode_text(text), Ok).map(Self)
+        let found = starts.find_map(|at| {
+            let (prefix, rest) = text.split_at_checked(at)?;
+            Some((prefix, Macaroon::decode_text(rest).ok()?))
+        });
+        found.map_or_else(|| Ok(("", Macaroon::decode_text(text)?)), Ok)
     }
 
     /// Where the token says it is for.

@@ -38,6 +38,7 @@ pub(super) use issuers::issuers;
 pub(super) use meeting::is_limited;
 pub(super) use meeting::meeting;
 pub(super) use registries::audience;
+pub(super) use registries::computed_audience;
 pub(super) use registries::registries;
 pub(super) use waivers::Waiving;
 pub(super) use waivers::unused as unused_waivers;

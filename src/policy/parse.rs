@@ -33,6 +33,7 @@ use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
 pub(super) mod bundle_source;
+mod codec;
 pub(super) mod condition;
 pub(super) mod grant;
 mod issuer;

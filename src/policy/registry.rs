@@ -9,103 +9,16 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::codec::Codec;
 use crate::identity::issuer::Issuer;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::bundle;
 use crate::policy::caller;
 use crate::policy::caller::Caller;
+use crate::policy::dialect::Dialect;
+use crate::policy::dialect::NamesPackage;
 use crate::policy::route::Routes;
-
-/// How a registry's clients spell the exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// PEP 807 and `PyPI`'s own endpoints, beside the endpoints that all registries have.
-    Pypi,
-    /// RFC 8693 alone.
-    Generic,
-}
-
-impl Dialect {
-    /// Every dialect, in the order that documentation lists them.
-    pub const ALL: [Self; 2] = [Self::Pypi, Self::Generic];
-
-    /// Its name in the policy.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pypi => "pypi",
-            Self::Generic => "generic",
-        }
-    }
-
-    /// How its packages are named, unless it is the generic one and the policy says otherwise.
-    pub const fn ecosystem(self) -> Ecosystem {
-        match self {
-            Self::Pypi => Ecosystem::Pypi,
-            Self::Generic => Ecosystem::Generic,
-        }
-    }
-
-    /// Whether its clients drop the path of the registry's URL, so that a host has room for one registry.
-    pub const fn owns_host(self) -> bool {
-        match self {
-            Self::Pypi => true,
-            Self::Generic => false,
-        }
-    }
-
-    /// Whether an upload names its package in the body alone, which a proxy in front does not read.
-    pub const fn names_package_in_body(self) -> bool {
-        match self {
-            Self::Pypi => true,
-            Self::Generic => false,
-        }
-    }
-
-    /// How its exchanges name their package.
-    pub const fn names_package(self) -> NamesPackage {
-        match self {
-            Self::Pypi => NamesPackage::Never,
-            Self::Generic => NamesPackage::OnRequest,
-        }
-    }
-
-    /// How often one ID token may be exchanged unless the policy says otherwise. Clients that name a package exchange
-    /// anew for each, and some CI systems give a job one token for all of them.
-    pub const fn usual_replay(self) -> Replay {
-        match self.names_package() {
-            NamesPackage::Always => Replay::OncePerPackage,
-            NamesPackage::OnRequest | NamesPackage::Never => Replay::Once,
-        }
-    }
-
-    /// The shortest life of its tokens: PEP 807 promises 15 minutes.
-    pub const fn shortest_ttl(self) -> Duration {
-        match self {
-            Self::Pypi => Duration::from_secs(15 * 60),
-            Self::Generic => Duration::from_secs(60),
-        }
-    }
-
-    /// What its tokens begin with unless the policy says otherwise.
-    pub const fn token_prefix(self) -> &'static str {
-        match self {
-            Self::Pypi => "pypi-",
-            Self::Generic => "tm-",
-        }
-    }
-}
-
-/// How the exchanges of a dialect name the package that they are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NamesPackage {
-    /// Each names one.
-    Always,
-    /// By `scope`, if the client wishes.
-    OnRequest,
-    /// Its own endpoints cannot.
-    Never,
-}
 
 /// What verification answers while the store is down, so that nobody knows what was revoked or stopped meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,10 +77,13 @@ pub struct Registry {
     pub(super) ecosystem: Ecosystem,
     /// Its public upload URLs, at least one; `https`, without query or fragment.
     pub urls: Vec<Url>,
-    /// The audiences that ID tokens for it may have; the first is the one that clients are told. At least one.
+    /// The audiences that ID tokens for it may have, at least one: first those of the policy, of which clients are told
+    /// the first, then those that its dialect's clients compute from its URLs.
     pub audiences: Vec<String>,
     /// How its upload tokens look and live.
     pub token: TokenSettings,
+    /// How what restricts them is spelled inside.
+    pub codec: Codec,
     /// Who may ask about its tokens.
     pub callers: Vec<Caller>,
     /// The name under which its root secret is derived; unique, and stable when the registry is renamed.
@@ -233,17 +149,11 @@ impl Registry {
     fn is_at(&self, host: &str, port: Option<u16>) -> bool {
         self.urls.iter().any(|url| is_at(url, host, port))
     }
+}
 
-    /// How many bytes of the path its nearest URL accounts for; `None` if the path is outside all of them.
-    fn covers(&self, host: &str, port: Option<u16>, path: &str) -> Option<usize> {
-        let below = |url: &&Url| {
-            // SECURITY: whole raw segments, undecoded: `/a%2fb` and `/ab` are not below `/a`.
-            let prefix = url.path().trim_end_matches('/');
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let urls = self.urls.iter().filter(|url| is_at(url, host, port)).filter(below);
-        urls.map(|url| url.path().trim_end_matches('/').len()).max()
-    }
+/// The path of a registry's URL, to which those of its endpoints are added.
+pub fn base(url: &Url) -> &str {
+    url.path().trim_end_matches('/')
 }
 
 /// Whether a URL has this host and port; no port means the scheme's own.
@@ -305,12 +215,6 @@ impl Registries {
         self.all.iter().filter(move |registry| registry.is_at(host, port))
     }
 
-    /// The registry whose URL covers a raw request path, the longest one first.
-    pub fn by_path(&self, host: &str, port: Option<u16>, path: &str) -> Option<&Arc<Registry>> {
-        let covering = self.all.iter().filter_map(|registry| Some((registry.covers(host, port, path)?, registry)));
-        covering.max_by_key(|(length, _)| *length).map(|(_, registry)| registry)
-    }
-
     /// All of them, in the order of the policy.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
         self.all.iter()
@@ -350,6 +254,7 @@ mod tests {
             urls: urls.iter().map(|url| Url::parse(url).unwrap()).collect(),
             audiences: vec![format!("{id}-audience"), format!("{id}-old")],
             token: TokenSettings { prefix: "tm-".to_owned(), ttl: Duration::from_secs(900) },
+            codec: Codec::Text,
             callers: vec![Caller { name: "web".to_owned(), key_sha256: [7; 32] }],
             key_id: id.to_owned(),
             epoch: 0,
@@ -387,36 +292,23 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_url_of_whole_raw_segments_wins() {
+    fn a_host_is_one_with_its_port_and_nobody_elses() {
         let registries = registries();
-        let at = |host, port, path| registries.by_path(host, port, path).map(|registry| registry.id.as_str());
-        for (host, port, path, expected) in [
-            ("a.example", None, "/", Some("root")),
-            ("a.example", None, "/anything", Some("root")),
-            ("A.Example", Some(443), "/team", Some("team")),
-            ("a.example", None, "/team/", Some("team")),
-            ("a.example", None, "/team/x", Some("deep")),
-            ("a.example", None, "/team/x/y/z", Some("deep")),
-            ("a.example", None, "/team/xy", Some("team")),
-            ("a.example", None, "/teams", Some("root")),
-            ("a.example", None, "/team%2fx", Some("root")),
-            ("a.example", None, "/TEAM", Some("root")),
-            ("a.example", Some(8443), "/", None),
-            ("b.example", Some(8443), "/y", Some("deep")),
-            ("b.example", Some(8443), "/", None),
-            ("b.example", None, "/y", None),
-            ("127.0.0.1", Some(8080), "/legacy/x", Some("local")),
-            ("127.0.0.1", None, "/legacy/x", None),
-            ("c.example", None, "/", None),
-            ("", None, "/", None),
-            ("evil.a.example", None, "/", None),
-        ] {
-            assert_eq!(at(host, port, path), expected, "{host} {port:?} {path}");
-        }
         let on = |host, port| registries.by_host(host, port).map(|registry| registry.id.as_str()).collect::<Vec<_>>();
         assert_eq!(on("a.example", None), ["root", "deep", "team"]);
         assert_eq!(on("b.example", Some(8443)), ["deep"]);
-        assert!(on("b.example", None).is_empty());
+        assert_eq!(on("A.Example", Some(443)), ["root", "deep", "team"]);
+        assert_eq!(on("127.0.0.1", Some(8080)), ["local"]);
+        for (host, port) in [
+            ("b.example", None),
+            ("a.example", Some(8443)),
+            ("127.0.0.1", None),
+            ("evil.a.example", None),
+            ("c.example", None),
+            ("", None),
+        ] {
+            assert!(on(host, port).is_empty(), "{host} {port:?}");
+        }
     }
 
     #[test]

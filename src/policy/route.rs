@@ -56,6 +56,8 @@ pub struct Routes {
     pub proxy: Proxy,
     /// What is let through, if a token allows it; at least one.
     pub allow: Vec<Route>,
+    /// Whether `{package}` is also a scoped name of npm, in one segment as its clients write it: `@acme%2fwidgets`.
+    pub scopes: bool,
 }
 
 /// One route.
@@ -130,7 +132,7 @@ pub enum TemplateError {
 impl Routes {
     /// What a request would do, by the one route that lists its method and raw target.
     pub fn resolve(&self, method: &str, target: &str) -> Result<Asked, RouteError> {
-        let segments = segments(target)?;
+        let segments = segments(target, self.scopes)?;
         let mut found = self.allow.iter().filter(|route| route.method == method).filter_map(|route| {
             let (package, version) = route.path.read(&segments)?;
             Some(Asked { action: route.action.clone(), package, version })
@@ -174,9 +176,15 @@ impl Template {
         if segments.len() < self.0.len() || (segments.len() > self.0.len() && !open) {
             return None;
         }
+        // What `{**}` takes beyond its first.
+        if segments.iter().skip(self.0.len()).any(|segment| segment.contains('/')) {
+            return None;
+        }
         let (mut package, mut version) = (None, None);
         for (part, segment) in self.0.iter().zip(segments) {
             match part {
+                // A scoped name is a package's and nothing else: elsewhere, servers could take it for two segments.
+                Part::Literal(_) | Part::Version | Part::Any | Part::Rest if segment.contains('/') => return None,
                 Part::Literal(literal) if literal != segment => return None,
                 Part::Package => package = Some(segment.clone()),
                 Part::Version => version = Some(segment.clone()),
@@ -200,7 +208,7 @@ impl fmt::Display for Template {
 }
 
 /// The segments of a raw target, decoded.
-fn segments(target: &str) -> Result<Vec<String>, RouteError> {
+fn segments(target: &str, scopes: bool) -> Result<Vec<String>, RouteError> {
     if target.len() > MAX_TARGET {
         return Err(RouteError::NotPlain("it is too long"));
     }
@@ -209,11 +217,19 @@ fn segments(target: &str) -> Result<Vec<String>, RouteError> {
         return Err(RouteError::NotPlain("a query or fragment"));
     }
     let path = target.strip_prefix('/').ok_or(RouteError::NotPlain("it does not begin with a slash"))?;
-    let segments = path.split('/').map(plain).collect::<Result<Vec<_>, _>>()?;
+    let decoded = |segment| scoped(segment).filter(|_| scopes).unwrap_or_else(|| plain(segment));
+    let segments = path.split('/').map(decoded).collect::<Result<Vec<_>, _>>()?;
     if segments.len() > MAX_SEGMENTS {
         return Err(RouteError::NotPlain("too many segments"));
     }
     Ok(segments)
+}
+
+/// A segment that is a scoped name, decoded; `None` if it has no scope.
+fn scoped(segment: &str) -> Option<Result<String, RouteError>> {
+    let rest = segment.strip_prefix('@').or_else(|| segment.strip_prefix("%40"))?;
+    let (scope, name) = ["%2f", "%2F"].into_iter().find_map(|slash| rest.split_once(slash))?;
+    Some(plain(scope).and_then(|scope| Ok(format!("@{scope}/{}", plain(name)?))))
 }
 
 /// A segment that everybody reads alike, decoded.

@@ -10,14 +10,15 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::codec::Codec;
 use crate::identity::provider;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
+use crate::policy::dialect::Dialect;
 use crate::policy::explain::Cause;
 use crate::policy::lint::catalogue;
 use crate::policy::parse::keys;
-use crate::policy::registry::Dialect;
 use crate::policy::registry::WhenStoreDown;
 use crate::policy::route::Proxy;
 use crate::policy::rule::Mode;
@@ -34,7 +35,7 @@ pub fn policy() -> Value {
             "definitions".to_owned(),
             json!({
                 "issuer": object(keys::ISSUER, &["provider"], issuer),
-                "registry": object(keys::REGISTRY, &["dialect", "urls", "audiences"], registry),
+                "registry": with_audiences(object(keys::REGISTRY, &["dialect", "urls"], registry)),
                 "rule": object(keys::RULE, &["registry", "issuer", "when", "allow"], rule),
                 "test": object(keys::TEST, &["name", "token", "expect"], test),
                 "when": claims::when(),
@@ -86,6 +87,19 @@ fn described(schema: Value, description: &str) -> Value {
 /// did not mean.
 fn either(looks: &Value, then: &Value, otherwise: &Value) -> Value {
     json!({"if": looks, "then": then, "else": otherwise})
+}
+
+/// A registry whose clients do not compute their audience must say which it is.
+fn with_audiences(mut registry: Value) -> Value {
+    let told = Dialect::ALL.into_iter().filter(|dialect| !dialect.computes_audience()).map(Dialect::name);
+    if let Some(registry) = registry.as_object_mut() {
+        registry.insert(
+            "if".to_owned(),
+            json!({"properties": {"dialect": described(choice(told), "Its clients compute no audience")}}),
+        );
+        registry.insert("then".to_owned(), json!({"required": ["audiences"]}));
+    }
+    registry
 }
 
 fn reference(name: &str) -> Value {
@@ -179,8 +193,15 @@ fn registry(key: &str) -> (Value, &'static str) {
             "Of dialect `generic` only: how its package names are spelled",
         ),
         "urls" => (reference("texts"), "Its public upload URLs"),
-        "audiences" => (reference("texts"), "What CI jobs ask for; the first is what clients are told"),
+        "audiences" => (
+            reference("texts"),
+            "What CI jobs ask for, besides what their clients compute; the first is what clients are told",
+        ),
         "token" => (object(keys::TOKEN, &[], token), "How its upload tokens look and live"),
+        "codec" => (
+            choice(Codec::ALL.map(Codec::as_str)),
+            "`pypi` if it verifies PyPI's macaroons already: its rules then grant `upload` of packages by name, and no more",
+        ),
         "callers" => {
             let caller = object(caller::KEYS, &["key_sha256"], caller);
             let callers = json!({"type": "object", "propertyNames": reference("id"), "additionalProperties": caller});

@@ -64,7 +64,7 @@ impl Inactive {
 pub fn introspect(parts: Parts<'_>, registry: &Registry, token: &str, now: Timestamp) -> Result<Active, Inactive> {
     let authentic = authentic(parts, registry, token, now).map_err(refused)?;
     standing(parts, registry, &authentic, now).map_err(Inactive::Refused)?;
-    let permissions = expressed(&authentic, registry).ok_or(Inactive::NotExpressible)?;
+    let permissions = expressed(&authentic, registry, now).ok_or(Inactive::NotExpressible)?;
     let expires_at = authentic.expires_at();
     let id = authentic.identifier();
     if expires_at <= now {
@@ -90,10 +90,10 @@ const fn refused(error: VerifyError) -> Inactive {
     Inactive::Refused(Refused::Token(error))
 }
 
-/// The pairs of a token with one `allow`, with `registry` and `time-before`, and with nothing else.
+/// The pairs of a token that has the caveats of every token, `allow` once, and no others.
 ///
 /// SECURITY: a `match` without a rest, so that a new caveat does not compile until it is decided here.
-fn expressed(authentic: &Authentic, registry: &Registry) -> Option<Permissions> {
+fn expressed(authentic: &Authentic, registry: &Registry, now: Timestamp) -> Option<Permissions> {
     let (mut permissions, mut seen) = (None, BTreeSet::new());
     for caveat in authentic.caveats(registry.ecosystem()) {
         let caveat = caveat.ok()?;
@@ -101,8 +101,10 @@ fn expressed(authentic: &Authentic, registry: &Registry) -> Option<Permissions> 
         match caveat {
             Caveat::Registry(wants) if wants.contains(&registry.id) => {}
             Caveat::TimeBefore(_) => {}
+            Caveat::TimeBetween { from, .. } if from <= now => {}
             Caveat::Allow(pairs) if permissions.is_none() => permissions = Some(pairs),
             Caveat::Registry(_)
+            | Caveat::TimeBetween { .. }
             | Caveat::Allow(_)
             | Caveat::Version(_)
             | Caveat::Sha256(_)
@@ -111,5 +113,5 @@ fn expressed(authentic: &Authentic, registry: &Registry) -> Option<Permissions> 
             | Caveat::Ip(_) => return None,
         }
     }
-    permissions.filter(|_| seen.contains("registry") && seen.contains("time-before"))
+    permissions.filter(|_| authentic.mandatory().iter().all(|(name, _)| seen.contains(name)))
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -13,10 +14,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 
 use crate::support::Service;
+use crate::support::front::Process;
+use crate::support::front::free_address;
+use crate::support::front::said;
+use crate::support::front::tool;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -209,6 +217,9 @@ fn routes_are_read_strictly_and_not_for_dialects_that_name_packages_in_bodies() 
     }
 }
 
+/// What the store wants of its clients.
+const CREDENTIAL: &str = "Basic c3RvcmU6c3RhdGljK3NlY3JldA==";
+
 /// A process that ends with its test.
 struct Running(Child);
 
@@ -273,23 +284,30 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     let (front, store) = (free_port(), free_port());
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/nginx.conf.template");
     let own = directory.path().display().to_string();
-    let mut text = fs::read_to_string(template).unwrap();
+    let mut text = fs::read_to_string(&template).unwrap();
     for (name, value) in [
         ("@DIRECTORY@", own.as_str()),
         ("@LISTEN@", &format!("127.0.0.1:{front}")),
         ("@STORE@", &format!("127.0.0.1:{store}")),
-        ("@TRUSTMINT@", service.base.strip_prefix("https://").unwrap()),
+        ("@TRUSTMINT@", service.base.as_str()),
         ("@CA@", &format!("{own}/ca.pem")),
         ("@API_KEY@", TOOLS_KEY),
+        ("@CREDENTIAL@", CREDENTIAL),
     ] {
         text = text.replace(name, value);
     }
-    // The store is nginx too: it takes every PUT and DELETE, and decodes and merges as such stores do.
-    let dav = format!(
-        "server {{ listen 127.0.0.1:{store}; root {}; location / {{ dav_methods PUT DELETE; create_full_put_path on; }} }}\n}}\n",
-        store_root.display()
-    );
-    let text = text.trim_end().strip_suffix('}').unwrap().to_owned() + &dav;
+    // The store is nginx too: it takes every PUT and DELETE with its credential, and decodes and merges as such stores do.
+    let mut store_text = fs::read_to_string(template.with_file_name("store.conf.template")).unwrap();
+    for (name, value) in [
+        ("@STORE@", format!("127.0.0.1:{store}")),
+        ("@FILES@", store_root.display().to_string()),
+        ("@CREDENTIAL@", CREDENTIAL.to_owned()),
+    ] {
+        store_text = store_text.replace(name, &value);
+    }
+    fs::write(directory.path().join("store.conf"), store_text).unwrap();
+    // Requests are written byte for byte here, so without TLS.
+    fs::write(directory.path().join("tls.conf"), "").unwrap();
     let configuration = directory.path().join("nginx.conf");
     fs::write(&configuration, text).unwrap();
     let _nginx = start_nginx(&configuration, front);
@@ -301,6 +319,12 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert!(good.starts_with("HTTP/1.1 201"), "{good}");
     let kept = files_below(&store_root);
     assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w.tgz"), "{kept:?}");
+
+    // The store knows its own credential and nothing of tokens.
+    for around in [token.clone(), String::new()] {
+        let around = tokio::task::spawn_blocking(move || raw(store, "PUT", "/files/widgets/1.0/around", &around));
+        assert!(around.await.unwrap().starts_with("HTTP/1.1 401"));
+    }
 
     for target in [
         "/files/gadgets/1.0/w",
@@ -348,4 +372,47 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert_eq!(files_below(&store_root), kept, "nothing else was stored, and nothing changed");
     let gone = put("DELETE", "/files/widgets/1.0/w.tgz".to_owned(), token).await;
     assert!(gone.starts_with("HTTP/1.1 204"), "{gone}");
+}
+
+#[actix_web::test]
+async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() {
+    let service = behind("nginx").await;
+    let token = tools_token(&service).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
+    fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
+    certificate.write_key(&path("key.pem")).unwrap();
+    fs::write(path("front.pem"), certificate.authority_pem()).unwrap();
+    fs::write(path("service.pem"), &service.authority_pem).unwrap();
+    fs::write(path("api-key"), TOOLS_KEY).unwrap();
+    fs::set_permissions(path("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let (front, store) = (free_address(), free_address());
+    let mut start = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/start"));
+    start.env("DIRECTORY", path("run")).env("CERTIFICATE", path("certificate.pem")).env("KEY", path("key.pem"));
+    start.env("API_KEY_FILE", path("api-key")).env("TRUSTMINT", &service.base).env("CA", path("service.pem"));
+    start.env("LISTEN", front.to_string()).env("STORE", store.to_string()).env("NGINX", tool("TRUSTMINT_TEST_NGINX"));
+    let ca = path("front.pem");
+    let answers = tokio::task::spawn_blocking(move || {
+        let (_process, _) = Process::start(&mut start, |child| Box::new(child.stdout.take().unwrap()), "ready: ");
+        let put = |url: String, token: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["-sS", "-X", "PUT", "-d", "data", "-w", " %{http_code}", &url]).arg("--cacert").arg(&ca);
+            curl.args(["-H", &format!("Authorization: {token}")]);
+            said(&mut curl).success()
+        };
+        let bearer = format!("Bearer {token}");
+        [
+            put(format!("https://{front}/files/widgets/1.0/w"), &bearer),
+            put(format!("https://{front}/files/gadgets/1.0/w"), &bearer),
+            put(format!("https://{front}/files/widgets/1.0/x"), ""),
+            put(format!("http://{store}/files/widgets/1.0/y"), &bearer),
+        ]
+    });
+    let answers = answers.await.unwrap();
+    for (answer, expected) in answers.iter().zip(["201", "package-not-covered: ", " 401", " 401"]) {
+        assert!(answer.contains(expected), "{answers:?}");
+    }
+    let kept = files_below(&path("run/files"));
+    assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w"), "{kept:?}");
 }

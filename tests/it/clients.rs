@@ -1,18 +1,20 @@
-//! The main job with real clients: uv, twine and pdm, unmodified, publish through nginx and TLS into a pypiserver that asks
+//! The main job with real clients: uv, twine, pdm and maturin, unmodified, publish through nginx and TLS into a pypiserver that asks
 //! trustmint; and whoever is refused reads why in the client's own output.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::front::Front;
+use crate::support::front::DEVPI;
+use crate::support::front::PYPISERVER;
+use crate::support::service::AUDIENCE;
 
 const ENVIRONMENT_MISMATCH: &str =
     "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
 
 #[test]
 fn uv_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "1.0.0");
     front.uv(&front.github_job(&json!({})), &wheel).success();
     assert!(front.has(&wheel));
@@ -20,7 +22,7 @@ fn uv_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
 
 #[test]
 fn uv_in_a_gitlab_job_publishes_and_the_file_arrives_byte_for_byte() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("sprockets", "1.0.0");
     front.uv(&front.gitlab_job(), &wheel).success();
     assert!(front.has(&wheel));
@@ -28,7 +30,7 @@ fn uv_in_a_gitlab_job_publishes_and_the_file_arrives_byte_for_byte() {
 
 #[test]
 fn uv_says_which_packages_the_token_is_for() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("gadgets", "1.0.0");
     let said = front.uv(&front.github_job(&json!({})), &wheel);
     said.failure(&[
@@ -40,7 +42,7 @@ fn uv_says_which_packages_the_token_is_for() {
 
 #[test]
 fn uv_says_which_environment_the_rule_wants() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "1.1.0");
     let said = front.uv(&front.github_job(&json!({"environment": "staging"})), &wheel);
     // uv shows the body as it came, so its first member is the first thing that is read.
@@ -50,7 +52,7 @@ fn uv_says_which_environment_the_rule_wants() {
 
 #[test]
 fn uv_says_that_the_id_token_was_used_before() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let (first, second) = (front.wheel("sprockets", "1.1.0"), front.wheel("sprockets", "1.2.0"));
     let job = front.gitlab_job();
     front.uv(&job, &first).success();
@@ -60,7 +62,7 @@ fn uv_says_that_the_id_token_was_used_before() {
 
 #[test]
 fn the_token_that_uv_had_is_revoked_when_uv_has_ended() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let output = front.uv(&front.github_job(&json!({})), &front.wheel("widgets", "1.2.0")).success();
     // GitHub hides from its log what follows these words.
     let token = output.strip_prefix("::add-mask::").unwrap();
@@ -71,7 +73,7 @@ fn the_token_that_uv_had_is_revoked_when_uv_has_ended() {
 
 #[test]
 fn twine_says_which_packages_the_token_is_for() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("gadgets", "2.0.0");
     let said = front.twine(&front.upload_token_of(Duration::ZERO), &[&wheel]);
     said.failure(&["403 Forbidden", "package-not-covered: the token is for `widgets`; `gadgets` was uploaded"]);
@@ -80,7 +82,7 @@ fn twine_says_which_packages_the_token_is_for() {
 
 #[test]
 fn twine_says_that_a_single_use_token_is_spent_with_its_first_file() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let (first, second) = (front.wheel("widgets", "2.0.0"), front.wheel("widgets", "2.1.0"));
     let said = front.twine(&front.single_use_token(), &[&first, &second]);
     said.failure(&["uses-spent: the upload token was good for one upload, and that one is done"]);
@@ -89,7 +91,7 @@ fn twine_says_that_a_single_use_token_is_spent_with_its_first_file() {
 
 #[test]
 fn twine_says_when_the_upload_token_expired() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "2.2.0");
     let said = front.twine(&front.upload_token_of(Duration::from_secs(20 * 60)), &[&wheel]);
     said.failure(&["upload-token-expired: the token expired at 20", ", 5 min "]);
@@ -100,7 +102,7 @@ fn twine_says_when_the_upload_token_expired() {
 
 #[test]
 fn twines_own_exchange_gets_a_token_that_twine_uploads_with() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let token = front.twine_exchange(&front.github_job(&json!({}))).success();
     let wheel = front.wheel("widgets-extra", "1.0.0");
     front.twine(&token, &[&wheel]).success();
@@ -109,14 +111,14 @@ fn twines_own_exchange_gets_a_token_that_twine_uploads_with() {
 
 #[test]
 fn twines_own_exchange_says_which_environment_the_rule_wants() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let said = front.twine_exchange(&front.github_job(&json!({"environment": "staging"})));
     said.failure(&["* `environment-mismatch`:", ENVIRONMENT_MISMATCH]);
 }
 
 #[test]
 fn pdm_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "3.0.0");
     front.pdm(&front.github_job(&json!({})), &wheel).success();
     assert!(front.has(&wheel));
@@ -124,9 +126,99 @@ fn pdm_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
 
 #[test]
 fn pdm_says_which_packages_the_token_is_for() {
-    let front = Front::running();
+    let front = PYPISERVER.front();
     let wheel = front.wheel("gadgets", "3.0.0");
     let said = front.pdm(&front.github_job(&json!({})), &wheel);
     said.failure(&["package-not-covered: the token is for `widgets`, `widgets-*`; `gadgets` was uploaded"]);
     assert!(!front.has(&wheel));
+}
+
+#[test]
+fn pdm_hides_that_the_id_token_was_used_before_and_the_registry_can_look_it_up() {
+    let front = PYPISERVER.front();
+    let (first, second) = (front.wheel("sprockets", "3.1.0"), front.wheel("sprockets", "3.2.0"));
+    let job = front.gitlab_job();
+    front.pdm(&job, &first).success();
+    front.pdm(&job, &second).failure(&["Failed to get PyPI token via OIDC", "Username and password are required"]);
+    assert!(front.has(&first) && !front.has(&second));
+    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+}
+
+#[test]
+fn maturin_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("widgets", "4.0.0");
+    front.maturin(&front.github_job(&json!({})), &wheel).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn maturin_hides_which_packages_the_token_is_for() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("gadgets", "4.0.0");
+    let said = front.maturin(&front.github_job(&json!({})), &wheel);
+    // Whatever a 403 says.
+    said.failure(&["Username and/or password are wrong"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn maturin_hides_why_its_exchange_was_refused_and_the_registry_can_look_it_up() {
+    let front = PYPISERVER.front();
+    let (first, second) = (front.wheel("widgets", "4.1.0"), front.wheel("widgets", "4.2.0"));
+    let job = front.github_job_with_one_token(AUDIENCE);
+    front.maturin(&job, &first).success();
+    front.maturin(&job, &second).failure(&["missing field `token`"]);
+    assert!(front.has(&first) && !front.has(&second));
+    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+
+    front.maturin(&front.github_job(&json!({"environment": "staging"})), &second).failure(&["missing field `token`"]);
+    assert!(!front.has(&second));
+    front.assert_looked_up("environment-mismatch", ENVIRONMENT_MISMATCH);
+}
+
+#[test]
+fn twine_says_why_trustmint_cannot_say_anything_of_a_token() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("widgets", "4.3.0");
+    // Older than the service, which remembers in memory what was revoked.
+    let said = front.twine(&front.upload_token_of(Duration::from_secs(5 * 60)), &[&wheel]);
+    said.failure(&["503: state-lost: the upload token was issued before the service's memory begins"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn uv_publishes_to_devpi_and_the_file_arrives_byte_for_byte() {
+    let front = DEVPI.front();
+    let wheel = front.wheel("widgets", "1.0.0");
+    front.uv(&front.github_job(&json!({})), &wheel).success();
+    assert!(front.has(&wheel));
+}
+
+#[test]
+fn uv_says_which_packages_the_token_for_devpi_is_for() {
+    let front = DEVPI.front();
+    let wheel = front.wheel("gadgets", "1.0.0");
+    let said = front.uv(&front.github_job(&json!({})), &wheel);
+    said.failure(&["package-not-covered: the token is for `widgets`, `widgets-*`; `gadgets` was uploaded"]);
+    assert!(!front.has(&wheel));
+}
+
+#[test]
+fn uv_says_that_an_id_token_was_used_before_at_devpi() {
+    let front = DEVPI.front();
+    let (first, second) = (front.wheel("sprockets", "1.0.0"), front.wheel("sprockets", "1.1.0"));
+    let job = front.gitlab_job();
+    front.uv(&job, &first).success();
+    front.uv(&job, &second).failure(&["\"this ID token was already exchanged, at 20"]);
+    assert!(front.has(&first) && !front.has(&second));
+}
+
+#[test]
+fn a_single_use_token_uploads_one_file_to_devpi() {
+    let front = DEVPI.front();
+    let (first, second) = (front.wheel("widgets", "2.0.0"), front.wheel("widgets", "2.1.0"));
+    let said = front.twine(&front.single_use_token(), &[&first, &second]);
+    said.failure(&["uses-spent: the upload token was good for one upload, and that one is done"]);
+    assert!(front.has(&first) && !front.has(&second));
 }

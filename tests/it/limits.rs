@@ -4,15 +4,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::sync::Arc;
 
 use actix_web::web;
-use rustls::ClientConfig;
-use rustls::ClientConnection;
-use rustls::RootCertStore;
-use rustls::StreamOwned;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use serde_json::json;
 use trustmint::code::Code;
@@ -21,6 +14,7 @@ use trustmint::http::Public;
 use crate::support::Service;
 use crate::support::service::Answer;
 use crate::support::tenants::narrowed;
+use crate::support::wire::raw;
 
 #[actix_web::test]
 async fn headers_and_request_line_have_sixteen_kibibytes_together() {
@@ -191,26 +185,6 @@ async fn no_record_and_no_refusal_has_a_token() {
     says_none(&audit);
     assert!(!audit.contains("eyJ") && !audit.contains("pypi-Ag"), "{audit}");
     says_none(&service.app.metrics().render().unwrap());
-}
-
-/// Sends bytes as they are over TLS, and answers with what came back.
-async fn raw(service: &Service, request: Vec<u8>) -> String {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(service.authority_pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
-    let address = service.base.strip_prefix("https://").unwrap().to_owned();
-    let exchange = move || {
-        let connection = ClientConnection::new(config, "127.0.0.1".try_into().unwrap()).unwrap();
-        let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
-        // The server may answer and close before it has read everything.
-        drop(stream.write_all(&request).and_then(|()| stream.flush()));
-        let mut answer = Vec::new();
-        drop(stream.read_to_end(&mut answer));
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    web::block(exchange).await.unwrap()
 }
 
 #[actix_web::test]

@@ -2,9 +2,6 @@
 //! into something that this service accepts, and mints what this service accepts.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,27 +26,14 @@ use trustmint::package::PackageName;
 use trustmint::package::Permission;
 use trustmint::time::Timestamp;
 
+use crate::support::python;
+
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_392_000);
 const KEY: RegistryKeyId<'_> = RegistryKeyId { key_id: "python", codec: Codec::Text, epoch: 1 };
 const PREFIX: &str = "tm_";
 
-/// Asks pymacaroons. Fails, rather than passes unseen, where it is not installed.
-#[expect(clippy::disallowed_methods, reason = "the test command names the interpreter that has pymacaroons")]
 fn ask(request: &Value) -> Value {
-    let python = std::env::var_os("TRUSTMINT_TEST_PYTHON").expect(
-        "TRUSTMINT_TEST_PYTHON names no interpreter with pymacaroons 0.13.0: run the tests with the README's test \
-         command, which installs it into a virtual environment and sets the variable",
-    );
-    let mut child = Command::new(&python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pymacaroons_interop.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("TRUSTMINT_TEST_PYTHON={}: {error}", python.display()));
-    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the script failed; its own message is above");
-    serde_json::from_slice(&output.stdout).unwrap()
+    python::ask("pymacaroons_interop.py", request)
 }
 
 fn keyring() -> Keyring {
@@ -181,4 +165,24 @@ fn what_pymacaroons_mints_is_accepted() {
     assert_eq!(refusals(&authentic(none.as_str().unwrap()), None), ["caveat-not-understood"; 3]);
     let forged = format!("{PREFIX}{}", forged.as_str().unwrap());
     assert_eq!(verify(&forged, PREFIX, &keyring(), KEY, NOW).unwrap_err().code().as_str(), "upload-token-unknown");
+}
+
+/// Why docs/offline.md wants a check that accepts anything: what a check of pymacaroons refuses is left out of the signature.
+#[test]
+fn pymacaroons_by_itself_says_yes_to_a_caveat_that_was_put_in_and_this_service_does_not() {
+    let token = minted();
+    let honest = caveats(&token);
+    let mut forged: Vec<&[u8]> = honest.iter().map(String::as_bytes).collect();
+    forged.insert(1, b"source_repo = evil/evil");
+    let identifier = authentic(bare(&token)).identifier().to_string();
+    let forged = Macaroon::create(b"any", "registry.example", identifier.as_bytes(), &forged).unwrap();
+    let mut bytes = forged.encode().expose().clone();
+    let tail = bytes.len() - 32;
+    bytes[tail..].copy_from_slice(Macaroon::decode_text(bare(&token)).unwrap().signature().expose());
+    let forged = Macaroon::decode(&bytes).unwrap().encode_text("").expose().clone();
+    let answer = ask(&json!({"verify": [{"token": forged, "secret_hex": secret_hex(), "caveats": honest}]}));
+    assert_eq!(answer["verify"][0]["verified"], true, "{answer}");
+    assert!(answer["verify"][0]["caveats"].as_array().unwrap().contains(&json!("source_repo = evil/evil")));
+    let refused = verify(&format!("{PREFIX}{forged}"), PREFIX, &keyring(), KEY, NOW).unwrap_err();
+    assert_eq!(refused.code().as_str(), "upload-token-unknown");
 }

@@ -14,10 +14,18 @@ use serde_json::json;
 use crate::support::Service;
 use crate::support::service::API_KEY;
 use crate::support::tenants::TOOLS_KEY;
-use crate::support::tenants::tenants_with;
+use crate::support::tenants::tenants_beside;
 
 const ROUTES: &str =
     ", routes: {proxy: nginx, allow: [{method: PUT, path: \"/files/{package}/{version}/{*}\", action: upload}]}";
+
+/// Registries whose clients ask at the root of the host.
+fn others(base: &str) -> String {
+    format!(
+        "  cargo: {{dialect: crates-io, urls: [\"{base}\"]}}\n  conda: {{dialect: conda, urls: [\"{base}/conda/\"], audiences: \
+         [conda-own]}}\n  npm: {{dialect: npm, urls: [\"{base}/npm/\"], replay: off}}\n"
+    )
+}
 
 /// The examples of the description, with tokens that are real: each ID token is good once.
 async fn with_real_tokens(service: &Service, mut document: String) -> String {
@@ -43,7 +51,7 @@ fn schemathesis() -> Command {
 
 #[actix_web::test]
 async fn schemathesis_finds_no_answer_that_is_not_described() {
-    let service = Service::with_policy(|base, issuer| tenants_with(base, issuer, ROUTES)).await;
+    let service = Service::with_policy(|base, issuer| tenants_beside(base, issuer, ROUTES, &others(base))).await;
     let folder = tempfile::tempdir().unwrap();
     // Of a host with three registries an exchange must say which.
     let document = service.get("/openapi.json").await.text;
@@ -59,6 +67,8 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
     });
     let token = service.post_json("/v1/token", &request).await.body["access_token"].as_str().unwrap().to_owned();
 
+    let id_token = service.id_token(&json!({"aud": "npm:127.0.0.1"}));
+
     let mut command = schemathesis();
     command
         .arg("--config-file")
@@ -72,14 +82,20 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
         // Forward-auth takes every method alike.
         .args(["--exclude-operation-id-regex", "^authorize.*-(put|delete|options|head|patch|trace)$"])
         .args(["--workers", "1", "--no-color"])
-        .envs([("API_KEY", API_KEY), ("PROXY_KEY", TOOLS_KEY), ("UPLOAD_TOKEN", &token), ("NO_PROXY", "127.0.0.1")])
+        .envs([
+            ("API_KEY", API_KEY),
+            ("PROXY_KEY", TOOLS_KEY),
+            ("UPLOAD_TOKEN", &token),
+            ("ID_TOKEN", &id_token),
+            ("NO_PROXY", "127.0.0.1"),
+        ])
         .current_dir(folder.path())
         .stdin(Stdio::null());
     let output = web::block(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
-    assert!(said.contains("Tested: 21"), "every operation was asked:\n{said}");
+    assert!(said.contains("Tested: 29"), "every operation was asked:\n{said}");
 
     // It got past the front door: there is an answer of each kind.
     let events = service.audit();

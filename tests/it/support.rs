@@ -1,16 +1,22 @@
 //! The service as tests drive it: the same composition as in production, on loopback over TLS, with an identity
 //! provider that signs with real keys, a clock that is set and an audit log that can be read.
 
+pub mod actions;
 pub mod clock;
+pub mod codecs;
 pub mod described;
 pub mod front;
 pub mod hostile;
 pub mod internet;
+pub mod javascript;
 pub mod namespace;
 pub mod presets;
+pub mod python;
 pub mod redis;
 pub mod service;
 pub mod tenants;
+pub mod verifiers;
+pub mod wire;
 
 pub use clock::SetClock;
 pub use hostile::Canary;

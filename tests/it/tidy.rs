@@ -10,6 +10,7 @@ use std::path::Path;
 /// Nobody names their own layer or one above, so there are no cycles.
 const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
     ("code", 0, &[], &[]),
+    ("codec", 0, &[], &[]),
     ("escape", 0, &[], &[]),
     ("json", 0, &[], &[]),
     ("package", 0, &[], &[]),
@@ -45,7 +46,8 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
 ];
 
 /// Modules that are functions of values, all their files included …
-const PURE: &[&str] = &["code", "escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
+const PURE: &[&str] =
+    &["code", "codec", "escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
 
 /// … but these, which are the rim of theirs.
 const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch", "policy/bundle/poll"];

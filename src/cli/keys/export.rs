@@ -5,21 +5,15 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::tell_progress;
 use crate::config::keys::read_keyring;
-use crate::macaroon::Codec;
-use crate::macaroon::MasterKey;
 use crate::macaroon::RegistryKeyId;
-use crate::macaroon::registry_secret;
+use crate::macaroon::RegistrySecrets;
 use crate::policy::watch;
 
 #[derive(Debug, Args)]
@@ -46,31 +40,25 @@ impl Export {
             let ids: Vec<&str> = policy.registries().iter().map(|registry| registry.id.as_str()).collect();
             return Err(Failed::new(format!("--registry must be one of {}", ids.join(", "))));
         };
-        let key = RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch };
-        let secret = |master: &MasterKey| {
-            let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(registry_secret(master, key).expose()));
-            json!({
-                "kid": master.kid(), "activate_at": master.activate_at().to_string(), "secret": *secret,
-            })
-        };
-        let document = json!({
-            "registry": registry.id,
-            "location": registry.location(),
-            "key_id": key.key_id,
-            "codec": key.codec.as_str(),
-            "epoch": key.epoch,
-            "prefix": registry.token.prefix,
-            "keys": ring.iter().map(secret).collect::<Vec<_>>(),
-        });
-        let text = Zeroizing::new(serde_json::to_string_pretty(&document)?);
+        let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
+        let secrets = RegistrySecrets::derive(
+            &ring,
+            key,
+            &registry.id,
+            &registry.location(),
+            &registry.token.prefix,
+            registry.ecosystem(),
+        );
+        let text = secrets.to_file()?;
         // SECURITY: never on a terminal or into a pipe, where it would stay in somebody's log.
         let opened = File::options().write(true).create_new(true).mode(0o600).open(&self.out);
-        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+        let written =
+            opened.and_then(|mut file| file.write_all(text.expose().as_bytes()).and_then(|()| file.sync_all()));
         written.map_err(|error| Failed::file(&self.out, &error))?;
         say(&format!(
             "wrote the secrets of `{}` under {} to {}; give them to that registry alone, and again after each `keys new`",
             registry.id,
-            ring.iter().map(MasterKey::kid).collect::<Vec<_>>().join(", "),
+            secrets.kids().collect::<Vec<_>>().join(", "),
             self.out.display()
         ));
         Ok(true)

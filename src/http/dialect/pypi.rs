@@ -11,14 +11,17 @@ use actix_web::web;
 use serde_json::json;
 
 use crate::code::Code;
+use crate::codec::Codec;
 use crate::exchange;
 use crate::http::Public;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::body;
 use crate::http::body::printable;
+use crate::http::dialect;
 use crate::http::endpoint::Access;
 use crate::http::endpoint::Answer;
+use crate::http::endpoint::Base;
 use crate::http::endpoint::Body;
 use crate::http::endpoint::Content;
 use crate::http::endpoint::Endpoint;
@@ -31,14 +34,13 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::http::rate;
 use crate::http::tenant;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
+use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
-use crate::policy::registry::Dialect;
 use crate::policy::registry::Registry;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
@@ -48,9 +50,10 @@ const MULTI_USE: &str = "multi-use-token";
 /// PEP 807's discovery.
 pub static DISCOVERY: Endpoint = Endpoint {
     path: "/.well-known/pytp",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "discoverPypi",
         summary: "Where an index does trusted publishing (PEP 807)",
@@ -95,9 +98,10 @@ pub static DISCOVERY: Endpoint = Endpoint {
 /// PyPI's audience.
 pub static AUDIENCE: Endpoint = Endpoint {
     path: "/_/oidc/audience",
-    access: Access::Anyone,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Anyone,
         method: Verb::Get,
         id: "getPypiAudience",
         summary: "For which audience a job requests its ID token",
@@ -122,7 +126,7 @@ pub static MINT: Endpoint = minting("/_/oidc/mint-token", &[mint_operation("mint
 pub static GITHUB_MINT: Endpoint = minting("/_/oidc/github/mint-token", &[mint_operation("mintPypiTokenGithub")]);
 
 const fn minting(path: &'static str, operations: &'static [Operation]) -> Endpoint {
-    Endpoint { path, access: Access::Job, spelling: Spelling::Pypi, operations }
+    Endpoint { path, base: Base::Host, spelling: Spelling::Pypi, operations }
 }
 
 const MINT_BODY: &[Member] = &[
@@ -130,7 +134,7 @@ const MINT_BODY: &[Member] = &[
     Member::may(
         "features",
         Shape::OrNull(&Shape::List(&Shape::Words(&[SINGLE_USE, MULTI_USE]))),
-        "What the upload token shall be (PEP 807): one of the two.",
+        "What the upload token shall be (PEP 807): one of those that discovery lists.",
     ),
 ];
 
@@ -147,6 +151,7 @@ const MINTED: &[Answer] = &[Answer::json(
 
 const fn mint_operation(id: &'static str) -> Operation {
     Operation {
+        access: Access::Job,
         method: Verb::Post,
         id,
         summary: "Exchange an ID token as PyPI's clients do",
@@ -167,9 +172,10 @@ const fn mint_operation(id: &'static str) -> Operation {
 /// PyPI's revocation, which uv calls when it has ended.
 pub static BURN: Endpoint = Endpoint {
     path: "/_/oidc/burn-token",
-    access: Access::Holder,
+    base: Base::Host,
     spelling: Spelling::Pypi,
     operations: &[Operation {
+        access: Access::Holder,
         method: Verb::Post,
         id: "burnPypiToken",
         summary: "Revoke an upload token as PyPI's clients do",
@@ -204,10 +210,11 @@ pub async fn discover(request: HttpRequest, public: web::Data<Public>) -> HttpRe
             Refusal::new(Code::NotFound, format!("no upload URL of this host has the path `{}`", printable(&path)))
         })?;
         let origin = url.origin().ascii_serialization();
+        let features = features(registry.codec);
         Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).json(json!({
             "audience-endpoint": format!("{origin}/_/oidc/audience"),
             "token-mint-endpoint": format!("{origin}/_/oidc/mint-token"),
-            "features": [SINGLE_USE, MULTI_USE],
+            "features": features,
             "default-features": [MULTI_USE],
         })))
     };
@@ -236,21 +243,20 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let body = body::json_object(&arrival.body).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
     let asked = exchange::Request {
         registry,
-        subject_token: token_member(&body).map_err(|refusal| {
+        subject_token: dialect::token(&body, "token").map_err(|refusal| {
             if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
         })?,
         requested: Requested::default(),
-        single_use: wants_single_use(&body)?,
+        single_use: wants_single_use(&body, features(registry.codec))?,
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
-    let mut response = HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
+    let body = json!({
         "success": true,
         "token": minted.token.expose(),
         "expires": minted.expires_at.unix_seconds(),
-    }));
-    rate::tell(response.headers_mut(), issued.standing());
-    Ok(response)
+    });
+    Ok(dialect::answer(HttpResponse::Ok().json(body), &issued))
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.
@@ -262,7 +268,7 @@ async fn burn_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
     let body = body::json_object(&arrival.body)?;
     // An empty token is one more that is not there to be revoked.
-    let token = body.get("token").and_then(Json::as_str).map_or_else(|| token_member(&body), Ok)?;
+    let token = body.get("token").and_then(Json::as_str).map_or_else(|| dialect::token(&body, "token"), Ok)?;
     arrival.public.app.revoke(&[registry], token, &arrival.caller, arrival.now).await?;
     Ok(HttpResponse::Accepted().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({})))
 }
@@ -294,19 +300,16 @@ fn variable(registry: &Registry) -> String {
     format!("in GitLab CI, clients read it from the variable `{name}_ID_TOKEN`")
 }
 
-fn token_member(body: &Object) -> Result<&str, Refusal> {
-    match body.get("token") {
-        Some(Json::String(token)) if !token.is_empty() => Ok(token),
-        Some(Json::String(_)) => Err(Refusal::new(Code::TokenMissing, "`token` is empty")),
-        Some(other) => {
-            Err(Refusal::new(Code::BadRequest, format!("`token` must be a string; it is {}", other.type_name())))
-        }
-        None => Err(Refusal::new(Code::TokenMissing, "the body has no `token`")),
+/// PEP 807: what an upload token can be asked to be. `PyPI`'s caveats have no word for a number of uses.
+const fn features(codec: Codec) -> &'static [&'static str] {
+    match codec {
+        Codec::Text => &[SINGLE_USE, MULTI_USE],
+        Codec::Pypi => &[MULTI_USE],
     }
 }
 
-/// PEP 807: which features the token shall have. An unknown one is refused: it may be a restriction.
-fn wants_single_use(body: &Object) -> Result<bool, Refusal> {
+/// PEP 807: which of the features the token shall have. Any other is refused: it may be a restriction.
+fn wants_single_use(body: &Object, known: &[&str]) -> Result<bool, Refusal> {
     let mut single = false;
     let mut multi = false;
     let features = match body.get("features") {
@@ -319,11 +322,12 @@ fn wants_single_use(body: &Object) -> Result<bool, Refusal> {
     };
     for feature in features {
         match feature.as_str() {
-            Some(SINGLE_USE) => single = true,
+            Some(SINGLE_USE) if known.contains(&SINGLE_USE) => single = true,
             Some(MULTI_USE) => multi = true,
             other => {
                 let name = printable(other.unwrap_or("?"));
-                return Err(Refusal::new(Code::BadRequest, format!("the feature `{name}` is not known")));
+                let detail = format!("the feature `{name}` is none of this index; it has `{}`", known.join("`, `"));
+                return Err(Refusal::new(Code::BadRequest, detail));
             }
         }
     }

@@ -64,6 +64,7 @@ pub const DECISION: &[Code] = &[
     Code::NameNotValid,
     Code::AmbiguousGrant,
     Code::GrantTooLarge,
+    Code::GrantNotExpressible,
 ];
 
 /// Why an exchange may have to wait.
@@ -84,6 +85,7 @@ pub const UPLOAD_TOKEN: &[Code] = &[
     Code::Stopped,
     Code::UploadTokenMalformed,
     Code::UploadTokenUnknown,
+    Code::UploadTokenNotYetValid,
     Code::UploadTokenExpired,
     Code::UploadTokenRevoked,
     Code::RuleWithdrawn,

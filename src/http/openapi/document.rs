@@ -86,6 +86,7 @@ fn rest() -> Value {
             },
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "description": Access::Registry.credential()},
+                "idToken": {"type": "http", "scheme": "bearer", "description": Access::JobHeader.credential()},
                 "proxyKey": {
                     "type": "apiKey",
                     "in": "header",
@@ -128,10 +129,10 @@ fn methods(verb: Verb) -> Vec<String> {
 fn shown(endpoint: &Endpoint, operation: &Operation, method: &str) -> Value {
     let id = match operation.method {
         Verb::Any => format!("{}-{method}", operation.id),
-        Verb::Get | Verb::Post => operation.id.to_owned(),
+        Verb::Get | Verb::Post | Verb::Put | Verb::Delete => operation.id.to_owned(),
     };
     let mut responses: Map<String, Value> =
-        operation.answers.iter().map(|it| (it.status.as_u16().to_string(), answer(it, endpoint.access))).collect();
+        operation.answers.iter().map(|it| (it.status.as_u16().to_string(), answer(it, operation.access))).collect();
     for (status, codes) in by_status(endpoint, operation) {
         responses.insert(status.to_string(), failure(endpoint.spelling, &codes));
     }
@@ -139,8 +140,8 @@ fn shown(endpoint: &Endpoint, operation: &Operation, method: &str) -> Value {
         "operationId": id,
         "summary": operation.summary,
         "description": operation.about,
-        "tags": [endpoint.access.title()],
-        "security": security(endpoint.access),
+        "tags": [operation.access.title()],
+        "security": security(operation.access),
         "responses": responses,
     });
     if let Some(shown) = shown.as_object_mut() {
@@ -158,16 +159,18 @@ fn shown(endpoint: &Endpoint, operation: &Operation, method: &str) -> Value {
 /// The codes that an operation can fail with, by the status that says them.
 pub fn by_status(endpoint: &Endpoint, operation: &Operation) -> BTreeMap<u16, Vec<Code>> {
     let mut statuses: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in endpoint.failures(operation) {
+    for code in operation.codes() {
         statuses.entry(error::status_of(code, endpoint.spelling).as_u16()).or_default().push(code);
     }
     statuses
 }
 
-/// SECURITY: the credential of a job or a holder is in the body, where OpenAPI has no name for one.
+/// SECURITY: the credential of most jobs and holders is in the body, where OpenAPI has no name for one.
 fn security(access: Access) -> Value {
     match access {
         Access::Anyone | Access::Job | Access::Holder => json!([]),
+        Access::JobHeader => json!([{"idToken": []}]),
+        Access::HolderHeader => json!([{"uploadToken": []}]),
         Access::Registry => json!([{"apiKey": []}]),
         Access::Proxy => {
             json!([{"proxyKey": [], "uploadToken": []}, {"proxyKey": [], "uploadTokenAsPassword": []}])

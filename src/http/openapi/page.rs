@@ -80,14 +80,17 @@ fn whole() -> String {
 }
 
 fn operations(access: Access) -> impl Iterator<Item = (&'static Endpoint, &'static Operation)> {
-    let called = ENDPOINTS.iter().copied().filter(move |endpoint| endpoint.access == access);
-    called.flat_map(|endpoint| endpoint.operations.iter().map(move |operation| (endpoint, operation)))
+    let all = ENDPOINTS.iter().copied();
+    let all = all.flat_map(|endpoint| endpoint.operations.iter().map(move |operation| (endpoint, operation)));
+    all.filter(move |(_, operation)| operation.access == access)
 }
 
 fn method(operation: &Operation) -> &'static str {
     match operation.method {
         Verb::Get => "GET",
         Verb::Post => "POST",
+        Verb::Put => "PUT",
+        Verb::Delete => "DELETE",
         Verb::Any => "any method",
     }
 }

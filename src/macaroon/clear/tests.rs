@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::Codec;
 use crate::macaroon::fixture::NOW;
 use crate::macaroon::fixture::act;
 use crate::macaroon::fixture::after;
@@ -47,6 +48,47 @@ fn time_before() {
     fails(caveat, &at(after(900 + 243)), "upload-token-expired", &format!("{expired}, 4 min 3 s ago"));
     fails(caveat, &at(after(900 + 3 * 3600 + 61)), "upload-token-expired", &format!("{expired}, 3 h 1 min ago"));
     fails(caveat, &at(after(900 + 50 * 3600)), "upload-token-expired", &format!("{expired}, 2 d 2 h ago"));
+}
+
+#[test]
+fn time_between() {
+    let upload = upload("widgets");
+    let at = |now| Facts { now, ..upload.facts() };
+    let (from, before) = (NOW, after(900));
+    let caveat = Caveat::TimeBetween { from, before };
+    let refusal = |caveat: &Caveat, now| {
+        let failed = caveat.check(&at(now)).err();
+        failed.map(|failed| (failed.code().as_str(), failed.to_string()))
+    };
+    let millisecond = Duration::from_millis(1);
+    assert_eq!(refusal(&caveat, from), None);
+    assert_eq!(refusal(&caveat, before.minus(millisecond)), None);
+    let early = "the token is good from 2026-11-23T00:00:00Z on; it is 2026-11-22T23:59:59Z";
+    assert_eq!(refusal(&caveat, from.minus(millisecond)), Some(("upload-token-not-yet-valid", early.to_owned())));
+    let expired = "the token expired at 2026-11-23T00:15:00Z, 0 s ago";
+    assert_eq!(refusal(&caveat, before), Some(("upload-token-expired", expired.to_owned())));
+    // Never open: of length 0, and the wrong way round.
+    for never in [Caveat::TimeBetween { from, before: from }, Caveat::TimeBetween { from: before, before: from }] {
+        for now in [from.minus(millisecond), from, after(450), before, after(901)] {
+            assert!(never.check(&at(now)).is_err(), "{never} {now}");
+        }
+    }
+}
+
+/// The codec `pypi` names projects and no actions.
+#[test]
+fn projects_are_for_uploads_to_what_exists() {
+    let caveat = Caveat::read(Codec::Pypi, Ecosystem::Pypi, b"[1,[\"widgets\",\"widgets-core\"]]").unwrap();
+    let refusal = |asked: &crate::macaroon::fixture::Upload| caveat.check(&asked.facts()).err();
+    for allowed in [upload("widgets"), upload("Widgets_Core"), act("read", "widgets")] {
+        assert_eq!(refusal(&allowed), None);
+    }
+    for action in ["create", "yank", "delete", "tag"] {
+        assert_eq!(refusal(&act(action, "widgets")).map(|failed| failed.code()), Some(Code::ActionNotCovered));
+    }
+    for name in ["gadgets", "widgets-more", "widget"] {
+        assert_eq!(refusal(&upload(name)).map(|failed| failed.code()), Some(Code::PackageNotCovered));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::json::Json;
 use crate::macaroon::fixture::KEY;
 use crate::macaroon::fixture::NOW;
 use crate::macaroon::fixture::PREFIX;
+use crate::macaroon::fixture::PYPI_KEY;
 use crate::macaroon::fixture::after;
 use crate::macaroon::fixture::keyring;
 use crate::macaroon::fixture::master;
@@ -34,6 +35,7 @@ fn two_tokens_have_one_fingerprint_exactly_if_they_are_the_same_bytes() {
         ok(),
         PrepareRequest { registry: "other", ..ok() },
         PrepareRequest { key: RegistryKeyId { key_id: "other", ..KEY }, ..ok() },
+        PrepareRequest { key: PYPI_KEY, ..ok() },
         PrepareRequest { key: RegistryKeyId { epoch: KEY.epoch + 1, ..KEY }, ..ok() },
         PrepareRequest { location: "other.example", ..ok() },
         PrepareRequest { prefix: "", ..ok() },
@@ -114,6 +116,37 @@ fn limits_are_caveats() {
     let prepared = prepare(&keyring(), limited).unwrap();
     assert_eq!((prepared.kid(), prepared.id(), prepared.expires_at()), ("m1", TokenId::new(NOW, [7; 10]), after(900)));
     assert_eq!(caveats(prepared)[3..], ["version 1.0,2.0", "max-size 1000", "uses 1"]);
+}
+
+#[test]
+fn in_the_codec_of_pypi_a_token_says_when_and_which_projects() {
+    let allowed = permissions(&["upload:Widgets", "upload:acme_core"]);
+    let late = NOW.plus(Duration::from_millis(999));
+    let wanted = PrepareRequest { key: PYPI_KEY, id: TokenId::new(late, [7; 10]), ..request(&allowed) };
+    let minted = prepare(&keyring(), wanted).unwrap().mint();
+    let token = decoded(minted.token.expose());
+    let texts: Vec<_> = token.caveats().map(|caveat| str::from_utf8(caveat).unwrap()).collect();
+    let (from, before) = (NOW.unix_seconds() - 60, after(900).unix_seconds());
+    assert_eq!(texts, [format!("[0,{before},{from}]"), "[1,[\"acme-core\",\"widgets\"]]".to_owned()]);
+    assert_eq!((minted.expires_at, &minted.permissions), (after(900), &allowed));
+    assert_eq!(token.location(), "registry.example");
+    assert_eq!(Identifier::parse(token.identifier()).unwrap().provenance, provenance());
+}
+
+#[test]
+fn what_the_codec_of_pypi_has_no_word_for_makes_no_token() {
+    let some = permissions(&["upload:widgets"]);
+    let ok = || PrepareRequest { key: PYPI_KEY, ..request(&some) };
+    let versions = ["1.0".to_owned()];
+    assert!(prepare(&keyring(), ok()).is_ok());
+    refused(PrepareError::NotExpressible, PrepareRequest { versions: Some(&versions), ..ok() });
+    refused(PrepareError::NotExpressible, PrepareRequest { uses: Some(1), ..ok() });
+    refused(PrepareError::NotExpressible, PrepareRequest { max_size: Some(u64::MAX), ..ok() });
+    for pair in ["upload:widgets-*", "create:widgets", "yank:widgets", "read:widgets"] {
+        let more = permissions(&["upload:widgets", pair]);
+        refused(PrepareError::NotExpressible, PrepareRequest { permissions: &more, ..ok() });
+    }
+    assert_eq!(PrepareError::NotExpressible.code().as_str(), "grant-not-expressible");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use url::Url;
 use super::catalogue;
 use super::report;
 use crate::policy::registry::Registry;
+use crate::policy::registry::base;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Field;
 use crate::policy::yaml::Message;
@@ -25,13 +26,35 @@ const FOREIGN_AUDIENCES: &[&str] = &[
     "sts.amazonaws.com",
     "api://AzureADTokenExchange",
     "https://gitlab.com",
+    "npm:registry.npmjs.org",
+    "https://www.nuget.org",
+    "https://open-vsx.org",
+    "https://open-vsx.org/",
+    "marketplace.visualstudio.com",
+    "prefix.dev",
+    "https://pub.dev",
 ];
+
+fn is_foreign(text: &str) -> bool {
+    FOREIGN_AUDIENCES.contains(&text) || text.starts_with("https://github.com/")
+}
+
+fn foreign(text: &str) -> Message {
+    Message::from((&catalogue::L003, format!("`{text}` is the audience of another service")))
+}
+
+/// What is wrong with the audience that clients compute from a registry's URL, and the remedy. It may begin with a digit,
+/// as addresses do: nobody has chosen it.
+pub(in crate::policy) fn computed_audience(text: &str) -> Option<(Message, &'static str)> {
+    is_foreign(text)
+        .then(|| (foreign(text), "serve the registry at a host of its own: its clients compute it from the URL"))
+}
+
 /// What is wrong with an audience, and the remedy.
 ///
 /// SECURITY: a token for another service's audience can be relayed here by that service.
 pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, &'static str)> {
     let remedy = "choose one that no other service uses, such as the registry's own name";
-    let foreign = FOREIGN_AUDIENCES.contains(&text) || text.starts_with("https://github.com/");
     let npm = text.strip_prefix("npm:");
     let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
     if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
@@ -47,9 +70,8 @@ pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, 
             Message::from(format!("`{text}` starts with a digit, and GitLab makes a variable's name of it")),
             "start it with a letter",
         ))
-    } else if foreign || npm.is_some_and(|host| !own(host)) {
-        let message = format!("`{text}` is the audience of another service");
-        Some((Message::from((&catalogue::L003, message)), remedy))
+    } else if is_foreign(text) || npm.is_some_and(|host| !own(host)) {
+        Some((foreign(text), remedy))
     } else {
         None
     }
@@ -63,13 +85,18 @@ pub(in crate::policy) fn registries(sections: &[Field<'_>], registries: &[Arc<Re
         let mut names: Vec<(String, &str)> = Vec::new();
         let authority =
             |url: &Url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0));
-        names.extend(
-            registry.audiences.iter().map(|audience| (format!("the audience `{audience}`"), "use another audience")),
-        );
-        let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
+        let computed: Vec<String> = registry.urls.iter().flat_map(|url| registry.dialect.audiences(url)).collect();
+        names.extend(registry.audiences.iter().map(|audience| {
+            let remedy = if computed.contains(audience) {
+                "give it a host of its own: clients of this dialect compute the audience from it"
+            } else {
+                "use another audience"
+            };
+            (format!("the audience `{audience}`"), remedy)
+        }));
         let urls = registry.urls.iter();
         names
-            .extend(urls.map(|url| (format!("the URL `{}{}`", authority(url), path(url)), "give it a URL of its own")));
+            .extend(urls.map(|url| (format!("the URL `{}{}`", authority(url), base(url)), "give it a URL of its own")));
         if registry.dialect.owns_host() {
             let mut hosts: Vec<String> = registry.urls.iter().map(authority).collect();
             hosts.sort();

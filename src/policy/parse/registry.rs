@@ -7,17 +7,18 @@ use std::time::Duration;
 use url::Url;
 
 use super::bundle_source;
+use super::codec;
 use super::issuer::ReadFile;
 use super::routes;
 use crate::identity::issuer::IssuerUrl;
 use crate::identity::replay::Replay;
 use crate::package::Ecosystem;
 use crate::policy::caller;
+use crate::policy::dialect::Dialect;
+use crate::policy::dialect::NamesPackage;
 use crate::policy::lint;
 use crate::policy::lint::catalogue;
-use crate::policy::registry::Dialect;
 use crate::policy::registry::Limits;
-use crate::policy::registry::NamesPackage;
 use crate::policy::registry::Registry;
 use crate::policy::registry::TokenSettings;
 use crate::policy::registry::WhenStoreDown;
@@ -32,6 +33,7 @@ pub(in crate::policy) const KEYS: &[&str] = &[
     "urls",
     "audiences",
     "token",
+    "codec",
     "callers",
     "key_id",
     "epoch",
@@ -72,14 +74,14 @@ pub(super) fn registry(
     let ecosystem = ecosystem(&fields, dialect, faults);
     let urls = fields.require("urls", "add the public upload URLs: `urls: [https://…]`", faults);
     let urls = urls.and_then(|field| urls_of(&field, faults));
-    let audiences = fields.require("audiences", "add the audiences that CI jobs ask for: `audiences: [acme]`", faults);
-    let audiences = audiences.and_then(|field| audiences_of(&field, urls.as_deref().unwrap_or_default(), faults));
+    let audiences = audiences(&fields, dialect, urls.as_deref().unwrap_or_default(), faults);
     let callers = fields.get("callers").map_or(Some(Vec::new()), |field| caller::read(&field, faults));
     let key_id = fields.get("key_id").map_or(Some(entry.name().to_owned()), |field| key_id(&field, faults));
     let most = i64::from(u32::MAX);
     let epoch = fields.get("epoch").map_or(Some(0), |field| field.integer(0, most, faults));
     let enabled = fields.get("enabled").map_or(Some(true), |field| field.boolean(faults));
     let token = token(&fields, dialect, faults);
+    let codec = codec::of_registry(&fields, ecosystem, token.as_ref(), faults);
     let replay = replay(&fields, dialect, faults);
     let retry_window = fields.get("retry_window").map(|field| retry_window(&field, replay, faults));
     let when_down = fields.get("verify_when_store_down").map_or(Some(WhenStoreDown::Refuse), |field| {
@@ -88,7 +90,7 @@ pub(super) fn registry(
     let names = ecosystem.unwrap_or(Ecosystem::Generic);
     let bundle = fields.get("bundle").map(|field| bundle_source::source(&field, names, issuers, file, faults));
     let limits = limits(&fields, faults);
-    let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, faults));
+    let routes = fields.get("routes").map(|field| routes::routes(&field, dialect, names, faults));
     Some(Registry {
         id: entry.name().to_owned(),
         dialect: dialect?,
@@ -96,6 +98,7 @@ pub(super) fn registry(
         urls: urls?,
         audiences: audiences?,
         token: token?,
+        codec: codec?,
         callers: callers?,
         key_id: key_id?,
         epoch: u32::try_from(epoch?).ok()?,
@@ -228,6 +231,27 @@ fn urls_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Url>> {
         field.fault(faults, "is empty", "write the public upload URLs: [https://…]");
     }
     (faults.len() == before).then_some(urls)
+}
+
+/// The audiences that the policy lists, then those that clients of the dialect compute from the URLs.
+fn audiences(fields: &Fields<'_>, dialect: Option<Dialect>, urls: &[Url], faults: &mut Faults) -> Option<Vec<String>> {
+    let mut audiences = match fields.get("audiences") {
+        None if dialect.is_some_and(Dialect::computes_audience) => Vec::new(),
+        _ => {
+            let remedy = "add the audiences that CI jobs ask for: `audiences: [acme]`";
+            audiences_of(&fields.require("audiences", remedy, faults)?, urls, faults)?
+        }
+    };
+    for audience in dialect.iter().flat_map(|dialect| urls.iter().flat_map(|url| dialect.audiences(url))) {
+        if let (Some((message, remedy)), Some(field)) = (lint::computed_audience(&audience), fields.get("urls")) {
+            field.fault(faults, message, remedy);
+            return None;
+        }
+        if !audiences.contains(&audience) {
+            audiences.push(audience);
+        }
+    }
+    Some(audiences)
 }
 
 fn audiences_of(field: &Field<'_>, urls: &[Url], faults: &mut Faults) -> Option<Vec<String>> {

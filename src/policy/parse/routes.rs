@@ -2,7 +2,8 @@
 
 use super::choice;
 use crate::package::Action;
-use crate::policy::registry::Dialect;
+use crate::package::Ecosystem;
+use crate::policy::dialect::Dialect;
 use crate::policy::route::Proxy;
 use crate::policy::route::Route;
 use crate::policy::route::Routes;
@@ -16,8 +17,13 @@ pub(in crate::policy) const ROUTE_KEYS: &[&str] = &["method", "path", "action"];
 /// Longest method.
 const MAX_METHOD: usize = 16;
 
-/// Reads the routes of a registry.
-pub(super) fn routes(field: &Field<'_>, dialect: Option<Dialect>, faults: &mut Faults) -> Option<Routes> {
+/// Reads the routes of a registry whose packages have the names of that ecosystem.
+pub(super) fn routes(
+    field: &Field<'_>,
+    dialect: Option<Dialect>,
+    names: Ecosystem,
+    faults: &mut Faults,
+) -> Option<Routes> {
     // SECURITY: a proxy sees method and path. Where the body says what is uploaded, it would let everything through.
     if let Some(dialect) = dialect.filter(|dialect| dialect.names_package_in_body()) {
         let message =
@@ -45,7 +51,7 @@ pub(super) fn routes(field: &Field<'_>, dialect: Option<Dialect>, faults: &mut F
         listed.fault(faults, "is empty, so nothing would pass", remedy);
     }
     let proxy = proxy?;
-    (faults.len() == before).then_some(Routes { proxy, allow })
+    (faults.len() == before).then_some(Routes { proxy, allow, scopes: names == Ecosystem::Npm })
 }
 
 fn route(item: &Field<'_>, faults: &mut Faults) -> Option<Route> {

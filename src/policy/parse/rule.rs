@@ -2,6 +2,7 @@
 
 use super::Scope;
 use super::World;
+use super::codec;
 use super::condition;
 use super::grant;
 use super::grant::Sources;
@@ -74,6 +75,7 @@ pub(super) fn rule(
     let sources = Sources { duties, branches: branches.as_deref(), within };
     let pairs = allow.and_then(|field| grant::pairs(&field, ecosystem, sources, faults));
     let versions = fields.get("versions").map_or(Some(Vec::new()), |field| grant::versions(&field, sources, faults));
+    let sayable = entry_of_registry.is_none_or(|registry| codec::can_say(registry.codec, &fields, faults));
     let rule = Rule {
         id: match scope {
             Some(scope) => Text::from(format!("{}/{}", scope.registry, entry.name())),
@@ -92,7 +94,7 @@ pub(super) fn rule(
     if let Some(duties) = duties {
         lint::rule(entry, &rule, duties, faults);
     }
-    Some(rule)
+    sayable.then_some(rule)
 }
 
 /// For which projects of an owner a rule says that it is.

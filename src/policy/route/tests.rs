@@ -8,7 +8,7 @@ fn routes(routes: &[(&str, &str, &str)]) -> Routes {
         path: Template::parse(path).unwrap(),
         action: Action::parse(action).unwrap(),
     };
-    Routes { proxy: Proxy::Nginx, allow: routes.iter().map(route).collect() }
+    Routes { proxy: Proxy::Nginx, allow: routes.iter().map(route).collect(), scopes: false }
 }
 
 fn files() -> Routes {
@@ -154,5 +154,48 @@ fn a_template_names_one_package_in_plain_segments() {
         ("/{package}/{**}/{**}", TemplateError::Rest),
     ] {
         assert_eq!(Template::parse(text), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn a_scoped_name_is_one_segment_where_packages_have_scopes_and_only_a_package() {
+    let npm = |scopes: bool| Routes {
+        scopes,
+        ..routes(&[
+            ("PUT", "/{package}", "upload"),
+            ("PUT", "/{package}/-rev/{*}", "delete"),
+            ("PUT", "/-/package/{package}/dist-tags/{*}", "tag"),
+            ("GET", "/{package}/-/{**}", "read"),
+        ])
+    };
+    let package = |method: &str, target: &str| npm(true).resolve(method, target).map(|asked| asked.package);
+    for target in ["/@acme%2fwidgets", "/@acme%2Fwidgets", "/%40acme%2fwidgets"] {
+        assert_eq!(package("PUT", target), Ok("@acme/widgets".to_owned()), "{target}");
+        assert!(matches!(npm(false).resolve("PUT", target), Err(RouteError::NotPlain(_))), "{target}");
+    }
+    assert_eq!(package("PUT", "/widgets"), Ok("widgets".to_owned()));
+    assert_eq!(package("PUT", "/@acme%2fwidgets/-rev/1-x"), Ok("@acme/widgets".to_owned()));
+    assert_eq!(package("PUT", "/-/package/@acme%2fwidgets/dist-tags/next"), Ok("@acme/widgets".to_owned()));
+    assert_eq!(package("GET", "/@acme%2fwidgets/-/widgets-1.0.0.tgz"), Ok("@acme/widgets".to_owned()));
+    for (method, target) in [
+        ("PUT", "/acme%2fwidgets"),
+        ("PUT", "/@acme%2f"),
+        ("PUT", "/@%2fwidgets"),
+        ("PUT", "/@acme%2f%2fwidgets"),
+        ("PUT", "/@acme%2fwidgets%2fx"),
+        ("PUT", "/@acme%2f.."),
+        ("PUT", "/@..%2fwidgets"),
+        ("PUT", "/@acme%252fwidgets"),
+        ("PUT", "/%2540acme%2fwidgets"),
+        ("PUT", "/@acme%5cwidgets"),
+        ("PUT", "/@acme/widgets"),
+        ("PUT", "/widgets/-rev/@acme%2fx"),
+        ("PUT", "/@acme%2fwidgets/-rev/@acme%2fx"),
+        ("PUT", "/-/package/widgets/dist-tags/@acme%2fx"),
+        ("GET", "/widgets/-/@acme%2fx"),
+        ("GET", "/widgets/-/a/@acme%2fx"),
+        ("PUT", "/@acme%2f-/package/widgets/dist-tags/x"),
+    ] {
+        assert!(npm(true).resolve(method, target).is_err(), "{method} {target}");
     }
 }

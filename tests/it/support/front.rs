@@ -1,6 +1,7 @@
-//! The whole chain as its operator runs it, each part a process of its own: `trustmint serve`, and pypiserver behind nginx
-//! with TLS (`examples/pypiserver/start`); and the real clients, unmodified, in a CI job's environment.
+//! The whole chain as its operator runs it, each part a process of its own: `trustmint serve`, and a registry behind nginx
+//! with TLS (`examples/…/start`); and the real clients, unmodified, in a CI job's environment.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -27,6 +28,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use trustmint::config::keys::read_keyring;
 use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::demo::provider;
+use trustmint::demo::provider::Endpoint;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::demo::signing::KeyKind;
 use trustmint::demo::signing::SigningKey;
@@ -51,6 +54,8 @@ use super::service::API_KEY;
 use super::service::AUDIENCE;
 use super::service::example;
 
+mod token;
+
 const TRUSTMINT: &str = env!("CARGO_BIN_EXE_trustmint");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -61,10 +66,84 @@ from twine.auth import CredentialInput, Resolver
 print(Resolver({'repository': sys.argv[1]}, CredentialInput('__token__', None)).make_trusted_publishing_token())
 ";
 
+/// A kind of registry: one of the examples, and what the policy says of it.
+pub struct Kind {
+    /// Its folder below `examples/`.
+    example: &'static str,
+    dialect: &'static str,
+    /// The path of its URL.
+    path: &'static str,
+    /// What the names of its packages begin with.
+    scope: &'static str,
+    /// Settings of its `start`, each with the variable that has the program.
+    programs: &'static [(&'static str, &'static str)],
+    /// `routes` of the policy, in JSON; none if it is empty.
+    routes: &'static str,
+    running: Mutex<Weak<Front>>,
+}
+
+pub static PYPISERVER: Kind = Kind::new("pypiserver", "pypi", "/legacy/");
+pub static DEVPI: Kind = Kind::new("devpi", "pypi", "/legacy/");
+pub static CARGO: Kind = Kind::new("cargo-registry", "crates-io", "/");
+pub static GEMS: Kind = Kind::new("gem-server", "rubygems", "/");
+pub static NUGET: Kind = Kind::new("nuget-feed", "nuget", "/");
+pub static CONDA: Kind = Kind::new("conda-channel", "conda", "/");
+pub static OPEN_VSX: Kind = Kind::new("open-vsx-server", "open-vsx", "/").named("acme.");
+pub static VERDACCIO: Kind = Kind::new("verdaccio", "npm", "/").named("@acme/").run_by(NODE);
+/// The same without the plug-in, and with a proxy that asks.
+pub static GUARDED_VERDACCIO: Kind =
+    Kind::new("forward-auth/verdaccio", "npm", "/").named("@acme/").run_by(NODE).behind(NPM_ROUTES);
+
+const PYTHON: &[(&str, &str)] = &[("PYTHON", "TRUSTMINT_TEST_PYTHON")];
+const NODE: &[(&str, &str)] = &[("NODE", "TRUSTMINT_TEST_NODE"), ("VERDACCIO", "TRUSTMINT_TEST_VERDACCIO")];
+
+/// The routes that the page of `examples/forward-auth` has.
+const NPM_ROUTES: &str = r#"{"proxy": "nginx", "allow": [
+    {"method": "PUT", "path": "/{package}", "action": "upload"},
+    {"method": "PUT", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-rev/{*}", "action": "delete"},
+    {"method": "DELETE", "path": "/{package}/-/{*}/-rev/{*}", "action": "delete"},
+    {"method": "PUT", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"},
+    {"method": "DELETE", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"}
+]}"#;
+
+impl Kind {
+    const fn new(example: &'static str, dialect: &'static str, path: &'static str) -> Self {
+        Self { example, dialect, path, scope: "", programs: PYTHON, routes: "", running: Mutex::new(Weak::new()) }
+    }
+
+    const fn named(mut self, scope: &'static str) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    const fn run_by(mut self, programs: &'static [(&'static str, &'static str)]) -> Self {
+        self.programs = programs;
+        self
+    }
+
+    const fn behind(mut self, routes: &'static str) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
+    pub fn front(&'static self) -> Arc<Front> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let front = Arc::new(Front::start(self));
+            *running = Arc::downgrade(&front);
+            front
+        })
+    }
+}
+
 /// A registry on the network, with trusted publishing for one GitHub repository and one GitLab project.
 pub struct Front {
-    /// The URL that files are uploaded to.
-    pub upload_url: String,
+    /// The URL of the registry; of Python's, the one that files are uploaded to.
+    pub url: String,
+    /// Where trustmint is, for the registry only.
+    service_address: String,
     // These end in this order, and before their files go.
     _registry: Process,
     _service: Process,
@@ -76,7 +155,30 @@ pub struct Front {
 /// A CI job as a client sees it: variables, and what answers behind them.
 pub struct Job {
     variables: Vec<(&'static str, String)>,
-    _provider: Option<LoopbackProvider>,
+    provider: Option<LoopbackProvider>,
+}
+
+impl Job {
+    /// No job at all.
+    pub fn none() -> Self {
+        Self { variables: Vec::new(), provider: None }
+    }
+
+    /// The same job with another variable.
+    pub fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
+
+    /// Gives a client the job's environment.
+    pub fn enter(&self, client: &mut Command) {
+        client.envs(self.variables.iter().cloned());
+    }
+
+    /// A variable of the job's environment.
+    pub fn variable(&self, name: &str) -> &str {
+        self.variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value).unwrap()
+    }
 }
 
 /// What a client said on both its outputs.
@@ -96,6 +198,12 @@ impl Said {
         self.output
     }
 
+    /// Holds that its user reads this sentence, whatever the client makes of it.
+    #[track_caller]
+    pub fn says(self, sentence: &str) {
+        assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+    }
+
     /// Holds that the client failed, and that its user reads these sentences.
     #[track_caller]
     pub fn failure(self, sentences: &[&str]) {
@@ -107,18 +215,7 @@ impl Said {
 }
 
 impl Front {
-    /// The one that runs, if any test uses it, or a new one: starting it takes longer than what it is asked.
-    pub fn running() -> Arc<Self> {
-        static RUNNING: Mutex<Weak<Front>> = Mutex::new(Weak::new());
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        running.upgrade().unwrap_or_else(|| {
-            let front = Arc::new(Self::start());
-            *running = Arc::downgrade(&front);
-            front
-        })
-    }
-
-    fn start() -> Self {
+    fn start(kind: &'static Kind) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
@@ -128,12 +225,12 @@ impl Front {
         };
         let (github, gitlab) = (provider().unwrap(), provider().unwrap());
         let (front, inner) = (free_address(), free_address());
-        let upload_url = format!("https://{front}/legacy/");
+        let url = format!("https://{front}{}", kind.path);
 
         for name in ["policy", "dist", "home"] {
             fs::create_dir(path(name)).unwrap();
         }
-        fs::write(path("policy/policy.yaml"), policy(&upload_url, &github, &gitlab)).unwrap();
+        fs::write(path("policy/policy.yaml"), policy(kind, &url, &github, &gitlab)).unwrap();
         fs::write(path("policy/ca.pem"), certificate.authority_pem()).unwrap();
         fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
         certificate.write_key(&path("key.pem")).unwrap();
@@ -146,24 +243,24 @@ impl Front {
         let mut keys = Command::new(TRUSTMINT);
         said(keys.args(["keys", "new", "--activate-at", &active, "--directory"]).arg(path("keys"))).success();
 
-        let started = SystemClock.now();
         let (service, line) = Process::start(
             Command::new(TRUSTMINT).arg("serve").arg("--config").arg(path("settings.yaml")),
             |child| Box::new(child.stderr.take().unwrap()),
             "serving at ",
         );
-        let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap();
+        let started = SystemClock.now();
+        let service_address = line.split_once("http://").unwrap().1.split(',').next().unwrap().to_owned();
         let (registry, _) = Process::start(
-            Command::new(Path::new(REPOSITORY).join("examples/pypiserver/start"))
+            Command::new(Path::new(REPOSITORY).join("examples").join(kind.example).join("start"))
                 .env("DIRECTORY", path("run"))
                 .env("CERTIFICATE", path("certificate.pem"))
                 .env("KEY", path("key.pem"))
                 .env("API_KEY_FILE", path("api-key"))
-                .env("TRUSTMINT", service_address)
+                .env("TRUSTMINT", &service_address)
                 .env("LISTEN", front.to_string())
-                .env("PYPISERVER_PORT", inner.port().to_string())
-                .env("PYTHON", tool("TRUSTMINT_TEST_PYTHON"))
-                .env("NGINX", tool("TRUSTMINT_TEST_NGINX")),
+                .env("REGISTRY_PORT", inner.port().to_string())
+                .env("NGINX", tool("TRUSTMINT_TEST_NGINX"))
+                .envs(kind.programs.iter().map(|(setting, variable)| (setting, tool(variable)))),
             |child| Box::new(child.stdout.take().unwrap()),
             "ready: ",
         );
@@ -171,7 +268,7 @@ impl Front {
         while SystemClock.now().unix_seconds() <= started.unix_seconds() {
             thread::yield_now();
         }
-        Self { upload_url, _registry: registry, _service: service, github, gitlab, directory }
+        Self { url, service_address, _registry: registry, _service: service, github, gitlab, directory }
     }
 
     /// A job of `acme/widgets` at GitHub, with other claims put over its own.
@@ -187,17 +284,31 @@ impl Front {
             ("ACTIONS_ID_TOKEN_REQUEST_URL", provider.token_request_url()),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", provider.token_request_token()),
         ];
-        Job { variables, _provider: Some(provider) }
+        Job { variables, provider: Some(provider) }
+    }
+
+    /// The same, at a provider that gives it one and the same ID token whenever it asks.
+    pub fn github_job_with_one_token(&self, audience: &str) -> Job {
+        let job = self.github_job(&json!({}));
+        let token = self.id_token(audience, &json!({}));
+        let provider = job.provider.as_ref().unwrap();
+        provider.answer(Endpoint::Token, provider::Answer::json(&json!({"value": token})));
+        job
     }
 
     /// A job of `acme/tools/sprockets` at GitLab, which finds its one ID token in a variable.
     pub fn gitlab_job(&self) -> Job {
+        self.gitlab_job_with("ACME_ID_TOKEN", AUDIENCE)
+    }
+
+    /// The same, with the variable and the audience that a client wants.
+    pub fn gitlab_job_with(&self, variable: &'static str, audience: &str) -> Job {
         let project = json!({"project_path": "acme/tools/sprockets", "project_id": "53804090", "namespace_id": "7211"});
         let claims = example("gitlab", "tag-push", &project);
-        let claims = self.gitlab.claims(&claims, AUDIENCE, SystemClock.now());
+        let claims = self.gitlab.claims(&claims, audience, SystemClock.now());
         let variables =
-            vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), ("ACME_ID_TOKEN", self.gitlab.mint(&claims))];
-        Job { variables, _provider: None }
+            vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), (variable, self.gitlab.mint(&claims))];
+        Job { variables, provider: None }
     }
 
     /// A wheel of that package, on disk.
@@ -208,23 +319,33 @@ impl Front {
         path
     }
 
-    /// Whether the registry has this very file.
-    pub fn has(&self, wheel: &Path) -> bool {
-        let stored = self.path("run/packages").join(wheel.file_name().unwrap());
-        fs::read(stored).is_ok_and(|bytes| bytes == fs::read(wheel).unwrap())
+    /// Whether the registry has this very file, in whichever folder it keeps files.
+    pub fn has(&self, file: &Path) -> bool {
+        let stored = self.stored(file.file_name().unwrap().to_str().unwrap());
+        stored.is_some_and(|stored| fs::read(stored).unwrap() == fs::read(file).unwrap())
+    }
+
+    /// The registry's file of that name.
+    pub fn stored(&self, name: &str) -> Option<PathBuf> {
+        self.stored_in("", name)
+    }
+
+    /// The same, in one of the registry's folders.
+    pub fn stored_in(&self, folder: &str, name: &str) -> Option<PathBuf> {
+        find(&self.path("run/packages").join(folder), OsStr::new(name))
     }
 
     /// `uv publish` in a job.
     pub fn uv(&self, job: &Job, wheel: &Path) -> Said {
         let mut uv = self.client(&tool("TRUSTMINT_TEST_UV"));
-        uv.args(["publish", "--no-config", "--trusted-publishing", "always", "--publish-url", &self.upload_url]);
+        uv.args(["publish", "--no-config", "--trusted-publishing", "always", "--publish-url", &self.url]);
         said(uv.arg(wheel).envs(job.variables.iter().cloned()))
     }
 
     /// `twine upload` with an upload token.
     pub fn twine(&self, token: &str, wheels: &[&Path]) -> Said {
         let mut twine = self.client(&tool("TRUSTMINT_TEST_TWINE"));
-        twine.args(["upload", "--non-interactive", "--disable-progress-bar", "--repository-url", &self.upload_url]);
+        twine.args(["upload", "--non-interactive", "--disable-progress-bar", "--repository-url", &self.url]);
         said(twine.args(wheels).env("TWINE_USERNAME", "__token__").env("TWINE_PASSWORD", token))
     }
 
@@ -240,23 +361,51 @@ impl Front {
         )
         .unwrap();
         let mut pdm = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
-        pdm.args(["-m", "pdm", "publish", "--no-build", "--repository", &self.upload_url, "--project"])
-            .arg(project.path());
+        pdm.args(["-m", "pdm", "publish", "--no-build", "--repository", &self.url, "--project"]).arg(project.path());
         said(pdm.envs(job.variables.iter().cloned()).env("PDM_CHECK_UPDATE", "0").env("PDM_USE_VENV", "0"))
+    }
+
+    /// `maturin upload` in a job.
+    pub fn maturin(&self, job: &Job, wheel: &Path) -> Said {
+        let mut maturin = self.client(&tool("TRUSTMINT_TEST_MATURIN"));
+        maturin.args(["upload", "--non-interactive", "--repository-url", &self.url]);
+        said(maturin.arg(wheel).envs(job.variables.iter().cloned()))
+    }
+
+    /// Holds that a refusal is in the registry's list, in words that a client did not show.
+    #[track_caller]
+    pub fn assert_looked_up(&self, code: &str, sentence: &str) {
+        let refusals = self.refusals();
+        let mut said = refusals.iter().map(|refusal| (&refusal["code"], refusal["message"].as_str().unwrap()));
+        assert!(said.any(|(said, message)| said == code && message.contains(sentence)), "{refusals:#?}");
+    }
+
+    fn refusals(&self) -> Vec<Value> {
+        let url = format!("http://{}/v1/refusals", self.service_address);
+        let host = self.url.split('/').nth(2).unwrap();
+        let mut curl = self.client(Path::new("curl"));
+        curl.args(["-sS", "--fail-with-body", "-H", &format!("Authorization: Bearer {API_KEY}"), &url]);
+        let answer: Value = serde_json::from_str(&said(curl.args(["-H", &format!("Host: {host}")])).success()).unwrap();
+        answer["refusals"].as_array().unwrap().clone()
     }
 
     /// Twine's exchange in a job.
     pub fn twine_exchange(&self, job: &Job) -> Said {
         let mut python = self.client(&tool("TRUSTMINT_TEST_PYTHON"));
-        said(python.args(["-c", TWINE_EXCHANGE, &self.upload_url]).envs(job.variables.iter().cloned()))
+        said(python.args(["-c", TWINE_EXCHANGE, &self.url]).envs(job.variables.iter().cloned()))
+    }
+
+    /// An ID token of a job of `acme/widgets` at GitHub, with other claims put over its own.
+    pub fn id_token(&self, audience: &str, overrides: &Value) -> String {
+        let claims = example("github", "tag-push", &widgets(overrides));
+        self.github.mint(&self.github.claims(&claims, audience, SystemClock.now()))
     }
 
     /// An upload token for one use, asked for with curl by a job of `acme/widgets`.
     pub fn single_use_token(&self) -> String {
-        let claims = example("github", "tag-push", &widgets(&json!({})));
-        let id_token = self.github.mint(&self.github.claims(&claims, AUDIENCE, SystemClock.now()));
+        let id_token = self.id_token(AUDIENCE, &json!({}));
         let body = json!({"token": id_token, "features": ["single-use-token"]}).to_string();
-        let url = self.upload_url.replace("/legacy/", "/_/oidc/mint-token");
+        let url = self.url.replace("/legacy/", "/_/oidc/mint-token");
         let mut curl = self.client(Path::new("curl"));
         let answer = said(curl.args(["-sS", "--fail-with-body", "--data", &body, &url]).arg("--cacert").arg(self.ca()));
         let answer: Value = serde_json::from_str(&answer.success()).unwrap();
@@ -266,7 +415,7 @@ impl Front {
     /// An upload token for `widgets` that the service would have minted some time ago, made of its keys and its policy.
     pub fn upload_token_of(&self, age: Duration) -> String {
         let policy = watch::load(&self.path("policy")).unwrap();
-        let registry = policy.registries().by_id("acme-pypi").unwrap();
+        let registry = policy.registries().by_id("acme").unwrap();
         let request = PrepareRequest {
             registry: &registry.id,
             key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
@@ -293,18 +442,20 @@ impl Front {
     }
 
     /// A client with nothing in its environment but our certificate authority, under each name that clients know.
-    fn client(&self, program: &Path) -> Command {
+    pub fn client(&self, program: &Path) -> Command {
         let mut client = Command::new(program);
         client.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.path("home"));
         client.env("COLUMNS", "400").env("SSL_CERT_FILE", self.ca()).env("REQUESTS_CA_BUNDLE", self.ca());
         client
     }
 
-    fn ca(&self) -> PathBuf {
+    /// The certificate authority to trust.
+    pub fn ca(&self) -> PathBuf {
         self.path("policy/ca.pem")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in the test's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -318,32 +469,46 @@ keys: {directory: keys}
 audit: {sink: file, file: audit.jsonl}
 ";
 
-fn policy(upload_url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
+fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackProvider) -> String {
     let issuer = |provider: &str, issuer: &LoopbackProvider| json!({"provider": provider, "url": issuer.issuer(), "ca_file": "ca.pem", "allow_networks": ["127.0.0.0/8"]});
-    let (widgets, sprockets) = (["widgets", "widgets-*"], ["sprockets"]);
+    let [widgets, sprockets] = ["widgets", "sprockets"].map(|name| {
+        let name = format!("{}{name}", kind.scope);
+        [format!("{name}-*"), name]
+    });
     // JSON is YAML.
-    let policy = json!({
+    let mut policy = json!({
         "issuers": {"github": issuer("github", github), "gitlab": issuer("gitlab", gitlab)},
-        "registries": {"acme-pypi": {
-            "dialect": "pypi", "urls": [upload_url], "audiences": [AUDIENCE],
-            "callers": {"pypiserver": {"key_sha256": hex(&sha256(API_KEY.as_bytes()))}},
+        "registries": {"acme": {
+            "dialect": kind.dialect, "urls": [url], "audiences": [AUDIENCE],
+            "callers": {"registry": {"key_sha256": hex(&sha256(API_KEY.as_bytes()))}},
         }},
         "rules": {
             "widgets-release": {
-                "registry": "acme-pypi", "issuer": "github",
+                "registry": "acme", "issuer": "github",
                 "when": {
                     "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
                     "workflow_file": "release.yml", "environment": "release", "tag": {"glob": "v*"},
                 },
                 "allow": {"upload": widgets, "create": widgets},
             },
+            "widgets-yank": {
+                "registry": "acme", "issuer": "github",
+                "when": {
+                    "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+                    "workflow_file": "release.yml", "environment": "yank", "tag": {"glob": "v*"},
+                },
+                "allow": {"yank": widgets, "tag": widgets},
+            },
             "sprockets-release": {
-                "registry": "acme-pypi", "issuer": "gitlab",
+                "registry": "acme", "issuer": "gitlab",
                 "when": {"namespace_id": "7211", "project_id": "53804090", "project_path": "acme/tools/sprockets"},
                 "allow": {"upload": sprockets, "create": sprockets},
             },
         },
     });
+    if !kind.routes.is_empty() {
+        policy["registries"]["acme"]["routes"] = serde_json::from_str(kind.routes).unwrap();
+    }
     policy.to_string()
 }
 
@@ -359,7 +524,7 @@ fn widgets(overrides: &Value) -> Value {
 
 /// An address for a program that takes no port 0: free, and below the ports that the system gives out, so that nobody is
 /// given it meanwhile.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     loop {
         let port = 20_000 + u16::from_ne_bytes(random_bytes().unwrap()) % 12_000;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -377,7 +542,15 @@ pub fn tool(variable: &str) -> PathBuf {
     }
 }
 
-fn said(command: &mut Command) -> Said {
+/// The file of that name, in the folder or below.
+fn find(folder: &Path, name: &OsStr) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).find_map(|path| {
+        if path.is_dir() { find(&path, name) } else { Some(path).filter(|path| path.file_name() == Some(name)) }
+    })
+}
+
+/// Runs a client to its end.
+pub fn said(command: &mut Command) -> Said {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let plain: String = format!("{stdout}\n{stderr}")
@@ -389,17 +562,18 @@ fn said(command: &mut Command) -> Said {
             _ => part,
         })
         .collect();
-    let words: Vec<_> = plain.split_whitespace().collect();
+    // Before each line that pnpm breaks is a bar.
+    let words: Vec<_> = plain.split_whitespace().filter(|word| *word != "│").collect();
     Said { succeeded: output.status.success(), output: stdout.trim().to_owned(), text: words.join(" ") }
 }
 
 /// A process that is asked to end, and waited for, when this is dropped.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
     /// Starts it and waits for the line with these words on one of its outputs; the rest is read and dropped.
     #[track_caller]
-    fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
+    pub fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
         let mut output = BufReader::new(output(&mut process.0));

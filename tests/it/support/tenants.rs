@@ -19,11 +19,16 @@ pub fn tenants(base: &str, issuer: &str) -> Policy {
 
 /// The same, and the registries `tools` and `files` have these members too.
 pub fn tenants_with(base: &str, issuer: &str, members: &str) -> Policy {
+    tenants_beside(base, issuer, members, "")
+}
+
+/// The same, beside other registries.
+pub fn tenants_beside(base: &str, issuer: &str, members: &str, others: &str) -> Policy {
     let digest = hex(&sha256(TOOLS_KEY.as_bytes()));
     let registries = format!(
         "registries:\n  tools: {{dialect: generic, urls: [\"{base}/tools/\"], audiences: [tools-aud, both-aud-1], \
          callers: {{front: {{key_sha256: \"{digest}\"}}}}{members}}}\n  files: {{dialect: generic, urls: \
-         [\"{base}/files/\"], audiences: [files-aud]{members}}}\n"
+         [\"{base}/files/\"], audiences: [files-aud]{members}}}\n{others}"
     );
     let when = "{repository_owner_id: \"9123456\", repository_id: \"701234567\"}";
     let rule = |registry: &str| {

@@ -182,6 +182,33 @@ fn its_rules_are_confined_to_the_registry_its_issuers_and_its_packages() {
     }
 }
 
+/// What the registry's tokens cannot say is found out when the bundle comes, and not when a job asks.
+#[test]
+fn its_rules_are_held_to_the_registrys_codec() {
+    let directory = policy_of(&DIRECTORY.replace(
+        "{dialect: generic, urls: [\"https://tools.example/\"]",
+        "{dialect: pypi, codec: pypi, urls: [\"https://tools.example/\"]",
+    ));
+    let when = "{repository_owner_id: \"1\", repository_id: \"2\", environment: release}";
+    let bundle = |rest: &str| {
+        let text = format!(
+            "registry: tools\nserial: 1\nnot_after: 2027-01-15T20:00:00Z\nrules:\n  r: {{issuer: github, when: {when}, {rest}}}\n"
+        );
+        accept(&directory, "tools", &Signed::known(text.as_bytes()), None, NOW).map(|bundle| bundle.serial())
+    };
+    assert_eq!(bundle("allow: {upload: [widgets]}").unwrap(), 1);
+    for rest in [
+        "allow: {upload: [\"widgets-*\"]}",
+        "allow: {upload: [widgets], create: [widgets]}",
+        "allow: {upload: [widgets]}, versions: [\"1.0\"]",
+        "allow: {upload: [widgets]}, max_size: 1MiB",
+        "allow: {upload: [widgets]}, single_use: true",
+    ] {
+        let fault = bundle(rest).unwrap_err().to_string();
+        assert!(fault.contains("cannot be said in this registry's tokens"), "{rest}: {fault}");
+    }
+}
+
 #[test]
 fn its_tests_are_confined_as_its_rules_are() {
     for (from, to, words) in [

@@ -1,0 +1,85 @@
+"""A conda channel that takes what rattler-build and pixi send to prefix.dev, and serves the files. trustmint decides every
+change. Reasons: docs/plugging-in.md. usage: launch.py PORT DIRECTORY TRUSTMINT_URL API_KEY_FILE   (nginx faces the network)"""
+import bz2
+import io
+import json
+import pathlib
+import re
+import sys
+import tarfile
+import zipfile
+
+import zstandard
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from small import as_file, as_text, put, registry, unique_members
+from verdict import file_facts, need
+
+CHANNEL = "acme"
+NAME = "[a-z0-9_](?:[a-z0-9._-]{0,62}[a-z0-9_])?"
+WORD = "[A-Za-z0-9._+!]{1,64}"  # a version or a build: without `-`, which parts them in a file's name
+SUBDIR = "noarch|[a-z]+-[a-z0-9_]+"
+FILE = rf"{NAME}-{WORD}-{WORD}(?:\.tar\.bz2|\.conda)"
+MAX_UNPACKED = 64 << 20
+
+
+def index_of(content, file):
+    """What the package says of itself: `info/index.json`, from which a channel makes its index."""
+    try:
+        if file.endswith(".conda"):
+            with zipfile.ZipFile(io.BytesIO(content)) as outer:
+                info = [member for member in outer.infolist() if member.filename.startswith("info-")]
+                need([member.filename for member in info] == [f"info-{file.removesuffix('.conda')}.tar.zst"],
+                     "the package has one `info-` archive, named as itself")
+                packed = zstandard.ZstdDecompressor().stream_reader(outer.open(info[0]), read_across_frames=True)
+                plain = packed.read(MAX_UNPACKED + 1)
+        else:
+            unpack = bz2.BZ2Decompressor()
+            plain = unpack.decompress(content, MAX_UNPACKED + 1)
+            need(len(plain) > MAX_UNPACKED or unpack.eof and not unpack.unused_data, "the package is cut short, or goes on after its end")
+        need(len(plain) <= MAX_UNPACKED, "the package is too large when it is unpacked")
+        found = []
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+            for member in archive:
+                # Others may take `./info/index.json`, and of two the first or the last.
+                if re.sub("/+", "/", "/" + member.name).replace("/./", "/").lower() == "/info/index.json":
+                    need(member.name == "info/index.json" and member.isfile(), "`info/index.json` is a plain file")
+                    found.append(archive.extractfile(member).read())
+            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the package's archive")
+    except (tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError, EOFError, OSError, NotImplementedError) as fault:
+        raise ValueError(f"the package is broken: {fault}") from None
+    need(len(found) == 1, "the package has one `info/index.json`")
+    index = json.loads(found[0], object_pairs_hook=unique_members)
+    return need(isinstance(index, dict), "`info/index.json` is no object") and index
+
+
+def make(directory, trustmint, _public):
+    def upload(request):
+        file, content = request.file_of_form("file")
+        need(re.fullmatch(FILE, file), f"{file!a} is not NAME-VERSION-BUILD.conda or .tar.bz2")
+        index = index_of(content, file)
+        name, version, build, subdir = (str(index.get(key)) for key in ["name", "version", "build", "subdir"])
+        need(re.fullmatch(NAME, name) and all(re.fullmatch(WORD, word) for word in [version, build])
+             and re.fullmatch(SUBDIR, subdir), "the package's `info/index.json` has no name, version, build or subdir that can be stored")
+        need(re.fullmatch(re.escape(f"{name}-{version}-{build}") + r"\.(conda|tar\.bz2)", file),
+             f"the package says that it is {name} {version} {build}, but the file would be stored as {file!a}")
+        path, names = directory / subdir / file, directory / "names" / name
+        need(not path.exists(), f"{subdir}/{file} is there already", 409)
+        trustmint.allow(request.token, request.client_ip, f"{subdir}/{file}", package=name, version=version,
+                        exists=names.exists(), **file_facts(io.BytesIO(content)))
+        put(path, content)
+        put(names, b"")
+        return as_text("stored\n")
+
+    def download(_request, subdir, file):
+        return as_file(directory / subdir / file)
+
+    routes = [
+        ("POST", f"/api/v1/upload/{CHANNEL}", upload),
+        ("GET", f"/{CHANNEL}/(?P<subdir>{SUBDIR})/(?P<file>{FILE})", download),
+    ]
+    return routes, lambda fault: as_text(fault.reason + "\n")  # rattler shows the body as it is
+
+
+if __name__ == "__main__":
+    registry(make, *sys.argv[1:]).serve_forever()

@@ -1,0 +1,622 @@
+"""What the examples without a server of their own, and devpi, ask trustmint, what they store, and what they refuse.
+
+Run: python test_registries.py. A stub stands in for trustmint; each launcher runs as `start` runs it, without nginx. Needs ruby.
+"""
+import base64
+import bz2
+import contextlib
+import gzip
+import hashlib
+import http.client
+import http.server
+import io
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import unittest
+import urllib.parse
+import zipfile
+
+import zstandard
+
+HERE = pathlib.Path(__file__).resolve().parent
+ALLOWED = {"allowed": True, "token": {"id": "t"}, "publisher": {"rules": ["widgets"]}}
+
+
+class Stub(http.server.ThreadingHTTPServer):
+    """Answers `/v1/verify` as it is told to, and remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.questions, self.answer = [], (200, ALLOWED, {})
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.questions.append((self.path, self.headers["Authorization"], question))
+        status, body, headers = self.server.answer
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Registry(unittest.TestCase):
+    """One launcher for the tests of a class."""
+
+    folder = authorization = None
+
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.directory = pathlib.Path(directory.name)
+        cls.packages = cls.directory / "packages"
+        cls.packages.mkdir()
+        (cls.directory / "key").write_text("the-api-key\n")
+        cls.stub = Stub()
+        cls.addClassCleanup(cls.stub.server_close)
+        cls.addClassCleanup(cls.stub.shutdown)
+        # The system's choice, which another program could take meanwhile: then nothing starts, and the test says so.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            cls.port = free.getsockname()[1]
+        command = [sys.executable, "-B", "-W", "ignore", HERE / cls.folder / "launch.py", cls.port, cls.packages,
+                   f"http://127.0.0.1:{cls.stub.server_port}", cls.directory / "key"]
+        cls.log = (cls.directory / "log").open("w+b")
+        environment = {**os.environ, "PUBLIC": "https://registry.example"}
+        cls.process = subprocess.Popen([str(word) for word in command], stdout=cls.log, stderr=cls.log, env=environment)
+        cls.addClassCleanup(cls.end)
+        while True:
+            with contextlib.suppress(OSError):
+                http.client.HTTPConnection("127.0.0.1", cls.port, timeout=30).connect()
+                break
+            if cls.process.poll() is not None:
+                raise RuntimeError((cls.directory / "log").read_text())
+
+    @classmethod
+    def end(cls):
+        cls.process.terminate()
+        cls.process.wait(20)
+        cls.log.close()
+
+    def setUp(self):
+        self.stub.answer = (200, ALLOWED, {})
+        self.stub.questions.clear()
+
+    def send(self, method, path, body=None, headers=(), token="tok"):
+        """Status, phrase, headers and body of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            given = {"X-Forwarded-For": "203.0.113.7", **(self.login(token) if token else {}), **dict(headers)}
+            connection.request(method, path, body, given)
+            answer = connection.getresponse()
+            return answer.status, answer.reason, answer.headers, answer.read()
+
+    def login(self, token):
+        return {"Authorization": token}
+
+    def asked(self):
+        ((path, key, question),) = self.stub.questions
+        self.stub.questions.clear()
+        self.assertEqual((path, key), ("/v1/verify", "Bearer the-api-key"))
+        self.assertRegex(question.pop("consume"), "^[0-9a-f]{64}$")
+        self.assertEqual((question.pop("token"), question.pop("client_ip")), ("tok", "203.0.113.7"))
+        return question
+
+    def stored(self):
+        return {path.name for path in self.packages.rglob("*") if path.is_file()}
+
+    def assert_refused(self, answer, status, *words, asked=False):
+        """With nothing stored, and in the ecosystem's own spelling."""
+        self.assertEqual(answer[0], status, answer)
+        for word in words:
+            self.assertIn(word, self.reason(answer))
+        self.assertEqual(bool(self.stub.questions), asked)
+        self.assertEqual(self.stored(), self.before)
+
+    def reason(self, answer):
+        return answer[3].decode()
+
+    def hostile(self, cases):
+        """Each is refused without a question."""
+        self.before = self.stored()
+        for name, send, *words in cases:
+            self.stub.questions.clear()
+            with self.subTest(name):
+                self.assert_refused(send(), 400, *words)
+
+    def refusals(self, upload, at_length=False):
+        """What holds for every registry: no yes, no change. `upload` sends an upload that is in order. They share what
+        reads the answer, so one of them tries every answer."""
+        self.before = self.stored()
+        self.stub.answer = (200, {"allowed": False, "code": "package-not-covered", "reasons": ["the token is for `x`", "only"]}, {})
+        self.assert_refused(upload(), 403, "package-not-covered: the token is for `x` only", asked=True)
+        allowed = json.dumps(ALLOWED).encode()
+        answers = [(401, ALLOWED, {}), (200, {"allowed": "true"}, {}), (201, ALLOWED, {}), (500, ALLOWED, {}),
+                   (302, ALLOWED, {"Location": "/v1/verify"}), (200, b"", {}), (200, b"true", {}), (200, {"allowed": 1}, {}),
+                   (200, allowed[:20], {}), (503, {}, {"Retry-After": "9"}), (503, {"code": "c", "message": "m"}, {"Retry-After": "soon"})]
+        for answer in answers if at_length else answers[:2]:
+            with self.subTest(answer):
+                self.stub.questions.clear()
+                self.stub.answer = answer
+                self.assert_refused(said := upload(), 503, "nothing was stored", asked=True)
+                self.assertEqual(said[2]["Retry-After"], "5")
+        for status, code in [(503, "state-lost"), (429, "rate-limited")]:
+            self.stub.questions.clear()
+            self.stub.answer = (status, {"code": code, "message": "its words"}, {"Retry-After": "9"})
+            self.assert_refused(said := upload(), 503, f"{code}: its words", asked=True)
+            self.assertEqual(said[2]["Retry-After"], "9")
+        self.setUp()
+
+
+def targz(members, mode="w:gz"):
+    """An archive of (name, bytes), or (name, bytes, type)."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, data, *kind in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(data), kind[0] if kind else tarfile.REGTYPE
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def crate(name="widgets", version="1.0.0", manifest=None, more=()):
+    manifest = manifest or f'[package]\nname = "{name}"\nversion = "{version}"\n'
+    return targz([(f"{name}-{version}/Cargo.toml", manifest.encode()), (f"{name}-{version}/src/lib.rs", b""), *more])
+
+
+class Cargo(Registry):
+    folder = "cargo-registry"
+
+    def reason(self, answer):
+        ((error,),) = (json.loads(answer[3])["errors"],)
+        return error["detail"]
+
+    def publish(self, name="widgets", version="1.0.0", data=None, metadata=None, tail=b"", **more):
+        says = metadata or json.dumps({"name": name, "vers": version, "deps": [], "features": {"a": []}, "links": None, **more}).encode()
+        data = crate(name, version) if data is None else data
+        body = len(says).to_bytes(4, "little") + says + len(data).to_bytes(4, "little") + data + tail
+        return self.send("PUT", "/api/v1/crates/new", body)
+
+    def test_a_crate_is_asked_about_stored_indexed_and_yanked(self):
+        data = crate("first_one")
+        facts = {"package": "first_one", "version": "1.0.0", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        dependency = {"name": "serde", "version_req": "^1", "features": [], "optional": False, "default_features": True,
+                      "target": None, "kind": "normal", "registry": None, "explicit_name_in_toml": "s"}
+        self.assertEqual(self.publish("first_one", data=data, deps=[dependency])[0], 200)
+        self.assertEqual(self.asked(), {**facts, "exists": False})
+        entry = json.loads(self.send("GET", "/index/fi/rs/first_one")[3])
+        self.assertEqual((entry["name"], entry["vers"], entry["cksum"], entry["yanked"]), ("first_one", "1.0.0", facts["sha256"], False))
+        self.assertEqual({key: entry["deps"][0][key] for key in ["name", "package", "req"]}, {"name": "s", "package": "serde", "req": "^1"})
+        self.assertEqual(self.send("GET", "/api/v1/crates/first_one/1.0.0/download")[3], data)
+        config = json.loads(self.send("GET", "/index/config.json", token=None)[3])
+        self.assertEqual(config, {"dl": "https://registry.example/api/v1/crates", "api": "https://registry.example"})
+        self.assertEqual(self.publish("first_one", "1.1.0")[0], 200)
+        self.assertEqual(self.asked()["exists"], True)
+        for method, word, yanked in [("DELETE", "yank", True), ("PUT", "unyank", False)]:
+            self.assertEqual(self.send(method, f"/api/v1/crates/first_one/1.0.0/{word}")[0], 200)
+            self.assertEqual(self.asked(), {"package": "first_one", "version": "1.0.0", "exists": True, "action": "yank"})
+            entries = [json.loads(line) for line in self.send("GET", "/index/fi/rs/first_one")[3].splitlines()]
+            self.assertEqual([entry["yanked"] for entry in entries], [yanked, False])
+        self.stub.answer = (200, {"allowed": False, "code": "action-not-granted", "reasons": ["no yank"]}, {})
+        self.before = self.stored()
+        self.assert_refused(self.send("DELETE", "/api/v1/crates/first_one/1.0.0/yank"), 403, "action-not-granted", asked=True)
+        self.assertNotIn(b'"yanked": true', self.send("GET", "/index/fi/rs/first_one")[3])
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(self.publish, at_length=True)
+
+    def test_one_crate_has_one_spelling_and_a_version_is_there_once(self):
+        self.assertEqual(self.publish("Acme-Core")[0], 200)
+        self.stub.questions.clear()
+        self.before = self.stored()
+        for name in ["acme_core", "acme-core", "Acme_Core"]:
+            self.assert_refused(self.publish(name, "2.0.0"), 400, "spelled `Acme-Core`")
+        self.assert_refused(self.publish("Acme-Core"), 409, "already")
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        other = '[package]\nname = "gadgets"\nversion = "1.0.0"\n'
+        body = crate()
+        twice = b'{"name": "gadgets", "vers": "1.0.0", "name": "widgets"}'
+        bomb = crate(more=[("widgets-1.0.0/x", bytes(70 << 20))])
+        self.hostile([
+            ("another crate inside", lambda: self.publish(data=crate("gadgets")), "not below `widgets-1.0.0/`"),
+            ("another manifest", lambda: self.publish(data=crate(manifest=other)), "manifest says 'gadgets'"),
+            ("another version", lambda: self.publish(data=crate(manifest=other.replace("gadgets", "widgets").replace("1.0.0", "1.0.1")))),
+            ("a second manifest", lambda: self.publish(data=crate(more=[("widgets-1.0.0/Cargo.toml", other.encode())])), "one `Cargo.toml`"),
+            ("a manifest in another case", lambda: self.publish(data=crate(more=[("widgets-1.0.0/cargo.TOML", b"")])), "one `Cargo.toml`"),
+            ("no manifest", lambda: self.publish(data=targz([("widgets-1.0.0/src/lib.rs", b"")]))),
+            ("a path out of it", lambda: self.publish(data=crate(more=[("widgets-1.0.0/../../etc/x", b"")])), "not below"),
+            ("an absolute path", lambda: self.publish(data=crate(more=[("/etc/x", b"")])), "not below"),
+            ("a link", lambda: self.publish(data=crate(more=[("widgets-1.0.0/x", b"", tarfile.SYMTYPE)])), "not a plain file"),
+            ("a device", lambda: self.publish(data=crate(more=[("widgets-1.0.0/x", b"", tarfile.CHRTYPE)])), "not a plain file"),
+            ("a bomb", lambda: self.publish(data=bomb), "too large"),
+            ("no archive", lambda: self.publish(data=b"xxxx"), "broken"), ("half a crate", lambda: self.publish(data=body[:-9]), "cut short"),
+            ("two crates", lambda: self.publish(data=body + body), "goes on after its end"),
+            ("an archive behind the archive", lambda: self.publish(data=gzip.compress(gzip.decompress(body) * 2)), "behind the crate"),
+            ("more than it says", lambda: self.publish(tail=b"x"), "more in the upload"),
+            ("names twice", lambda: self.publish(metadata=twice), "occurs twice"),
+            ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"), ("no object", lambda: self.publish(metadata=b"[]")),
+            ("odd dependencies", lambda: self.publish(deps=[1]), "`deps`"), ("a dependency without a name", lambda: self.publish(deps=[{}]), "`deps`"),
+            *((repr(name), lambda name=name: self.publish(name)) for name in
+              ["", "../x", "a/b", "1a", "\u212aids", "a b", "a" * 65, "widgets\n"]),
+            *((repr(version), lambda version=version: self.publish(version=version, data=body)) for version in
+              ["1", "1.0", "1.0.0+a", "01.0.0", "../1.0.0", "1.0.0 ", "1.0.0\n", ""]),
+            ("cut short", lambda: self.send("PUT", "/api/v1/crates/new", b"\xff\xff\xff\xff{}"), "cut short"),
+        ])
+
+    def test_other_paths_change_nothing(self):
+        self.before = self.stored()
+        for method, path in [("PUT", "/api/v1/crates/widgets/owners"), ("PUT", "/api/v1/crates/new/"), ("POST", "/api/v1/crates/new"),
+                             ("DELETE", "/api/v1/crates/nothing/1.0.0/yank"), ("GET", "/index/../key"), ("GET", "/index/no/th/nothing"),
+                             ("GET", "/api/v1/crates/nothing/1.0.0/download"), ("GET", "/api/v1/crates/..%2fx/1.0.0/download")]:
+            self.assert_refused(self.send(method, path, b"{}"), 404)
+
+    def test_who_presents_no_token_is_refused_and_not_asked_about(self):
+        self.before = self.stored()
+        for headers in [{}, {"Authorization": ""}, {"Authorization": "a b"}, {"Authorization": "Basic dG9r"}]:
+            data = crate("tokenless")
+            says = b'{"name": "tokenless", "vers": "1.0.0"}'
+            body = len(says).to_bytes(4, "little") + says + len(data).to_bytes(4, "little") + data
+            self.assert_refused(self.send("PUT", "/api/v1/crates/new", body, headers, token=None), 401)
+
+
+class Gems(Registry):
+    folder = "gem-server"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.gem = {}
+        cls.build([("widgets", "1.0.0", "ruby", "a.gem"), ("widgets", "1.1.0.pre", "x86_64-linux", "b.gem"), ("gadgets", "1.0.0", "ruby", "c.gem")])
+
+    @classmethod
+    def build(cls, gems):
+        script = """require "rubygems/package"
+        JSON.parse(ARGV[0]).each do |name, version, platform, file|
+          spec = Gem::Specification.new { |s| s.name = name; s.version = version; s.platform = platform; s.summary = "s"; s.authors = ["a"] }
+          Dir.chdir(ARGV[1]) { Gem::Package.build(spec, true, false, file) }
+        end"""
+        subprocess.run(["ruby", "-rjson", "-e", script, json.dumps(gems), cls.directory], check=True, capture_output=True)
+        cls.gem |= {file.removesuffix(".gem"): (cls.directory / file).read_bytes() for *_, file in gems}
+
+    def push(self, gem, **more):
+        return self.send("POST", "/api/v1/gems", gem, {"Content-Type": "application/octet-stream"}, **more)
+
+    def test_a_gem_is_asked_about_as_it_names_itself_and_stored(self):
+        for key, version, file, exists in [("a", "1.0.0", "widgets-1.0.0.gem", False), ("b", "1.1.0.pre", "widgets-1.1.0.pre-x86_64-linux.gem", True)]:
+            gem = self.gem[key]
+            self.assertEqual(self.push(gem)[:1], (200,))
+            self.assertEqual(self.asked(), {"package": "widgets", "version": version, "exists": exists,
+                                            "sha256": hashlib.sha256(gem).hexdigest(), "size": len(gem)})
+            self.assertEqual(self.send("GET", f"/gems/{file}", token=None)[3], gem)
+        self.before = self.stored()
+        self.assert_refused(self.push(self.gem["a"]), 409, "already")
+        self.assert_refused(self.push(self.gem["c"], token=None), 401)
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(lambda: self.push(self.gem["c"]))
+
+    def test_a_gem_is_yanked_by_its_own_name_only(self):
+        self.build([("yanked-1.0", "2", "ruby", "e.gem"), ("yanked", "1.1", "ruby", "f.gem")])
+        yank = lambda **form: self.send("DELETE", "/api/v1/gems/yank", urllib.parse.urlencode(form))  # noqa: E731
+        self.assertEqual([self.push(self.gem[key])[0] for key in "ef"], [200, 200])
+        self.before = self.stored()
+        self.stub.questions.clear()
+        for form in [{"gem_name": "yanked", "version": "1.0", "platform": "2"}, {"gem_name": "yanked", "version": "9"},
+                     {"gem_name": "../names/yanked", "version": "1.1"}, {"gem_name": "", "version": ""}]:
+            self.assert_refused(yank(**form), 404, "there is no")
+        self.assert_refused(self.send("DELETE", "/api/v1/gems/yank", "gem_name=x&gem_name=yanked&version=1.1"), 400, "occurs twice")
+        self.stub.answer = (200, {"allowed": False, "code": "action-not-covered", "reasons": ["no yank"]}, {})
+        self.assert_refused(yank(gem_name="yanked", version="1.1"), 403, "action-not-covered", asked=True)
+        self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 200)
+        self.setUp()
+        self.assertEqual(yank(gem_name="yanked", version="1.1")[0], 200)
+        self.assertEqual(self.asked(), {"package": "yanked", "version": "1.1", "exists": True, "action": "yank"})
+        self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 404)
+        self.assertEqual(self.push(self.gem["f"])[0], 409)
+
+    def test_what_rubygems_cannot_read_or_says_two_things_is_refused_unasked(self):
+        with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:
+            members = [(member.name, archive.extractfile(member).read()) for member in archive]
+        with tarfile.open(fileobj=io.BytesIO(self.gem["a"])) as archive:
+            other = archive.extractfile("metadata.gz").read()
+        swapped = targz([(name, other if name == "metadata.gz" else data) for name, data in members], "w:")
+        self.hostile([
+            ("another's specification", lambda: self.push(swapped), "RubyGems cannot read"),
+            ("no gem", lambda: self.push(b"x"), "RubyGems cannot read"), ("nothing", lambda: self.push(b"")),
+            ("half a gem", lambda: self.push(self.gem["c"][:-2000]), "RubyGems cannot read"),
+            ("the old format", lambda: self.push(b"MD5SUM = 'x'\n" + self.gem["c"]), "RubyGems cannot read"),
+            ("no specification", lambda: self.push(targz(members[1:], "w:")), "RubyGems cannot read"),
+        ])
+
+
+def index(name="widgets", version="1.0", build="0", subdir="noarch", **more):
+    return json.dumps({"name": name, "version": version, "build": build, "build_number": 0, "subdir": subdir, **more}).encode()
+
+
+class Conda(Registry):
+    folder = "conda-channel"
+
+    def login(self, token):
+        return {"Authorization": f"Bearer {token}"}
+
+    def upload(self, members, file="widgets-1.0-0.tar.bz2"):
+        return self.post(file, bz2.compress(targz(members, "w:")))
+
+    def post(self, file, content, tail=b"--\r\n", head=b"", boundary="b-b", **more):
+        disposition = f'--b-b\r\nContent-Disposition: form-data; name="file"; filename="{file}"\r\n'.encode()
+        body = disposition + head + b"\r\n" + content + b"\r\n--b-b" + tail
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        return self.send("POST", "/api/v1/upload/acme", body, kind, **more)
+
+    def conda(self, members, file="widgets-2.0-0.conda", inner=None):
+        packed, outer = zstandard.compress(targz(members, "w:")), io.BytesIO()
+        with zipfile.ZipFile(outer, "w", zipfile.ZIP_STORED) as archive:
+            for name in inner or [f"info-{file.removesuffix('.conda')}.tar.zst"]:
+                archive.writestr(name, packed)
+        return self.post(file, outer.getvalue())
+
+    def test_both_formats_are_asked_about_as_they_name_themselves_and_stored(self):
+        members = [("info/index.json", index("first")), ("info/files", b"")]
+        content = bz2.compress(targz(members, "w:"))
+        self.assertEqual(self.post("first-1.0-0.tar.bz2", content)[0], 200)
+        self.assertEqual(self.asked(), {"package": "first", "version": "1.0", "exists": False, "size": len(content),
+                                        "sha256": hashlib.sha256(content).hexdigest()})
+        self.assertEqual(self.send("GET", "/acme/noarch/first-1.0-0.tar.bz2", token=None)[3], content)
+        self.assertEqual(self.conda([("info/index.json", index("first", "2.0", subdir="linux-64"))], "first-2.0-0.conda")[0], 200)
+        question = self.asked()
+        self.assertEqual((question["package"], question["version"], question["exists"]), ("first", "2.0", True))
+        self.before = self.stored()
+        self.assert_refused(self.post("first-1.0-0.tar.bz2", content), 409, "already")
+        self.assert_refused(self.post("first-1.0-0.tar.bz2", content, token=None), 409, "already")
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(lambda: self.upload([("info/index.json", index())]))
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        good = [("info/index.json", index())]
+        bomb = bz2.compress(bytes(70 << 20))
+        self.hostile([
+            ("another package inside", lambda: self.upload([("info/index.json", index("gadgets"))]), "it is gadgets 1.0 0"),
+            ("another version", lambda: self.upload([("info/index.json", index(version="2.0"))]), "it is widgets 2.0"),
+            ("two indexes", lambda: self.upload(good * 2), "one `info/index.json`"),
+            ("another spelling", lambda: self.upload([*good, ("./info/index.json", index())]), "plain file"),
+            ("another case", lambda: self.upload([*good, ("info/Index.json", index())]), "plain file"),
+            ("two slashes", lambda: self.upload([*good, ("info//index.json", index())]), "plain file"),
+            ("a link", lambda: self.upload([("info/index.json", b"", tarfile.SYMTYPE)]), "plain file"),
+            ("no index", lambda: self.upload([("info/files", b"")]), "one `info/index.json`"),
+            ("a member twice", lambda: self.upload([("info/index.json", index()[:-1] + b', "name": "widgets"}')]), "occurs twice"),
+            ("no JSON", lambda: self.upload([("info/index.json", b"{")])), ("no object", lambda: self.upload([("info/index.json", b'"x"')])),
+            ("another platform", lambda: self.upload([("info/index.json", index(subdir="../x"))])),
+            ("no build", lambda: self.upload([("info/index.json", b'{"name": "widgets", "version": "1.0", "subdir": "noarch"}')])),
+            ("a bomb", lambda: self.post("widgets-1.0-0.tar.bz2", bomb), "too large"), ("no archive", lambda: self.post("widgets-1.0-0.tar.bz2", b"x")),
+            ("two archives", lambda: self.post("widgets-1.0-0.tar.bz2", bz2.compress(targz(good, "w:")) * 2), "goes on after its end"),
+            ("an archive behind the archive", lambda: self.post("widgets-1.0-0.tar.bz2", bz2.compress(targz(good, "w:") * 2)), "behind the package"),
+            ("a zip with two", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-widgets-2.0-0.tar.zst", "info-b.tar.zst"])),
+            ("a zip of another", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-b.tar.zst"])),
+            ("no zip", lambda: self.post("widgets-2.0-0.conda", b"x"), "broken"),
+            *((repr(file), lambda file=file: self.upload(good, file)) for file in
+              ["../widgets-1.0-0.tar.bz2", "widgets-1.0-0.zip", "widgets-1.0.tar.bz2", "", "Widgets-1.0-0.tar.bz2", "widgets-1.0-0.tar.bz2\\"]),
+            ("a second part", lambda: self.post("widgets-1.0-0.tar.bz2", b"x", b"\r\n\r\nx\r\n--b-b--\r\n"), "one part"),
+            ("after the end", lambda: self.post("widgets-1.0-0.tar.bz2", b"x", b"--\r\nmore"), "one part"),
+            ("two names", lambda: self.post("widgets-1.0-0.tar.bz2", b"x", head=b'Content-Disposition: form-data; name="file"; filename="x"\r\n')),
+            ("another boundary", lambda: self.post("widgets-1.0-0.tar.bz2", b"x", boundary="c")),
+            ("no form", lambda: self.post("widgets-1.0-0.tar.bz2", b"x", boundary="b-b; charset=utf-7")),
+        ])
+
+
+class NuGet(Registry):
+    folder = "nuget-feed"
+
+    def login(self, token):
+        return {"X-NuGet-ApiKey": token}
+
+    def nupkg(self, *nuspecs):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, text in nuspecs:
+                archive.writestr(name, text)
+        return file.getvalue()
+
+    def nuspec(self, name="Acme.Widgets", version="1.0.0", more="", head=""):
+        names = 'xmlns="http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd"'
+        return f"{head}<package {names}><metadata><id>{name}</id><version>{version}</version>{more}</metadata></package>"
+
+    def push(self, content, path="/api/v2/package", **more):
+        # As NuGet's client spells it.
+        head = b"--b-b\r\nContent-Type: application/octet-stream\r\nContent-Disposition: form-data; name=package; " \
+               b"filename=package.nupkg; filename*=utf-8''package.nupkg\r\n\r\n"
+        return self.send("PUT", path, head + content + b"\r\n--b-b--\r\n", {"Content-Type": 'multipart/form-data; boundary="b-b"'}, **more)
+
+    def package(self, *arguments, **more):
+        return self.push(self.nupkg(("Acme.Widgets.nuspec", self.nuspec(*arguments, **more))))
+
+    def test_a_package_is_asked_about_as_it_names_itself_and_stored(self):
+        content = self.nupkg(("x.nuspec", self.nuspec("Acme.First", more="<dependencies><dependency id='x' version='1'/></dependencies>")))
+        self.assertEqual(self.push(content)[0], 200)
+        self.assertEqual(self.asked(), {"package": "Acme.First", "version": "1.0.0", "exists": False, "size": len(content),
+                                        "sha256": hashlib.sha256(content).hexdigest()})
+        self.assertEqual(self.send("GET", "/v3/flat/acme.first/1.0.0/acme.first.1.0.0.nupkg", token=None)[3], content)
+        self.assertEqual(self.package("Acme.FIRST", "1.1.0-Rc.1")[0], 200)
+        self.assertEqual(self.asked()["exists"], True)
+        self.before = self.stored()
+        for name, version in [("acme.first", "1.0.0"), ("Acme.First", "1.1.0-rc.1")]:
+            self.assert_refused(self.package(name, version), 409, "already")
+        self.assert_refused(self.push(self.nupkg(("x.nuspec", self.nuspec())), token=None), 401, "X-NuGet-ApiKey")
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(self.package)
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        good = self.nuspec()
+        entity = '<!DOCTYPE package [<!ENTITY a "Acme">]>'
+        self.hostile([
+            ("two nuspecs", lambda: self.push(self.nupkg(("a.nuspec", good), ("B.NUSPEC", good))), "one `.nuspec`"),
+            ("no nuspec", lambda: self.push(self.nupkg(("lib/a.nuspec", good))), "one `.nuspec`"),
+            ("two ids", lambda: self.package(more="<id>gadgets</id>"), "one `id`"),
+            ("no version", lambda: self.package(version="</version><!-- --><version>"), "one `id`"),
+            ("an element in the id", lambda: self.package(name="Acme<b>.Evil</b>"), "plain text"),
+            ("a document type", lambda: self.package(name="&a;", head=entity), "document type"),
+            ("no XML", lambda: self.push(self.nupkg(("a.nuspec", "<package>"))), "broken"), ("no zip", lambda: self.push(b"x"), "broken"),
+            *((repr(name), lambda name=name: self.package(name)) for name in ["", "../x", "a..b", "a b", " Acme", "a" * 101, "\u212aids"]),
+            *((repr(version), lambda version=version: self.package(version=version)) for version in
+              ["", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.0+a", "1.0.0 ", "../1.0.0"]),
+        ])
+
+
+class OpenVsx(Registry):
+    folder = "open-vsx-server"
+
+    def login(self, token):
+        return {"Authorization": f"Bearer {token}"}
+
+    def reason(self, answer):
+        return json.loads(answer[3])["error"]
+
+    def vsix(self, *manifests):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, text in manifests:
+                archive.writestr(name, text)
+        return file.getvalue()
+
+    def manifest(self, publisher="acme", name="widgets", version="1.0.0"):
+        return json.dumps({"publisher": publisher, "name": name, "version": version, "engines": {"vscode": "*"}})
+
+    def publish(self, *arguments, name="extension/package.json", text=None, **more):
+        text = text if text is not None else self.manifest(*arguments)
+        return self.send("POST", "/api/-/publish", self.vsix((name, text)), **more)
+
+    def test_an_extension_is_asked_about_as_it_names_itself_and_stored(self):
+        content = self.vsix(("extension/package.json", self.manifest("Acme", "First")), ("extension/readme.md", "x"))
+        status, _, _, said = self.send("POST", "/api/-/publish", content)
+        self.assertEqual((status, json.loads(said)["name"]), (200, "First"))
+        self.assertEqual(self.asked(), {"package": "Acme.First", "version": "1.0.0", "exists": False, "size": len(content),
+                                        "sha256": hashlib.sha256(content).hexdigest()})
+        self.assertEqual(self.send("GET", "/api/Acme/First/1.0.0/file", token=None)[3], content)
+        self.assertEqual(self.publish("acme", "FIRST", "1.1.0-rc.1")[0], 200)
+        self.assertEqual(self.asked()["exists"], True)
+        self.before = self.stored()
+        self.assert_refused(self.publish("acme", "first"), 409, "is already published.")
+        self.assert_refused(self.publish(token=None), 401, "Authorization")
+        self.assert_refused(self.send("POST", "/api/-/publish?token=tok", content), 404)
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(self.publish)
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        good = self.manifest()
+        twice = lambda *names: self.send("POST", "/api/-/publish", self.vsix(*((name, good) for name in names)))
+        self.hostile([
+            ("two manifests", lambda: twice("extension/package.json", "Extension/PACKAGE.json"), "one `extension/package.json`"),
+            ("no manifest", lambda: self.publish(name="package.json"), "one `extension/package.json`"),
+            ("a member twice", lambda: self.publish(text=good[:-1] + ', "name": "gadgets"}'), "twice"),
+            ("no object", lambda: self.publish(text="[]"), "is an object"), ("no JSON", lambda: self.publish(text="{")),
+            ("no zip", lambda: self.send("POST", "/api/-/publish", b"x"), "broken"),
+            *((repr(name), lambda name=name: self.publish("acme", name)) for name in ["", "..", "a.b", "a/b", "-a", "a b", None, ["a"], "\u212aids"]),
+            *((repr(name), lambda name=name: self.publish(name)) for name in ["", "..", "a.b", "../x", None]),
+            *((repr(version), lambda version=version: self.publish("acme", "widgets", version)) for version in
+              ["", "1", "1.0", "01.0.0", "1.0.0+a", "1.0.0 ", "../1.0.0", None, 1, "1.0.0-" + "a" * 100]),
+        ])
+
+
+def form(*fields):
+    """A form's body; a field of three is a file."""
+    body = b""
+    for name, value, *file in fields:
+        value = value if isinstance(value, bytes) else value.encode()
+        filename = f'; filename="{file[0]}"' if file else ""
+        body += f'--b-b\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode() + value + b"\r\n"
+    return body + b"--b-b--\r\n"
+
+
+class Devpi(Registry):
+    folder = "devpi"
+
+    def login(self, token):
+        return {"Authorization": "Basic " + base64.b64encode(f"__token__:{token}".encode()).decode()}
+
+    def upload(self, *changes, name="widgets", version="1.0", file=None, action="file_upload", data=b"wheel", path="/acme/prod/", headers=(), **more):
+        file = file if file is not None else f"{name}-{version}-py3-none-any.whl"
+        fields = [(":action", action), ("name", name), ("version", version), ("content", data, file), *changes]
+        return self.send("POST", path, form(*fields), {"Content-Type": "multipart/form-data; boundary=b-b", **dict(headers)}, **more)
+
+    def stored(self):
+        return set(self.send("GET", "/acme/prod/+simple/", token=None)[3].split()) | {
+            path.name for path in (self.packages / "+files").rglob("*") if path.is_file()}
+
+    def test_a_file_is_asked_about_as_devpi_stores_it(self):
+        self.assertEqual(self.upload(name="First.One", file="first_one-1.0-py3-none-any.whl")[0], 200)
+        self.assertEqual(self.asked(), {"package": "first-one", "version": "1.0", "exists": False, "size": 5,
+                                        "sha256": hashlib.sha256(b"wheel").hexdigest()})
+        page = self.send("GET", "/acme/prod/+simple/first-one/", token=None)[3].decode()
+        self.assertIn(">first_one-1.0-py3-none-any.whl<", page)
+        self.assertIn(hashlib.sha256(b"wheel").hexdigest(), page)
+        self.assertEqual(self.upload(name="first-one", version="1.1", file="first_one-1.1.tar.gz")[0], 200)
+        self.assertEqual(self.asked()["exists"], True)
+        self.before = self.stored()
+        self.assert_refused(self.upload(name="first-one", file="first_one-1.0-py3-none-any.whl", data=b"other"), 409, "already exists")
+
+    def test_without_a_clear_yes_nothing_is_stored(self):
+        self.refusals(self.upload)
+
+    def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
+        self.hostile([
+            ("another file", lambda: self.upload(file="gadgets-1.0-py3-none-any.whl"), "the form says 'widgets'"),
+            ("a longer name", lambda: self.upload(file="widgets_extra-1.0-py3-none-any.whl"), "the form says"),
+            ("another version", lambda: self.upload(file="widgets-1.0.1-py3-none-any.whl"), "the form says"),
+            ("name twice", lambda: self.upload(("name", "gadgets")), "field `name` once"),
+            ("version twice", lambda: self.upload(("version", "2.0")), "field `version` once"),
+            ("file twice", lambda: self.upload(("content", b"x", "gadgets-1.0.tar.gz")), "field `content` once"),
+            ("action twice", lambda: self.upload((":action", "submit")), "field `:action` once"),
+            ("a signature", lambda: self.upload(("gpg_signature", b"x", "widgets-1.0-py3-none-any.whl.asc")), "one file"),
+            ("documentation", lambda: self.upload(action="doc_upload")), ("metadata only", lambda: self.upload(action="submit")),
+            ("a version in another spelling", lambda: self.upload(version="1.0.0a01", file="widgets-1.0.0a01.tar.gz"), "write '1.0.0a01'"),
+            ("a letter that folds", lambda: self.upload(name="\u212aids", file="kids-1.0.tar.gz")),
+            *((repr(file), lambda file=file: self.upload(file=file)) for file in
+              ["", "widgets-1.0.zip", "wid-gets-1.0.tar.gz", "../widgets-1.0.tar.gz", "widgets-1.0.tar.gz ", "widgets.tar.gz"]),
+        ])
+
+    def test_a_token_is_good_for_nothing_but_an_upload_to_the_index(self):
+        self.assertEqual(self.upload(name="kept")[0], 200)
+        self.stub.questions.clear()
+        self.before = self.stored()
+        as_json = {"Content-Type": "application/json", "Accept": "application/json"}
+        push = json.dumps({"name": "kept", "version": "1.0", "targetindex": "acme/prod"}).encode()
+        for name, send in {
+            "removal": lambda: self.send("DELETE", "/acme/prod/kept"), "removal of a version": lambda: self.send("DELETE", "/acme/prod/kept/1.0"),
+            "removal of the index": lambda: self.send("DELETE", "/acme/prod"), "a new index": lambda: self.send("PUT", "/acme/other", b"{}", as_json),
+            "other access": lambda: self.send("PATCH", "/acme/prod", b'["acl_upload=joe"]', as_json),
+            "a push": lambda: self.send("POST", "/acme/prod", push, as_json), "a push to the slash": lambda: self.send("POST", "/acme/prod/", push, as_json),
+            "another index": lambda: self.upload(path="/acme/other/"), "another user": lambda: self.upload(path="/root/prod/"),
+            "a log-in": lambda: self.send("POST", "/+login", b'{"user": "__token__", "password": "tok"}', as_json, token=None),
+            "a user of that name": lambda: self.send("PUT", "/__token__", b'{"password": "p"}', as_json, token=None),
+            "no login": lambda: self.upload(token=None),
+            "another user's name": lambda: self.upload(token=None, headers={"Authorization": "Basic " + base64.b64encode(b"acme:tok").decode()}),
+            "devpi's own header": lambda: self.upload(token=None, headers={"X-Devpi-Auth": base64.b64encode(b"acme:tok").decode()}),
+        }.items():
+            with self.subTest(name):
+                answer = send()
+                self.assertIn(answer[0], [400, 401, 403, 404, 405], answer)
+                self.assertEqual((self.stub.questions, self.stored()), ([], self.before))
+
+
+del Registry  # only its children are tests
+
+if __name__ == "__main__":
+    unittest.main()

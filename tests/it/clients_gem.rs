@@ -1,0 +1,108 @@
+//! gem, unmodified, pushes to the example's server with the key that configure-rubygems-credentials got for it.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::support::actions::configure_rubygems_credentials;
+use crate::support::front::Front;
+use crate::support::front::GEMS;
+use crate::support::front::Said;
+use crate::support::front::said;
+use crate::support::front::tool;
+use crate::support::service::AUDIENCE;
+
+#[test]
+fn gem_pushes_and_the_file_arrives_byte_for_byte() {
+    let front = GEMS.front();
+    let key = configure_rubygems_credentials(&front, &front.github_job(&json!({})), AUDIENCE).unwrap();
+    let gem = build(&front, "widgets", "1.0.0");
+    let output = push(&front, &key, &gem).success();
+    assert!(output.contains("Successfully registered gem: widgets (1.0.0)"), "{output}");
+    assert!(front.has(&gem));
+}
+
+#[test]
+fn gem_says_which_gems_the_key_is_for() {
+    let front = GEMS.front();
+    let key = configure_rubygems_credentials(&front, &front.github_job(&json!({})), AUDIENCE).unwrap();
+    let gem = build(&front, "gadgets", "1.0.0");
+    let said = push(&front, &key, &gem);
+    said.failure(&["package-not-covered: the token is for `widgets`, `widgets-*`; `gadgets` was uploaded"]);
+    assert!(!front.has(&gem));
+}
+
+#[test]
+fn a_gem_is_the_one_that_its_specification_names_whatever_its_file_is_called() {
+    let front = GEMS.front();
+    let key = configure_rubygems_credentials(&front, &front.github_job(&json!({})), AUDIENCE).unwrap();
+    let gem = build(&front, "gadgets", "1.1.0");
+    let disguised = gem.with_file_name("widgets-1.1.0.gem");
+    fs::copy(&gem, &disguised).unwrap();
+    push(&front, &key, &disguised).failure(&["`gadgets` was uploaded"]);
+    assert!(!front.has(&disguised) && !front.has(&gem));
+}
+
+#[test]
+fn the_action_says_that_the_id_token_was_used_before() {
+    let front = GEMS.front();
+    let job = front.github_job_with_one_token(AUDIENCE);
+    configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap();
+    let error = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap_err();
+    assert!(error.starts_with("this ID token was already exchanged, at 20"), "{error}");
+}
+
+#[test]
+fn the_action_says_which_environment_the_rule_wants() {
+    let front = GEMS.front();
+    let job = front.github_job(&json!({"environment": "staging"}));
+    let error = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap_err();
+    let wants = "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
+    assert!(error.contains(wants), "{error}");
+}
+
+#[test]
+fn gem_yanks_only_with_a_key_that_may_yank() {
+    let front = GEMS.front();
+    let publisher = configure_rubygems_credentials(&front, &front.github_job(&json!({})), AUDIENCE).unwrap();
+    let gem = build(&front, "widgets-yanked", "1.0.0");
+    push(&front, &publisher, &gem).success();
+    // gem succeeds even so.
+    yank(&front, &publisher, "widgets-yanked").says("action-not-covered: the token allows `create`, `upload` on");
+    assert!(front.stored_in("yanked", "widgets-yanked-1.0.0.gem").is_none());
+    let job = front.github_job(&json!({"environment": "yank"}));
+    let yanker = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap();
+    let output = yank(&front, &yanker, "widgets-yanked").success();
+    assert!(output.contains("Successfully deleted gem: widgets-yanked (1.0.0)"), "{output}");
+    assert!(front.stored_in("yanked", "widgets-yanked-1.0.0.gem").is_some());
+}
+
+fn yank(front: &Front, key: &str, name: &str) -> Said {
+    let mut command = gem_command(front);
+    command.env("GEM_HOST_API_KEY", key).args(["yank", name, "--version", "1.0.0", "--host"]);
+    said(command.arg(front.url.trim_end_matches('/')))
+}
+
+fn build(front: &Front, name: &str, version: &str) -> PathBuf {
+    let specification = front.path(&format!("{name}-{version}.gemspec"));
+    let text = format!(
+        "Gem::Specification.new {{ |s| s.name = '{name}'; s.version = '{version}'; s.summary = 's'; s.authors = ['a']; s.files = [] }}"
+    );
+    fs::write(&specification, text).unwrap();
+    let gem = front.path("dist").join(format!("{name}-{version}.gem"));
+    said(gem_command(front).arg("build").arg(&specification).arg("--output").arg(&gem)).success();
+    gem
+}
+
+fn push(front: &Front, key: &str, gem: &Path) -> Said {
+    let mut command = gem_command(front);
+    said(command.env("GEM_HOST_API_KEY", key).args(["push", "--host", front.url.trim_end_matches('/')]).arg(gem))
+}
+
+fn gem_command(front: &Front) -> std::process::Command {
+    let mut gem = front.client(&tool("TRUSTMINT_TEST_GEM"));
+    gem.current_dir(front.path("home"));
+    gem
+}
