@@ -155,6 +155,11 @@
 {{- if and (include "trustmint.monitored" (dict "root" . "enabled" $values.serviceMonitor.enabled "kind" "ServiceMonitor")) (include "trustmint.monitored" (dict "root" . "enabled" $values.podMonitor.enabled "kind" "PodMonitor")) -}}
 {{- fail "serviceMonitor and podMonitor are both enabled, and would count everything twice: keep one" -}}
 {{- end -}}
+{{- range concat ($values.ingress.hosts | default list) ($values.httpRoute.hosts | default list) -}}
+{{- if not (or .dialect .paths) -}}
+{{- fail (printf "%s: say which dialect its registry speaks, as {host: %s, dialect: pypi}, or list its paths" .host .host) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.networkPolicy.enabled (include "trustmint.scraped" .) (not $values.networkPolicy.operationsFrom) (not $values.networkPolicy.extraIngress) -}}
 {{- fail "Prometheus is to read the metrics, and the NetworkPolicy lets nobody in: name its pods in networkPolicy.operationsFrom, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
 {{- end -}}

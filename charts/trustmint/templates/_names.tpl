@@ -72,6 +72,12 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* Which of a host's paths go to the service, as a list in JSON. Call it with `root` and `host`. */}}
+{{- define "trustmint.paths" -}}
+{{- $ofDialects := .root.Files.Get "files/paths.yaml" | fromYaml -}}
+{{- .host.paths | default (concat .root.Values.publicPaths (get $ofDialects (.host.dialect | default "generic"))) | toJson -}}
+{{- end }}
+
 {{- define "trustmint.servicePort" -}}
 {{- .Values.service.port | default (.Values.tls.existingSecret | empty | ternary 80 443) -}}
 {{- end }}

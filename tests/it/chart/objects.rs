@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use serde_json::json;
+use trustmint::http::ENDPOINTS;
+use trustmint::http::endpoint::Access;
+use trustmint::policy::dialect::Dialect;
 
 use super::all;
 use super::deployment;
@@ -251,4 +254,39 @@ fn hosts_are_sent_the_paths_of_ci_jobs_and_not_those_of_registries() {
     let rules: Vec<usize> = list(&routes[1]["spec"]["rules"]).iter().map(|rule| list(&rule["matches"]).len()).collect();
     assert_eq!(rules, [8, 1], "the Gateway API takes eight matches a rule");
     assert_ne!(routes[0]["metadata"]["name"], routes[1]["metadata"]["name"]);
+}
+
+#[test]
+fn a_host_of_each_dialect_is_sent_what_its_clients_call_and_nothing_of_registries() {
+    let paths = |dialect: Dialect| {
+        let host =
+            format!("ingress.enabled=true,ingress.hosts[0].host=a.example,ingress.hosts[0].dialect={}", dialect.name());
+        let objects = objects("redis", &["--set", &host]);
+        let ingress = of_kind(&objects, "Ingress")[0];
+        let paths = list(&ingress["spec"]["rules"][0]["http"]["paths"]).iter();
+        paths.map(|path| path["path"].as_str().unwrap().to_owned()).collect::<BTreeSet<String>>()
+    };
+    let of_dialects: Vec<BTreeSet<String>> = Dialect::ALL.into_iter().map(paths).collect();
+    let generic = paths(Dialect::Generic);
+    let sent = |to: &BTreeSet<String>, path: &str| {
+        to.iter().any(|prefix| path == prefix || path.starts_with(&format!("{prefix}/")))
+    };
+    for endpoint in ENDPOINTS {
+        let path = endpoint.path.split('{').next().unwrap().trim_end_matches('/');
+        for operation in endpoint.operations {
+            let hosts = of_dialects.iter().filter(|paths| sent(paths, path)).count();
+            match operation.access {
+                Access::Registry | Access::Proxy => assert_eq!(hosts, 0, "{path} is called by registries"),
+                _ if sent(&generic, path) => assert_eq!(hosts, of_dialects.len(), "{path}"),
+                _ => assert_eq!(hosts, 1, "{path} is of one dialect: see files/paths.yaml"),
+            }
+        }
+    }
+    for (dialect, paths) in Dialect::ALL.iter().zip(&of_dialects) {
+        assert_eq!(paths == &generic, *dialect == Dialect::Generic, "{}", dialect.name());
+        for prefix in paths {
+            let known = ENDPOINTS.iter().any(|endpoint| endpoint.path.starts_with(prefix.as_str()));
+            assert!(known, "{}: there is no {prefix}", dialect.name());
+        }
+    }
 }

@@ -81,6 +81,7 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("gateway", &["httpRoute.hosts=null"], "httpRoute.hosts"),
     ("gateway", &["httpRoute.parentRefs=null"], "httpRoute.parentRefs"),
     ("watched", &["podMonitor.enabled=true"], "would count everything twice"),
+    ("redis", &["ingress.enabled=true", "ingress.hosts[0].host=a.example"], "{host: a.example, dialect: pypi}"),
     ("redis", &["serviceMonitor.enabled=true"], "name its pods in networkPolicy.operationsFrom"),
     ("redis", &["podMonitor.enabled=true"], "name its pods in networkPolicy.operationsFrom"),
     ("redis", &["operations.service=true"], "name its pods in networkPolicy.operationsFrom"),
@@ -212,8 +213,8 @@ fn values_of_the_wrong_kind_are_refused() {
 fn names_that_yaml_takes_for_something_else_stay_names() {
     let [helm, _] = helms();
     let values = file(&json!({
-        "ingress": {"enabled": true, "className": "0x1", "hosts": [{"host": "a.example", "tlsSecret": "123"}]},
-        "httpRoute": {"enabled": true, "hosts": [{"host": "a.example"}], "parentRefs": [{"name": "a"}]},
+        "ingress": {"enabled": true, "className": "0x1", "hosts": [{"host": "a.example", "tlsSecret": "123", "dialect": "npm"}]},
+        "httpRoute": {"enabled": true, "hosts": [{"host": "a.example", "dialect": "pypi"}], "parentRefs": [{"name": "a"}]},
         "autoscaling": {"enabled": true},
         "priorityClassName": "1e3",
         "runtimeClassName": "null",
@@ -262,7 +263,7 @@ fn what_stands_in_a_value_stays_in_its_place() {
         "deploymentAnnotations": {"acme.example/evil": evil},
         "service": {"annotations": {"acme.example/evil": evil}},
         "serviceAccount": {"annotations": {"acme.example/evil": evil}},
-        "ingress": {"enabled": true, "annotations": {"acme.example/evil": evil}, "hosts": [{"host": "a.example"}]},
+        "ingress": {"enabled": true, "annotations": {"acme.example/evil": evil}, "hosts": [{"host": "a.example", "dialect": "pypi"}]},
         "extraEnv": [{"name": "EVIL", "value": evil}],
         "nodeSelector": {"evil": evil},
         "tolerations": [{"key": evil}],
@@ -275,7 +276,10 @@ fn what_stands_in_a_value_stays_in_its_place() {
     let more = ["--values", values.path().to_str().unwrap()];
     let before = objects(
         "redis",
-        &["--set", "ingress.enabled=true,ingress.hosts[0].host=a.example,prometheusRule.enabled=true"],
+        &[
+            "--set",
+            "ingress.enabled=true,ingress.hosts[0].host=a.example,ingress.hosts[0].dialect=pypi,prometheusRule.enabled=true",
+        ],
     );
     let after = objects("redis", &more);
     let kinds = |objects: &[Value]| objects.iter().map(|object| object["kind"].clone()).collect::<Vec<_>>();
