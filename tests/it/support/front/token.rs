@@ -25,7 +25,7 @@ impl Front {
     pub fn exchanged_token(&self) -> String {
         let claims = super::example("github", "tag-push", &widgets(&json!({})));
         let id_token = self.github.mint(&self.github.claims(&claims, AUDIENCE, SystemClock.now()));
-        let url = self.upload_url.replace("/legacy/", "/v1/token");
+        let url = self.url.replace("/legacy/", "/v1/token");
         let mut curl = self.client(Path::new("curl"));
         curl.args(["-sS", "--fail-with-body", "-d", "grant_type=urn:ietf:params:oauth:grant-type:token-exchange"]);
         curl.args(["-d", "subject_token_type=urn:ietf:params:oauth:token-type:id_token", "--data-urlencode"]);
@@ -44,7 +44,7 @@ impl Front {
     /// `uv publish` with an upload token that it is given.
     pub fn uv_with(&self, token: &str, wheel: &Path) -> Said {
         let mut uv = self.client(&tool("TRUSTMINT_TEST_UV"));
-        uv.args(["publish", "--no-config", "--trusted-publishing", "never", "--publish-url", &self.upload_url]);
+        uv.args(["publish", "--no-config", "--trusted-publishing", "never", "--publish-url", &self.url]);
         said(uv.arg(wheel).env("UV_PUBLISH_TOKEN", token))
     }
 
@@ -76,7 +76,7 @@ impl Front {
         run.args(["-c", script]).current_dir(folder.path()).envs(job.variables.iter().cloned());
         run.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display()))
             .env("CURL_CA_BUNDLE", self.ca());
-        run.env("REGISTRY", self.upload_url.trim_end_matches("/legacy/")).env("AUDIENCE", AUDIENCE);
+        run.env("REGISTRY", self.url.trim_end_matches("/legacy/")).env("AUDIENCE", AUDIENCE);
         said(run.env("VERSION", tag).env("CI_COMMIT_TAG", tag))
     }
 }
