@@ -64,7 +64,7 @@ impl Mounted {
     }
 }
 
-/// What is not the chart's: Secrets, and ConfigMaps and volumes that are there already.
+/// What is not the chart's: Secrets, and maps and volumes that are there already.
 fn fill(folder: &Path, volume: &Value) {
     let secret = |name: &str, text: &[u8]| {
         fs::write(folder.join(name), text).unwrap();

@@ -113,9 +113,9 @@ fn the_values_that_the_readme_begins_with_are_enough() {
     let (block, _) = block.split_once("```").unwrap();
     let digits = "ab".repeat(32);
     let block = block.replace("sha256:…", &format!("sha256:{digits}")).replace('…', &digits);
-    let block: String = block.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap())).collect();
+    let block: Vec<&str> = block.lines().map(|line| line.strip_prefix("   ").unwrap()).collect();
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), block).unwrap();
+    fs::write(file.path(), block.join("\n")).unwrap();
     for helm in super::helms() {
         let mut command = Command::new(helm);
         command
