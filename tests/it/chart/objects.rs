@@ -280,10 +280,10 @@ fn a_host_of_each_dialect_is_sent_what_its_clients_call_and_nothing_of_registrie
                 Access::Anyone | Access::Job | Access::JobHeader | Access::Holder | Access::HolderHeader
                     if sent(&generic, path) =>
                 {
-                    assert_eq!(hosts, of_dialects.len(), "{path}")
+                    assert_eq!(hosts, of_dialects.len(), "{path}");
                 }
                 Access::Anyone | Access::Job | Access::JobHeader | Access::Holder | Access::HolderHeader => {
-                    assert_eq!(hosts, 1, "{path} is of one dialect: see files/paths.yaml")
+                    assert_eq!(hosts, 1, "{path} is of one dialect: see files/paths.yaml");
                 }
             }
         }
