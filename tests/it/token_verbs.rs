@@ -173,7 +173,8 @@ fn a_registry_is_told_offline_what_a_token_allows_and_what_that_leaves_out() {
 fn tokens_that_do_not_say_for_which_registry_they_are_are_judged_for_their_own_alone() {
     let home = Home::with_key();
     let policy = fs::read_to_string(home.path().join("policy/acme.yaml")).unwrap();
-    home.write("policy/acme.yaml", &policy.replace("    dialect: pypi\n", "    dialect: pypi\n    codec: pypi\n"));
+    let policy = policy.replace("    dialect: pypi\n", "    dialect: pypi\n    codec: pypi\n");
+    home.write("policy/acme.yaml", &policy.replace("      create: [\"widgets-*\"]\n", ""));
     let exported = home.run(&["keys", "export", "--registry", "acme-pypi", "--out", "secrets.json"], "");
     assert!(exported.status.success(), "{}", err(&exported));
     let verify = ["token", "verify", "--secrets", "secrets.json", "--package", "widgets", "--exists", "yes"];
