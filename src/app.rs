@@ -22,6 +22,8 @@ use crate::audit::AuditLog;
 use crate::audit::AuditSubject;
 use crate::code::Class;
 use crate::code::Code;
+use crate::config::Tls;
+use crate::config::tls::Certificate;
 use crate::exchange;
 use crate::exchange::Failure;
 use crate::exchange::IssuedToken;
@@ -53,6 +55,7 @@ use crate::time::Timestamp;
 use crate::verify;
 
 mod allowances;
+mod certificate_reloads;
 mod composition;
 mod in_force;
 mod introspection;
@@ -60,8 +63,10 @@ mod key_reloads;
 mod refusals;
 mod reloads;
 mod restrictions;
+mod settling;
 mod warnings;
 
+pub use self::certificate_reloads::CertificateReloads;
 use self::in_force::InForce;
 pub use self::key_reloads::KeyReloads;
 pub use self::reloads::Begun;
@@ -110,6 +115,8 @@ pub struct App {
     keyring: Arc<ArcSwap<Keyring>>,
     /// None where the keys are a value that nobody changes.
     key_reloads: Option<Arc<KeyReloads>>,
+    /// None where the listener speaks no TLS.
+    certificate_reloads: Option<Arc<CertificateReloads>>,
     state: Arc<State>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -154,6 +161,7 @@ impl App {
             reloads: None,
             keyring: Arc::new(ArcSwap::from_pointee(parts.keyring)),
             key_reloads: None,
+            certificate_reloads: None,
             state,
             audit: Arc::new(parts.audit),
             metrics: parts.metrics,
@@ -185,6 +193,19 @@ impl App {
         let reloads = KeyReloads::new((directory, every), ring, state, metrics, Arc::clone(&self.clock));
         self.key_reloads = Some(Arc::new(reloads));
         self
+    }
+
+    /// Reads the listener's certificate again whenever its files change, which are looked at every so often.
+    #[must_use]
+    pub fn watching_certificate(mut self, files: Tls, every: Duration, current: Arc<ArcSwap<Certificate>>) -> Self {
+        let reloads = CertificateReloads::new((files, every), current, Arc::clone(&self.metrics));
+        self.certificate_reloads = Some(Arc::new(reloads));
+        self
+    }
+
+    /// How the listener's certificate is read again, where it is.
+    pub const fn certificate_reloads(&self) -> Option<&Arc<CertificateReloads>> {
+        self.certificate_reloads.as_ref()
     }
 
     /// How the keys are read again, where they are.
@@ -352,7 +373,7 @@ impl App {
 
     /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
     /// again before they grow old, what was revoked on other replicas is learned once a second, registries are asked for
-    /// their own rules, and a policy directory that has changed is read.
+    /// their own rules, and files that have changed are read.
     pub async fn attend(&self) {
         let reloads = async {
             if let Some(reloads) = &self.reloads {
@@ -364,7 +385,13 @@ impl App {
                 reloads.run().await;
             }
         };
-        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), reloads, key_reloads);
+        let certificate_reloads = async {
+            if let Some(reloads) = &self.certificate_reloads {
+                reloads.run().await;
+            }
+        };
+        let files = async { tokio::join!(reloads, key_reloads, certificate_reloads) };
+        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), files);
     }
 
     async fn keep_bundles(&self) {

@@ -22,6 +22,7 @@ mod demo;
 mod issuer;
 mod keys;
 mod policy;
+mod probe;
 mod serve;
 mod stop;
 mod token;
@@ -51,6 +52,8 @@ enum Verb {
     /// The service's own keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Ask a running service what jobs ask it, and what attackers do: each registry's host must answer, and refuse a forgery
+    Probe(probe::Probe),
     /// Upload tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         Verb::Policy(policy) => policy.run(),
         Verb::Issuer(issuer) => issuer.run(),
         Verb::Keys(keys) => keys.run(),
+        Verb::Probe(probe) => probe.run(),
         Verb::Token(token) => token.run(),
         Verb::Stop(stop) => stop.run(),
         Verb::Completions { shell } => {

@@ -147,9 +147,9 @@ codes! {
     /// A name made from a claim is not a legal, canonical package name.
     NameNotValid = "name-not-valid", Refused, "rename what the name is made from, or grant the package literally";
     /// Rules that cannot be merged match the same job.
-    AmbiguousGrant = "ambiguous-grant", Refused, "narrow the request with `scope`, or give the rules distinct conditions";
+    AmbiguousGrant = "ambiguous-grant", Refused, "narrow the request with `scope` at `/v1/token`, or give the rules distinct conditions";
     /// The token would be longer than clients can carry.
-    GrantTooLarge = "grant-too-large", Refused, "narrow the request with `scope`";
+    GrantTooLarge = "grant-too-large", Refused, "let the rules grant this job less, or a pattern; or narrow the request with `scope` at `/v1/token`";
     /// The registry's codec has no word for something that the token would have to say.
     GrantNotExpressible = "grant-not-expressible", Refused, "ask for uploads of packages by their names alone: this registry reads PyPI's caveats, which say no more";
 

@@ -5,6 +5,7 @@
 //! token, because its first use is claimed only when everything that can fail has succeeded.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,6 @@ pub const STORE_WAIT: Duration = Duration::from_millis(1200);
 pub const FIRST_USE_RETENTION: Duration = LEEWAY.saturating_add(RETENTION_MARGIN);
 
 /// What a client asks for, bounded and typed before anything in it is believed.
-#[derive(Debug)]
 pub struct Request<'a> {
     /// The registry that the request names.
     pub registry: &'a Registry,
@@ -80,6 +80,16 @@ pub struct Request<'a> {
     pub requested: Requested,
     /// Whether the upload token shall be good for one upload only.
     pub single_use: bool,
+}
+
+/// Without the ID token.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { registry, subject_token: _, requested, single_use } = self;
+        let mut shown = f.debug_struct("Request");
+        let shown = shown.field("registry", &registry.id).field("requested", requested);
+        shown.field("single_use", single_use).finish_non_exhaustive()
+    }
 }
 
 /// The parts of the service that an exchange uses.

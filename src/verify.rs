@@ -3,6 +3,7 @@
 //! Authenticity first, then revocation, then every caveat against the facts that the registry states, and last, when
 //! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,7 +40,6 @@ pub use self::introspect::Inactive;
 pub use self::introspect::introspect;
 
 /// What the registry asks about one upload, bounded and typed.
-#[derive(Debug)]
 pub struct Question<'a> {
     /// The upload token as it was presented.
     pub token: &'a str,
@@ -57,6 +57,17 @@ pub struct Question<'a> {
     pub client_ip: Option<IpAddr>,
     /// The registry's identifier of the upload on which a use shall be spent.
     pub consume: Option<&'a str>,
+}
+
+/// Without the upload token.
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _, action, package, version, sha256, size, client_ip, consume } = self;
+        let mut shown = f.debug_struct("Question");
+        let shown = shown.field("action", action).field("package", package).field("version", version);
+        let shown = shown.field("sha256", sha256).field("size", size).field("client_ip", client_ip);
+        shown.field("consume", consume).finish_non_exhaustive()
+    }
 }
 
 /// The parts of the service that a verification uses.

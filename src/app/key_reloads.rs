@@ -9,6 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 
+use super::settling::Look;
+use super::settling::Settling;
 use crate::config::keys::read_keyring;
 use crate::macaroon::Keyring;
 use crate::macaroon::MasterKey;
@@ -26,17 +28,7 @@ pub struct KeyReloads {
     state: Arc<State>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// What the latest look found, if that is not in force.
-    pending: Mutex<Option<Found>>,
-}
-
-/// What a directory of keys was found to hold that is not in force.
-#[derive(Debug)]
-enum Found {
-    /// Other keys, seen once.
-    New(Keyring),
-    /// Faults, which have been told if `told`.
-    Faulty { faults: String, told: bool },
+    settling: Mutex<Settling<Keyring>>,
 }
 
 impl KeyReloads {
@@ -47,7 +39,7 @@ impl KeyReloads {
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { directory, every, ring, state, metrics, clock, pending: Mutex::default() }
+        Self { directory, every, ring, state, metrics, clock, settling: Mutex::new(Settling::new()) }
     }
 
     /// Looks at the directory for as long as it is polled itself.
@@ -62,9 +54,20 @@ impl KeyReloads {
 
     /// Looks at the directory; what two looks in a row have found alike is judged.
     pub async fn poll(&self) {
-        let mut pending = self.pending.lock().await;
+        let mut settling = self.settling.lock().await;
         let read = self.read().await;
-        *pending = self.after(read, pending.take());
+        match settling.look(read, &self.ring.load(), Keyring::is_same) {
+            Look::Unchanged | Look::Unsettled => {}
+            Look::Settled(ring) => self.activate(ring),
+            Look::Mended => {
+                self.metrics.keyring_reload(false);
+                tracing::info!("the keys directory holds the keys in force again");
+            }
+            Look::Refused(faults) => {
+                self.metrics.keyring_reload(true);
+                tracing::error!("the keys directory is refused, and the keys read before go on: {faults}");
+            }
+        }
     }
 
     /// Looks twice in a row: who asks says that the files are whole.
@@ -76,38 +79,6 @@ impl KeyReloads {
     async fn read(&self) -> Result<Keyring, Faults> {
         let directory = self.directory.clone();
         tokio::task::spawn_blocking(move || read_keyring(&directory)).await.unwrap_or_else(|_| Err(Faults::new()))
-    }
-
-    /// What is pending after a look that found this, when before it that was.
-    fn after(&self, read: Result<Keyring, Faults>, before: Option<Found>) -> Option<Found> {
-        match (read, before) {
-            (Ok(ring), before) if ring.is_same(&self.ring.load()) => {
-                if matches!(before, Some(Found::Faulty { told: true, .. })) {
-                    self.metrics.keyring_reload(false);
-                    tracing::info!("the keys directory holds the keys in force again");
-                }
-                None
-            }
-            (Ok(ring), Some(Found::New(seen))) if ring.is_same(&seen) => {
-                self.activate(ring);
-                None
-            }
-            (Ok(ring), _) => Some(Found::New(ring)),
-            (Err(faults), before) => {
-                let faults = faults.to_string();
-                let told = match before {
-                    Some(Found::Faulty { faults: seen, told }) if seen == faults => {
-                        if !told {
-                            self.metrics.keyring_reload(true);
-                            tracing::error!("the keys directory is refused, and the keys read before go on: {faults}");
-                        }
-                        true
-                    }
-                    Some(_) | None => false,
-                };
-                Some(Found::Faulty { faults, told })
-            }
-        }
     }
 
     /// SECURITY: what a key that is gone has sealed is not believed any more either, whoever put it into the store.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use arc_swap::ArcSwap;
 use clap::Args;
 use tokio::runtime::Handle;
 use tokio::signal::unix::SignalKind;
@@ -22,6 +23,7 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::config;
 use crate::config::Settings;
+use crate::config::tls::Certificate;
 use crate::http;
 use crate::http::Public;
 use crate::http::operations::Operators;
@@ -65,7 +67,7 @@ pub(crate) struct Loaded {
     /// What the policy directory was found to hold: alone of all, it may be faulty.
     reading: Reading,
     pub(crate) keyring: Keyring,
-    pub(crate) tls: Option<rustls::ServerConfig>,
+    pub(crate) certificate: Option<Certificate>,
     /// The store in Redis; `None`: in memory.
     pub(crate) redis: Option<RedisOptions>,
 }
@@ -87,12 +89,14 @@ impl Loaded {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
-        let tls = settings.listen.tls.as_ref().map(config::tls::server_config).transpose();
+        let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
-        match (keyring, tls, redis) {
-            (Ok(keyring), Ok(tls), Ok(redis)) => Ok(Self { settings, directory, reading, keyring, tls, redis }),
-            (keyring, tls, redis) => {
-                let faults = [reading.judged.err(), keyring.err(), tls.err(), redis.err()];
+        match (keyring, certificate, redis) {
+            (Ok(keyring), Ok(certificate), Ok(redis)) => {
+                Ok(Self { settings, directory, reading, keyring, certificate, redis })
+            }
+            (keyring, certificate, redis) => {
+                let faults = [reading.judged.err(), keyring.err(), certificate.err(), redis.err()];
                 let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
@@ -126,7 +130,7 @@ fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed>
 }
 
 async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerConfig>), Failed> {
-    let Loaded { settings, directory, reading, keyring, tls, redis } = loaded;
+    let Loaded { settings, directory, reading, keyring, certificate, redis } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new()?);
     let store: Arc<dyn Store> = match redis {
@@ -150,7 +154,13 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
     let app = App::build(parts)
         .watching(begun, settings.policy.poll)
         .watching_keys(settings.keys.directory.clone(), settings.keys.poll);
-    Ok((app, settings, tls))
+    let (Some(certificate), Some(files)) = (certificate, &settings.listen.tls) else {
+        return Ok((app, settings, None));
+    };
+    let current = Arc::new(ArcSwap::from_pointee(certificate));
+    let tls = config::tls::server_config(Arc::clone(&current))?;
+    let app = app.watching_certificate(files.clone(), settings.keys.poll, current);
+    Ok((app, settings, Some(tls)))
 }
 
 /// The store in Redis, which need not be there yet: an outage must not keep the service from starting, and starting again
@@ -220,7 +230,7 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     Ok(true)
 }
 
-/// Reloads the policy and the keys at SIGHUP, from now on.
+/// Reloads the policy, the keys and the certificate at SIGHUP, from now on.
 fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_web::rt::spawn(async move {
@@ -229,6 +239,9 @@ fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
                 reloads.reload(Trigger::Signal).await;
             }
             if let Some(reloads) = app.key_reloads() {
+                reloads.reload().await;
+            }
+            if let Some(reloads) = app.certificate_reloads() {
                 reloads.reload().await;
             }
         }

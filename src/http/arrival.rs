@@ -3,6 +3,7 @@
 //! SECURITY: rules and clock are read, and one of the limited places is taken, only when the body is there. A body sent
 //! slowly can then neither outlive a rule or a token nor keep others out.
 
+use std::fmt;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
@@ -27,7 +28,6 @@ use crate::secret::sha256;
 use crate::time::Timestamp;
 
 /// A request that has arrived whole and was admitted; its place is free again when this is dropped.
-#[derive(Debug)]
 pub struct Arrival<'a> {
     /// Its head.
     pub request: &'a HttpRequest,
@@ -42,6 +42,16 @@ pub struct Arrival<'a> {
     /// Who sent it, for the record.
     pub caller: Caller,
     _place: SemaphorePermit<'a>,
+}
+
+/// Without the body and the head, which have tokens.
+impl fmt::Debug for Arrival<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request: _, public: _, body, policy, now, caller, _place } = self;
+        let mut shown = f.debug_struct("Arrival");
+        let shown = shown.field("bytes", &body.len()).field("policy", &policy.revision());
+        shown.field("now", now).field("caller", caller).finish_non_exhaustive()
+    }
 }
 
 /// Answers an anonymous call, or refuses it in the endpoint's spelling.

@@ -62,10 +62,15 @@ pub fn at_url<'p>(
 ) -> Result<&'p Registry, Refusal> {
     let mut detail = "no registry of this host speaks this protocol".to_owned();
     for registry in on_host(request, public, policy)?.into_iter().filter(|registry| registry.dialect == dialect) {
-        if behind(request, public, registry)?.contains(&endpoint) {
+        let found = behind(request, public, registry)?;
+        if found.contains(&endpoint) {
             return Ok(registry);
         }
-        detail = format!("this endpoint is at the path of the registry's URL, followed by `{endpoint}`");
+        detail = if found.iter().any(|path| path.strip_prefix('/') == Some(endpoint)) {
+            "the client was given the registry's URL with a `/` too many at its end: leave that out".to_owned()
+        } else {
+            format!("this endpoint is at the path of the registry's URL, followed by `{endpoint}`")
+        };
     }
     Err(Refusal::new(Code::NotFound, detail))
 }

@@ -99,7 +99,7 @@ const ISSUED: &[Member] = &[
 const EXAMPLE: &str = r#"{"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": "eyJhbGciOiJSUzI1NiIs…", "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "scope": "upload:widgets"}"#;
 
 /// The parameters of RFC 8693 section 2.1 that this service reads; unknown ones are ignored (RFC 6749 section 3.2).
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Parameters {
     grant_type: Option<String>,
     subject_token: Option<String>,

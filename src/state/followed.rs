@@ -95,7 +95,13 @@ impl<L: Learnt> Followed<L> {
 
     /// Appends an entry: known here when this returns, on other replicas at their next [`Followed::sync`].
     pub(super) async fn append(&self, entry: &[u8]) -> Result<Cursor, StoreError> {
-        let at = self.store.append(self.list, entry, self.bounds).await?;
+        self.append_within(entry, self.bounds.cap).await
+    }
+
+    /// The same if the list has room for it below that cap.
+    pub(super) async fn append_within(&self, entry: &[u8], cap: u32) -> Result<Cursor, StoreError> {
+        let cap = cap.min(self.bounds.cap);
+        let at = self.store.append(self.list, entry, ListBounds { cap, ..self.bounds }).await?;
         self.write().learnt.learn(at, entry)?;
         Ok(at)
     }

@@ -39,6 +39,9 @@ const OWN_SHARE: u64 = 5000;
 /// The same for those who hold its tokens, all together. SECURITY: a share of its own, so that a job which mints and
 /// revokes without end takes nothing from what the registry may do against it, and nothing from other registries.
 const HOLDERS_SHARE: u64 = 20_000;
+/// Up to how many entries the list takes those of holders. SECURITY: some clients revoke at the end of every job, so that a
+/// few registries' holders together could fill it. The rest is for registries, against what was stolen.
+const HOLDERS_CAP: u32 = 60_000;
 /// How many entries, of all registries, one look at a registry's list goes through.
 const LOOK: usize = 1000;
 const NO_TEXT: StoreError = StoreError::Unavailable { reason: "a revocation has no text" };
@@ -74,6 +77,13 @@ impl Revoker {
         match self {
             Self::Registry => ("own", OWN_SHARE),
             Self::Holders => ("holders", HOLDERS_SHARE),
+        }
+    }
+
+    const fn cap(self) -> u32 {
+        match self {
+            Self::Registry => BOUNDS.cap,
+            Self::Holders => HOLDERS_CAP,
         }
     }
 }
@@ -173,10 +183,15 @@ impl Revocations {
     /// Revokes a token, named by [`token_name`]: here when this returns, on other replicas at their next
     /// [`Revocations::sync`]. Revoking again changes nothing.
     pub async fn revoke(&self, token_name: &str, expires_at: Timestamp) -> Result<(), StoreError> {
+        self.revoke_by(Revoker::Registry, token_name, expires_at).await
+    }
+
+    async fn revoke_by(&self, by: Revoker, token_name: &str, expires_at: Timestamp) -> Result<(), StoreError> {
         if self.is_revoked(token_name) {
             return Ok(());
         }
-        self.append(&Stored::Token { name: token_name.to_owned(), expires_at_ms: expires_at.unix_millis() }).await
+        let stored = Stored::Token { name: token_name.to_owned(), expires_at_ms: expires_at.unix_millis() };
+        self.append(by, &stored).await
     }
 
     /// Revokes every token of the registry that the rule had a part in granting and that was issued before a moment,
@@ -186,7 +201,7 @@ impl Revocations {
         if self.0.read().learnt.rules.get(name.as_str()).is_some_and(|known| *known >= issued_before) {
             return Ok(());
         }
-        self.append(&Stored::Rule { name, issued_before_ms: issued_before.unix_millis() }).await
+        self.append(Revoker::Registry, &Stored::Rule { name, issued_before_ms: issued_before.unix_millis() }).await
     }
 
     /// Whether that token itself was revoked, as far as is known since [`Revocations::synced_at`].
@@ -241,8 +256,8 @@ impl Revocations {
         self.0.synced_at()
     }
 
-    async fn append(&self, stored: &Stored) -> Result<(), StoreError> {
-        self.0.append(&stored.written()?).await.map(|_| ())
+    async fn append(&self, by: Revoker, stored: &Stored) -> Result<(), StoreError> {
+        self.0.append_within(&stored.written()?, by.cap()).await.map(|_| ())
     }
 }
 
@@ -260,7 +275,7 @@ impl State {
             return Ok(());
         }
         self.take_share(key_id, by, now).await?;
-        Ok(self.revocations.revoke(&name, expires_at).await?)
+        Ok(self.revocations.revoke_by(by, &name, expires_at).await?)
     }
 
     /// Revokes what a rule of the registry of that key has granted, as [`Revocations::revoke_rule`] does, on its own share.

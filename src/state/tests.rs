@@ -9,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::secret::Secret;
 use crate::time::Clock;
 
+use super::revocations::RevokeError;
+use super::revocations::Revoker;
 use super::*;
 
 /// A clock that stands still until it is set.
@@ -244,6 +246,27 @@ fn revoking_again_writes_nothing() {
     let used = store.used();
     run(state.revocations().revoke("token-1", expires_at)).unwrap();
     assert_eq!(store.used(), used);
+}
+
+#[test]
+fn holders_of_many_registries_leave_registries_room_to_revoke() {
+    let (clock, _, _) = setup();
+    let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 26));
+    let state = State::new(store.clone(), seal_keys());
+    let bounds = ListBounds { keep: Duration::from_secs(3600), cap: u32::MAX, when_full: WhenFull::Refuse };
+    let fill = |count| {
+        for _ in 0..count {
+            run(store.append("revocations", b"x", bounds)).unwrap();
+        }
+    };
+    let revoke = |id: &str, by| run(state.revoke_token("r", &id, clock.now(), (by, clock.now())));
+    fill(59_999);
+    revoke("a", Revoker::Holders).unwrap();
+    assert_eq!(revoke("b", Revoker::Holders), Err(RevokeError::Store(StoreError::Full)));
+    revoke("b", Revoker::Registry).unwrap();
+    run(state.revoke_rule("r", "rule", clock.now(), clock.now())).unwrap();
+    fill(100_000 - 60_002);
+    assert_eq!(revoke("c", Revoker::Registry), Err(RevokeError::Store(StoreError::Full)));
 }
 
 #[test]

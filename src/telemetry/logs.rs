@@ -71,8 +71,14 @@ fn parse_level(text: &str) -> Option<Targets> {
         match module {
             Some("") => None,
             Some(module) => Some(targets.with_target(module, level)),
-            // The HTTP server tells of each worker and listener; the service's own lines say what matters of that.
-            None => Some(targets.with_default(level).with_target("actix_server", level.min(LevelFilter::WARN))),
+            // The HTTP server tells of each worker and listener; the service's own lines say what matters of that. Of a
+            // request that is no HTTP it tells as an error, which is nobody's but its sender's.
+            None => Some(
+                targets
+                    .with_default(level)
+                    .with_target("actix_server", level.min(LevelFilter::WARN))
+                    .with_target("actix_http", LevelFilter::OFF),
+            ),
         }
     })
 }

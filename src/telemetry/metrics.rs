@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub struct Metrics {
     shadow_disagreements: Counter<u64>,
     keyring_reloads: Counter<u64>,
     keyring_refused: Arc<AtomicBool>,
+    certificate: Arc<CertificateReading>,
     policy_refused: Arc<AtomicBool>,
     policy_revision: Arc<Mutex<Option<String>>>,
     bundle_refreshes: Counter<u64>,
@@ -70,6 +72,14 @@ pub struct BundleReading {
     pub serial: i64,
     /// Until when it is good, in seconds of Unix time.
     pub not_after: i64,
+}
+
+/// The listener's certificate.
+#[derive(Debug, Default)]
+struct CertificateReading {
+    /// In seconds of Unix time; 0 where there is none.
+    not_after: AtomicI64,
+    refused: AtomicBool,
 }
 
 /// The instruments could not be set up.
@@ -121,6 +131,8 @@ impl Metrics {
             .with_description("1 while what the keys directory holds is refused, and the keys read before it are used.")
             .with_callback(move |observer| observer.observe(u64::from(refused.load(Ordering::Relaxed)), &[]))
             .build();
+        let certificate = Arc::new(CertificateReading::default());
+        observe_certificate(&meter, &certificate);
         let bundles = Arc::new(Mutex::new(Vec::new()));
         observe_bundles(&meter, "bundle_serial", "The serial of the registry's bundle in force.", &bundles, |it| {
             it.serial
@@ -166,6 +178,7 @@ impl Metrics {
                 "Readings of the keys directory that found something new, by outcome.",
             ),
             keyring_refused,
+            certificate,
             shadow_disagreements: counter(
                 "shadow_disagreements",
                 "Exchanges to which a rule in shadow mode would have granted something that was not granted.",
@@ -248,6 +261,16 @@ impl Metrics {
         self.keyring_refused.store(refused, Ordering::Relaxed);
     }
 
+    /// Says until when the listener's certificate is good, in seconds of Unix time.
+    pub fn certificate_in_force(&self, not_after: i64) {
+        self.certificate.not_after.store(not_after, Ordering::Relaxed);
+    }
+
+    /// Says whether what the listener's files hold is refused, so that the certificate read before goes on.
+    pub fn certificate_reload(&self, refused: bool) {
+        self.certificate.refused.store(refused, Ordering::Relaxed);
+    }
+
     /// Counts an exchange to which this rule, in shadow mode, would have granted something that was not granted.
     pub fn shadow_disagreement(&self, rule: &str) {
         self.shadow_disagreements.add(1, &[label("rule", rule)]);
@@ -287,6 +310,26 @@ impl Metrics {
     pub fn render(&self) -> Result<String, MetricsError> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
     }
+}
+
+/// Nothing is said where the listener speaks no TLS.
+fn observe_certificate(meter: &Meter, certificate: &Arc<CertificateReading>) {
+    let observe = |name: &'static str, help: &'static str, reading: fn(&CertificateReading) -> i64| {
+        let certificate = Arc::clone(certificate);
+        let _observed = meter
+            .i64_observable_gauge(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                if certificate.not_after.load(Ordering::Relaxed) != 0 {
+                    observer.observe(reading(&certificate), &[]);
+                }
+            })
+            .build();
+    };
+    let help = "The moment, in Unix time, from which on clients refuse the listener's certificate.";
+    observe("certificate_expiry_timestamp_seconds", help, |it| it.not_after.load(Ordering::Relaxed));
+    let help = "1 while what the listener's files hold is refused, and the certificate read before goes on.";
+    observe("certificate_refused", help, |it| i64::from(it.refused.load(Ordering::Relaxed)));
 }
 
 fn observe_bundles(

@@ -262,7 +262,9 @@ async fn the_path_is_the_registrys_and_the_endpoints_byte_for_byte() {
             assert_eq!(answer.code(), "not-found", "{} {path}: {}", client.dialect, answer.text);
             if client.keeps_path {
                 refused(&answer, client.refusals[3], "not-found");
-                assert!(answer.body["message"].as_str().unwrap().contains(&format!("`{own}`")), "{}", answer.text);
+                let doubled = path == format!("/base/{own}");
+                let words = if doubled { "a `/` too many at its end".to_owned() } else { format!("`{own}`") };
+                assert!(answer.body["message"].as_str().unwrap().contains(&words), "{}", answer.text);
             } else {
                 refused(&answer, 404, "not-found");
                 let hint = path.ends_with(own).then_some("at the root of the host: `/api/oidc/mint_token`");

@@ -13,6 +13,7 @@ mod attacks;
 mod authorize;
 mod bundles;
 mod causes;
+mod chart;
 mod claim_attacks;
 mod clients;
 mod clients_cargo;

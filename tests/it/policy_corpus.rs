@@ -158,9 +158,13 @@ fn an_issuer_of_one_audience_that_is_strict_itself_may_serve_a_registry_that_acc
     let load = |text: String| Policy::load(&[Source { name: "policy.yaml".to_owned(), text }], &|_, _| None);
     let text = fs::read_to_string(file).unwrap();
     assert!(load(text.clone()).unwrap_err().to_string().contains("L039"));
-    for mode in ["once", "once-per-package"] {
-        load(text.replace(accepted, &format!("{accepted}, replay: {mode}"))).unwrap();
-    }
+    load(text.replace(accepted, &format!("{accepted}, replay: once"))).unwrap();
+    // Whoever else has seen the token could exchange it for the packages that are left.
+    let each = load(text.replace(accepted, &format!("{accepted}, replay: once-per-package")));
+    assert!(each.unwrap_err().to_string().contains("L039"));
+    let npm = text.replace("dialect: generic", "dialect: npm").replace(", audiences: [one], replay: off", "");
+    assert!(load(npm.clone()).unwrap_err().to_string().contains("L039"), "the usual mode of npm's dialect");
+    load(npm.replace(accepted, &format!("{accepted}, replay: once"))).unwrap();
 }
 
 #[test]

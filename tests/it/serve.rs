@@ -410,6 +410,61 @@ async fn at_a_hangup_it_reads_its_policy_again() {
 }
 
 #[actix_web::test]
+async fn a_renewed_certificate_is_presented_to_whoever_connects_from_then_on() {
+    let home = Home::with_key();
+    let now = SystemClock.now();
+    let old = LoopbackCertificate::generate(now).unwrap();
+    let new = LoopbackCertificate::generate(now.minus(Duration::from_secs(86_400))).unwrap();
+    let write = |certificate: &LoopbackCertificate| {
+        home.write("certificate.pem", certificate.certificate_pem());
+        let key = home.path().join("certificate.key");
+        let _new_each_time = fs::remove_file(&key);
+        certificate.write_key(&key).unwrap();
+    };
+    write(&old);
+    home.write(
+        "trustmint.yaml",
+        "listen:\n  address: 127.0.0.1:0\n  tls: {certificate_file: certificate.pem, key_file: certificate.key}\n\
+         operations: {address: \"127.0.0.1:0\"}\nkeys: {poll: 1h}\nlimits: {workers: 1}\n",
+    );
+    let mut served = home.serve();
+    let greeted = async |certificate: &LoopbackCertificate| {
+        let authority = reqwest::Certificate::from_pem(certificate.authority_pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
+        client.get(format!("{}/openapi.json", served.public)).send().await.is_ok()
+    };
+    assert_eq!((greeted(&old).await, greeted(&new).await), (true, false));
+
+    // The one file without the other: the pair in force goes on.
+    home.write("certificate.pem", new.certificate_pem());
+    send("-HUP", served.child.id());
+    let line = line_with(&mut served.log, "the listener's certificate is refused");
+    assert!(
+        line.contains("certificate.pem: listen.tls.certificate_file: does not fit `listen.tls.key_file`"),
+        "{line}"
+    );
+    assert!(greeted(&old).await);
+    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metric = async |name: &str| {
+        let metrics = plain.get(format!("{}/metrics", served.operations)).send().await.unwrap().text().await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("trustmint_certificate_{name} ")));
+        line.map(|value| value.parse::<i64>().unwrap())
+    };
+    let week = 7 * 86_400;
+    assert_eq!(metric("refused").await, Some(1));
+    assert_eq!(metric("expiry_timestamp_seconds").await, Some(now.unix_seconds() + week));
+
+    write(&new);
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "the listener's certificate was read again");
+    assert_eq!((greeted(&old).await, greeted(&new).await), (false, true));
+    assert_eq!(metric("refused").await, Some(0));
+    assert_eq!(metric("expiry_timestamp_seconds").await, Some(now.unix_seconds() - 86_400 + week));
+    served.terminate();
+    assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[actix_web::test]
 async fn a_changed_policy_is_in_force_by_itself() {
     let home = Home::with_key();
     home.write(

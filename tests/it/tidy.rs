@@ -89,9 +89,9 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rcgen", &["demo"]),
     ("redis", &["state/redis"]),
     ("regex", &["policy/regexp"]),
-    // The demonstration's registry and client play other programs, which ask the service over the network; so does the
-    // verb that stops something in a service that runs.
-    ("reqwest", &["identity/fetch", "demo/registry", "demo/client", "cli/stop"]),
+    // The demonstration's registry and client play other programs, which ask the service over the network; so do the
+    // verbs that ask a service that runs.
+    ("reqwest", &["identity/fetch", "demo/registry", "demo/client", "cli/stop", "cli/probe"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 

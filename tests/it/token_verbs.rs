@@ -170,6 +170,22 @@ fn a_registry_is_told_offline_what_a_token_allows_and_what_that_leaves_out() {
 }
 
 #[test]
+fn tokens_that_do_not_say_for_which_registry_they_are_are_judged_for_their_own_alone() {
+    let home = Home::with_key();
+    let policy = fs::read_to_string(home.path().join("policy/acme.yaml")).unwrap();
+    let policy = policy.replace("    dialect: pypi\n", "    dialect: pypi\n    codec: pypi\n");
+    home.write("policy/acme.yaml", &policy.replace("      create: [\"widgets-*\"]\n", ""));
+    let exported = home.run(&["keys", "export", "--registry", "acme-pypi", "--out", "secrets.json"], "");
+    assert!(exported.status.success(), "{}", err(&exported));
+    let verify = ["token", "verify", "--secrets", "secrets.json", "--package", "widgets", "--exists", "yes"];
+    let other = home.run(&[&verify[..], &["--registry", "other"]].concat(), "pypi-x");
+    assert_eq!((other.status.code(), out(&other)), (Some(1), ""));
+    assert!(err(&other).contains("--registry: these secrets are for tokens of `acme-pypi` alone"), "{}", err(&other));
+    let own = home.run(&[&verify[..], &["--registry", "acme-pypi"]].concat(), "pypi-x");
+    assert!(out(&own).contains("upload-token-malformed"), "{}", err(&own));
+}
+
+#[test]
 fn what_a_token_was_narrowed_to_is_held_offline() {
     let world = World::new();
     let narrowed =
@@ -208,7 +224,8 @@ fn verify_reads_only_a_registrys_own_secrets_that_nobody_else_can_read() {
         fs::write(&file, text.replacen(from, to, 1)).unwrap();
         world.verify(&world.token, &yes)
     };
-    failed(&changed("\"text\"", "\"pypi\""), 1, "its codec is not `text`");
+    failed(&changed("\"text\"", "\"cbor\""), 1, "its codec is none that this version knows");
+    assert!(out(&changed("\"text\"", "\"pypi\"")).contains("caveat-not-understood"));
     assert_eq!(changed("\"epoch\": ", "\"epoch\": 9").status.code(), Some(1));
     let refused = changed("\"kid\": \"k1\"", "\"kid\": \"k2\"");
     assert!(out(&refused).contains("upload-token-unknown"), "{}", out(&refused));

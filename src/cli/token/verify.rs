@@ -16,6 +16,7 @@ use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::say;
 use crate::cli::say_json;
+use crate::codec::Codec;
 use crate::config::registry_secrets::read_registry_secrets;
 use crate::macaroon::Authentic;
 use crate::macaroon::Facts;
@@ -82,6 +83,11 @@ impl Verify {
             .map_err(|error| Failed::new(format!("--package {error}")))?;
         let file = self.file.as_ref().map(|path| Artifact::read(path)).transpose()?;
         let token = read_token(self.token.as_ref())?;
+        // Only caveats of the codec `text` say for which registries a token is.
+        if secrets.codec != Codec::Text && self.registry.as_ref().is_some_and(|asked| *asked != secrets.registry) {
+            let message = format!("--registry: these secrets are for tokens of `{}` alone", secrets.registry);
+            return Err(Failed::new(message));
+        }
         let facts = Facts {
             registry: self.registry.as_ref().unwrap_or(&secrets.registry),
             now: SystemClock.now(),

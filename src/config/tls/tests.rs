@@ -26,7 +26,7 @@ fn files() -> TempDir {
 fn check(directory: &TempDir, certificate: &str, key: &str, expected: &[&str]) {
     let at = |name: &str| directory.path().join(name);
     let tls = Tls { certificate_file: at(certificate), key_file: at(key) };
-    let faults = server_config(&tls).map(drop).unwrap_err();
+    let faults = Certificate::read(&tls).map(drop).unwrap_err();
     let prefix = directory.path().display().to_string();
     let told: Vec<String> = faults.iter().map(|fault| fault.to_string().replace(&prefix, "tls")).collect();
     assert_eq!(told, expected);
@@ -36,7 +36,12 @@ fn check(directory: &TempDir, certificate: &str, key: &str, expected: &[&str]) {
 fn a_certificate_and_its_key_make_a_server() {
     let directory = files();
     let at = |name: &str| directory.path().join(name);
-    let config = server_config(&Tls { certificate_file: at("certificate.pem"), key_file: at("key.pem") }).unwrap();
+    let files = Tls { certificate_file: at("certificate.pem"), key_file: at("key.pem") };
+    let certificate = Certificate::read(&files).unwrap();
+    assert!(certificate.is_same(&Certificate::read(&files).unwrap()));
+    // rcgen's usual end.
+    assert_eq!(certificate.not_after().to_string(), "4096-01-01T00:00:00Z");
+    let config = server_config(Arc::new(ArcSwap::from_pointee(certificate))).unwrap();
     assert_eq!(config.alpn_protocols, [b"http/1.1"]);
 }
 

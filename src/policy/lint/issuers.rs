@@ -52,9 +52,9 @@ pub(in crate::policy) fn fixed_audience(
     }
     // SECURITY: the first use is all that keeps a token that another service has seen from being used here.
     let replay = world.registry(rule.registry).map(|registry| registry.replay_of(issuer.common()));
-    if replay == Some(Replay::Off) {
-        let message = "the registry accepts replays, and all tokens of this issuer have one audience";
-        entry.fault_at_key(faults, (&catalogue::L039, message), "set `replay: once` at the registry");
+    if replay.is_some_and(|replay| replay != Replay::Once) {
+        let message = "one ID token can be exchanged more than once, and all tokens of this issuer have one audience";
+        entry.fault_at_key(faults, (&catalogue::L039, message), "set `replay: once` at the issuer");
     }
 }
 
@@ -79,10 +79,12 @@ pub(in crate::policy) fn fixed_audiences_of_bundles(
                 let remedy = "let the bundle of one registry name it";
                 report(sections, &registry.id, (&catalogue::L003, message), remedy, faults);
             }
-            if registry.replay_of(entry.common()) == Replay::Off {
-                let message =
-                    format!("it accepts replays, and its bundle may name `{name}`, whose tokens all have one audience");
-                report(sections, &registry.id, (&catalogue::L039, message), "set `replay: once`", faults);
+            if registry.replay_of(entry.common()) != Replay::Once {
+                let message = format!(
+                    "an ID token can be exchanged more than once, and its bundle may name `{name}`, whose tokens all have \
+                     one audience"
+                );
+                report(sections, &registry.id, (&catalogue::L039, message), "set `replay: once` at the issuer", faults);
             }
         }
     }

@@ -56,7 +56,11 @@ pub(in crate::policy) fn computed_audience(text: &str) -> Option<(Message, &'sta
 pub(in crate::policy) fn audience(text: &str, urls: &[Url]) -> Option<(Message, &'static str)> {
     let remedy = "choose one that no other service uses, such as the registry's own name";
     let npm = text.strip_prefix("npm:");
-    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(host.split(':').next().unwrap_or(host)));
+    // A port is what follows the last colon, but for those inside the brackets of an IPv6 address.
+    let name = |host: &str| {
+        host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name).to_owned()
+    };
+    let own = |host: &str| urls.iter().any(|url| url.host_str() == Some(name(host).as_str()));
     if text.is_empty() || text.len() > MAX_AUDIENCE || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'*') {
         Some((
             Message::from((
@@ -135,4 +139,21 @@ pub(in crate::policy) fn registries(sections: &[Field<'_>], registries: &[Arc<Re
 /// The first digits of a digest: enough to find it in a file.
 fn digest(bytes: [u8; 32]) -> String {
     bytes.iter().take(4).map(|byte| format!("{byte:02x}")).chain(["…".to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npms_audience_may_name_the_registrys_own_host_with_a_port_or_without() {
+        let urls =
+            ["https://npm.acme.example:8443/x", "https://[2001:db8::2]:8443"].map(|url| Url::parse(url).unwrap());
+        for own in ["npm.acme.example", "npm.acme.example:8443", "[2001:db8::2]", "[2001:db8::2]:8443"] {
+            assert!(audience(&format!("npm:{own}"), &urls).is_none(), "{own}");
+        }
+        for other in ["registry.npmjs.org", "acme.example", "[2001:db8::3]:8443", "[2001", "", "npm.acme.example:1:2"] {
+            assert!(audience(&format!("npm:{other}"), &urls).is_some(), "{other}");
+        }
+    }
 }

@@ -69,7 +69,11 @@ pub(super) fn registry(
 ) -> Option<Registry> {
     let fields = entry.fields(KEYS, faults)?;
     let dialects = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
-    let dialect = fields.require("dialect", "add `dialect: pypi` or `dialect: generic`", faults);
+    let dialect = fields.require(
+        "dialect",
+        "add `dialect:`, which says whose clients it has: `pypi`, `npm`, …, or `generic`",
+        faults,
+    );
     let dialect = dialect.and_then(|field| super::choice(&field, &dialects, faults));
     let ecosystem = ecosystem(&fields, dialect, faults);
     let urls = fields.require("urls", "add the public upload URLs: `urls: [https://…]`", faults);
@@ -216,8 +220,8 @@ fn urls_of(field: &Field<'_>, faults: &mut Faults) -> Option<Vec<Url>> {
     let mut urls = Vec::new();
     for item in field.items(faults)? {
         let Some(text) = item.text(faults) else { continue };
-        // The same discipline as for issuers, but for the slash at the end, which upload URLs often have.
-        let parsed = IssuerUrl::parse(text.strip_suffix('/').unwrap_or(text));
+        // The same discipline as for issuers.
+        let parsed = IssuerUrl::parse(text);
         match (parsed, Url::parse(text)) {
             (Ok(_), Ok(url)) if !urls.contains(&url) => urls.push(url),
             (Ok(_), Ok(_)) => item.fault(faults, format!("`{text}` is listed twice"), "remove one"),

@@ -367,6 +367,7 @@ impl Presets {
         let service = Service::with_policy(|base, _| {
             let text = policy_text(base, &rules).replace("dialect: pypi", "dialect: generic");
             let text = text.replace("    callers:", "    replay: once-per-package\n    callers:");
+            let text = text.replace("accept_fixed_audience: true", "accept_fixed_audience: true, replay: once");
             loaded(text, &keys).unwrap_or_else(|faults| panic!("{faults}"))
         })
         .await;
