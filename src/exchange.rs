@@ -345,8 +345,10 @@ fn first_use_claim(
     package: Option<&PackageName>,
     now: Timestamp,
 ) -> FirstUseClaim {
-    let (iss, package) = (token.issuer().url().as_str(), package.map(PackageName::as_str));
-    let key = crate::state::first_use_key(iss, token.jti(), token.signing_input_digest(), package);
+    let iss = token.issuer().url().as_str();
+    let key = |package| crate::state::first_use_key(iss, token.jti(), token.signing_input_digest(), package);
+    let one_of = package.map(|_| key(None));
+    let key = key(package.map(PackageName::as_str));
     let record = FirstUseRecord {
         token_id: prepared.id().to_string(),
         at: now,
@@ -354,7 +356,7 @@ fn first_use_claim(
         kid: prepared.kid().to_owned(),
     };
     let until = token.expires_at().plus(FIRST_USE_RETENTION);
-    FirstUseClaim { key, record, issued_at: token.issued_at(), until }
+    FirstUseClaim { key, one_of, record, issued_at: token.issued_at(), until }
 }
 
 /// Steps 5 and 6 run to their end even if the client has gone: a first use without its token would lock a job out.
@@ -372,6 +374,7 @@ async fn first_use_and_issue(
             Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted)),
             Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past))),
             Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
+            Err(FirstUseError::Spent) => Err(Failure::Spent),
             Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }

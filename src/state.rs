@@ -33,6 +33,7 @@ pub use self::first_use::FirstUse;
 pub use self::first_use::FirstUseClaim;
 pub use self::first_use::FirstUseError;
 pub use self::first_use::FirstUseRecord;
+pub use self::first_use::MOST_OF_ONE_TOKEN;
 pub use self::first_use::PastUse;
 pub use self::first_use::Repetition;
 pub use self::first_use::first_use_key;

@@ -12,6 +12,7 @@ use crate::identity::token::TokenError;
 use crate::macaroon::PrepareError;
 use crate::policy::bundle::Lapse;
 use crate::policy::explain::Explanation;
+use crate::state::MOST_OF_ONE_TOKEN;
 use crate::state::PastUse;
 use crate::state::StoreError;
 use crate::state::rates::Standing;
@@ -46,6 +47,8 @@ pub enum Failure {
     Prepare(PrepareError),
     /// The token was exchanged before; when, if that can be told.
     Replayed(Option<PastUse>),
+    /// It has a use for each package, and was presented as often as it may be.
+    Spent,
     /// The store's memory begins after the token was issued.
     StateLost {
         /// Until every token that may have been forgotten has expired.
@@ -82,7 +85,7 @@ impl Failure {
             Self::RulesUnknown(lapse) => lapse.code(),
             Self::Stopped => Code::Stopped,
             Self::Prepare(error) => error.code(),
-            Self::Replayed(_) => Code::TokenReplayed,
+            Self::Replayed(_) | Self::Spent => Code::TokenReplayed,
             Self::StateLost { .. } => Code::StateLost,
             Self::RateLimited(_) => Code::RateLimited,
             Self::Store(_) => Code::StoreUnavailable,
@@ -137,6 +140,7 @@ impl fmt::Display for Failure {
             Self::Prepare(error) => write!(f, "{error}"),
             Self::Replayed(Some(past)) => write!(f, "this ID token was already exchanged, at {}", past.record().at),
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),
+            Self::Spent => write!(f, "this ID token was already sent {MOST_OF_ONE_TOKEN} times"),
             Self::StateLost { .. } => {
                 f.write_str("this ID token was issued before the service's memory of used tokens begins")
             }

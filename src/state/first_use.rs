@@ -14,6 +14,11 @@ use super::SetOnce;
 use super::State;
 use super::StoreError;
 
+/// How often a token that has a use for each package may be presented, repetitions included.
+///
+/// SECURITY: each use is remembered until the token has ended. Without a bound one job, whose rule grants every name with a
+/// prefix, could fill the store with uses of a single token, and with that stop the releases of all registries.
+pub const MOST_OF_ONE_TOKEN: u64 = 256;
 /// What first-use records are sealed as.
 const KIND: &str = "first-use";
 
@@ -22,6 +27,8 @@ const KIND: &str = "first-use";
 pub struct FirstUseClaim {
     /// Which use, from [`first_use_key`].
     pub key: [u8; 32],
+    /// The key of the token itself, where it has a use for each package.
+    pub one_of: Option<[u8; 32]>,
     /// What the claim is for, kept for whoever comes second.
     pub record: FirstUseRecord,
     /// When the subject token was issued: the store must remember at least since then.
@@ -91,6 +98,9 @@ pub enum FirstUseError {
     /// token, or under a key that is gone.
     #[error("the token was used before")]
     Taken,
+    /// The token was presented [`MOST_OF_ONE_TOKEN`] times before.
+    #[error("the token was used {MOST_OF_ONE_TOKEN} times before")]
+    Spent,
     /// The store's memory begins after the token was issued, so an earlier use may be forgotten.
     #[error("the token was issued before the store's memory begins, at {since}")]
     Forgotten {
@@ -112,9 +122,15 @@ struct Stored {
 }
 
 impl State {
-    /// Claims the first use. One round trip to the store.
+    /// Claims the first use. One round trip to the store, and another where the token has a use for each package.
     pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
-        let FirstUseClaim { key, record, issued_at, until } = claim;
+        let FirstUseClaim { key, one_of, record, issued_at, until } = claim;
+        if let Some(token) = one_of {
+            let counter = format!("uses-of-token:{}", URL_SAFE_NO_PAD.encode(token));
+            if self.store.add(counter.as_bytes(), 1, until).await? > MOST_OF_ONE_TOKEN {
+                return Err(FirstUseError::Spent);
+            }
+        }
         let owner = URL_SAFE_NO_PAD.encode(key);
         let sealed = self.sealed(&owner, &record)?;
         let first = self.store.set_once(format!("first-use:{owner}").as_bytes(), &sealed, until).await?;

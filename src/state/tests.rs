@@ -75,11 +75,17 @@ fn the_second_use_learns_what_the_first_was_for() {
     let (clock, _, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
     let first = record("token-1", clock.now());
-    let claim = FirstUseClaim { key: [3; 32], record: first.clone(), issued_at: clock.now(), until };
+    let claim = FirstUseClaim { key: [3; 32], one_of: None, record: first.clone(), issued_at: clock.now(), until };
     assert_eq!(run(state.first_use(claim)).unwrap().record(), &first);
 
     clock.pass(Duration::from_secs(899));
-    let again = FirstUseClaim { key: [3; 32], record: record("token-2", clock.now()), issued_at: clock.now(), until };
+    let again = FirstUseClaim {
+        key: [3; 32],
+        one_of: None,
+        record: record("token-2", clock.now()),
+        issued_at: clock.now(),
+        until,
+    };
     let Err(FirstUseError::Replayed(past)) = run(state.first_use(again.clone())) else { panic!("a second first use") };
     assert_eq!(past.record(), &first);
     let other = FirstUseClaim { key: [4; 32], ..again };
@@ -91,6 +97,7 @@ fn a_use_that_cannot_be_remembered_is_no_first_use() {
     let (clock, _, state) = setup();
     let claim = FirstUseClaim {
         key: [3; 32],
+        one_of: None,
         record: record("token-1", clock.now()),
         issued_at: clock.now(),
         until: clock.now(),
@@ -103,7 +110,13 @@ fn claim_over(held: &[u8], key: [u8; 32]) -> Result<FirstUse, FirstUseError> {
     let (clock, store, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
     run(store.put(&place(key), held, until)).unwrap();
-    run(state.first_use(FirstUseClaim { key, record: record("token-2", clock.now()), issued_at: clock.now(), until }))
+    run(state.first_use(FirstUseClaim {
+        key,
+        one_of: None,
+        record: record("token-2", clock.now()),
+        issued_at: clock.now(),
+        until,
+    }))
 }
 
 fn place(key: [u8; 32]) -> Vec<u8> {
@@ -114,7 +127,8 @@ fn place(key: [u8; 32]) -> Vec<u8> {
 fn honest(key: [u8; 32]) -> Vec<u8> {
     let (clock, store, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
-    let claim = FirstUseClaim { key, record: record("token-1", clock.now()), issued_at: clock.now(), until };
+    let claim =
+        FirstUseClaim { key, one_of: None, record: record("token-1", clock.now()), issued_at: clock.now(), until };
     assert!(run(state.first_use(claim)).is_ok());
     run(store.get(&place(key))).unwrap().unwrap().to_vec()
 }
@@ -198,7 +212,13 @@ fn without_an_active_key_nothing_is_sealed_and_nothing_claimed() {
         State::new(store.clone(), SealKeys::new(vec![SealKey::new("k1".to_owned(), later, Secret::new([1; 32]))]));
     let until = clock.now().plus(Duration::from_secs(900));
     assert!(run(state.put_copy(CopyKind::Jwks, "a", clock.now(), "", b"", until)).is_err());
-    let claim = FirstUseClaim { key: [3; 32], record: record("token-1", clock.now()), issued_at: clock.now(), until };
+    let claim = FirstUseClaim {
+        key: [3; 32],
+        one_of: None,
+        record: record("token-1", clock.now()),
+        issued_at: clock.now(),
+        until,
+    };
     assert!(matches!(run(state.first_use(claim)), Err(FirstUseError::Store(_))));
     assert_eq!(store.used(), 0);
 }

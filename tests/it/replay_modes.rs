@@ -84,6 +84,23 @@ async fn one_token_publishes_each_package_of_a_workspace_once() {
 }
 
 #[actix_web::test]
+async fn one_token_fills_no_store_with_uses_however_many_names_its_rule_grants() {
+    let service = tools("replay: once-per-package").await;
+    let token = job(&service);
+    for package in 0..256 {
+        let answer = exchange(&service, &token, Some(&format!("upload:widgets/p{package}"))).await;
+        assert_eq!(answer.status, 200, "{package}: {}", answer.text);
+    }
+    for package in ["p256", "p0"] {
+        let answer = exchange(&service, &token, Some(&format!("upload:widgets/{package}"))).await;
+        assert_eq!(told(&answer), REPLAYED);
+        assert!(answer.body["message"].as_str().unwrap().contains("already sent 256 times"), "{}", answer.text);
+    }
+    // Another of the same job has uses of its own.
+    assert_eq!(exchange(&service, &job(&service), Some("upload:widgets/p256")).await.status, 200);
+}
+
+#[actix_web::test]
 async fn a_ci_system_that_gives_a_job_one_token_for_all_its_packages_publishes_a_workspace() {
     // GitLab and CircleCI put the ID token into a variable, the same for every command of the job; CircleCI's has no id.
     let presets = Presets::publishing_workspaces().await;
