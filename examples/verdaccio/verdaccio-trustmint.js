@@ -80,7 +80,7 @@ async function packed(bytes) {
         need(type === "0" || (type === "5" && size === 0), "the file has something else than files and folders in it");
         need(same(more.get("size"), String(size)), "the file says two sizes of one file");
         const path = (more.get("path") ?? (prefix && `${prefix}/`) + text(at, 100)).replace(type === "5" ? /\/$/ : /$^/, "");
-        const parts = path.split("/");
+        const parts = path.split("/").filter((part, i) => !i || part !== "."); // `files: ["./x"]` makes `package/./x`
         need(!parts.some((part) => ["", ".", ".."].includes(part)) && !/[\0\\]/.test(path), "the file has a path that is not plain");
         if (parts[1]?.toLowerCase().toUpperCase() === "PACKAGE.JSON") { // on some disks these are all one file
             need(parts.length === 2 && parts[1] === "package.json" && type === "0" && manifest === undefined && !more.has("path"),
