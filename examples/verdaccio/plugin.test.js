@@ -63,15 +63,29 @@ function send(method, target, body, headers = {}) {
     });
 }
 
+/** One member of a tar file; `change` may spoil its header before the sum is taken, `sum` after. */
+function member(name, content, change = () => {}, sum = 0) {
+    const text = Buffer.from(typeof content === "string" ? content : JSON.stringify(content)), head = Buffer.alloc(512);
+    head.write(name);
+    head.write(text.length.toString(8).padStart(11, "0"), 124);
+    head.write("0", 156);
+    head.write("ustar\x0000", 257, "latin1");
+    change(head);
+    head.fill(" ", 148, 156);
+    head.write(`${(head.reduce((all, byte) => all + byte) + sum).toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+    return Buffer.concat([head, text, Buffer.alloc(-text.length & 511)]);
+}
+const typed = (type) => (head) => head.write(type, 156, "latin1");
+const archive = (...members) => gzipSync(Buffer.concat([...members, Buffer.alloc(1024)]));
+
 /** A tarball with these files. */
-function tarball(files) {
-    const blocks = Object.entries(files).flatMap(([file, content]) => {
-        const text = Buffer.from(typeof content === "string" ? content : JSON.stringify(content)), head = Buffer.alloc(512);
-        head.write(file);
-        head.write(text.length.toString(8).padStart(11, "0"), 124);
-        return [head, text, Buffer.alloc(-text.length & 511)];
-    });
-    return gzipSync(Buffer.concat([...blocks, Buffer.alloc(1024)]));
+const tarball = (files) => archive(...Object.entries(files).map(([file, content]) => member(file, content)));
+
+/** One record of an extended header. */
+function record(text) {
+    let length = Buffer.byteLength(text) + 2;
+    while (Buffer.byteLength(`${length} ${text}\n`) !== length) length++;
+    return `${length} ${text}\n`;
 }
 
 /** A publication as npm sends it; `change` may spoil it. */
@@ -127,8 +141,8 @@ async function published(...versions) {
 }
 
 test("a publication is asked about as it is stored, with whether the package is there", async () => {
-    const bytes = tarball({ "package/index.js": "the very bytes", "package/package.json": {} });
     for (const [version, exists] of [["1.0.0", false], ["1.1.0-rc.1", true]]) {
+        const bytes = tarball({ "package/index.js": "the very bytes", "package/package.json": { name: "@acme/widgets", version } });
         assert.equal((await publish("@acme/widgets", version, undefined, bytes))[0], 201);
         const sha256 = createHash("sha256").update(bytes).digest("hex");
         assert.deepEqual(asked(), [{ package: "@acme/widgets", exists, version, sha256, size: bytes.length }]);
@@ -253,28 +267,96 @@ test("a publication whose parts are about different things is refused unasked", 
     assert.deepEqual(stored(), kept);
 });
 
+/** Refused after trustmint allowed it: nobody else's file is unpacked. */
+async function unread(name, version, file, words, change) {
+    const kept = stored(), [status, error] = await publish(name, version, change, file);
+    assert.deepEqual([status, stored()], [400, kept], JSON.stringify(error));
+    assert.match(error, words);
+    assert.equal(asked().length, 1);
+}
+
 test("the manifest has the dependencies that the file has", async () => {
-    const own = { dependencies: { a: "1", b: "2" }, optionalDependencies: { b: "2" }, peerDependencies: { c: "3" } };
+    const [name] = await published("1.0.0"), version = "2.0.0";
+    const own = { name, version, dependencies: { a: "1", b: "2" }, optionalDependencies: { b: "2" }, peerDependencies: { c: "3" } };
     const bytes = tarball({ "package/readme": "x".repeat(700), "package/lib/package.json": "{", "package/package.json": own });
-    const [name] = await published("1.0.0"), kept = stored();
     for (const change of [
         {}, { ...own, dependencies: { a: "1", b: "2", evil: "1" } }, { ...own, dependencies: { a: "2" } },
         { ...own, peerDependencies: {} }, { ...own, optionalDependencies: { b: "2", evil: "1" } }, { dependencies: own.dependencies },
     ]) {
-        const answer = publish(name, "2.0.0", (_body, manifest) => Object.assign(manifest, change), bytes);
-        await refused(answer, 400, /other dependencies/);
+        await unread(name, version, bytes, /other dependencies/, (_body, manifest) => Object.assign(manifest, change));
     }
     for (const file of [
         Buffer.from("no gzip"), gzipSync("no tar"), tarball({ "package/index.js": "x" }), tarball({ "package/package.json": "{" }),
         tarball({ "package/package.json": "[]" }), tarball({ "package/package.json": "null" }), bytes.subarray(0, 40),
     ]) {
-        await refused(publish(name, "2.0.0", undefined, file), 400, /./);
+        await unread(name, version, file, /./);
     }
-    assert.deepEqual(stored(), kept);
+    for (const other of [{ name: "lodash", version }, { name, version: "9.9.9" }, { name }, { version }, {}]) {
+        await unread(name, version, tarball({ "package/package.json": other }), /another name or version/);
+    }
     // npm leaves out of `dependencies` what is optional.
     const npms = { ...own, dependencies: { a: "1" } };
     assert.equal((await publish(name, "2.0.0", (_body, manifest) => Object.assign(manifest, npms), bytes))[0], 201);
     stub.questions.length = 0;
+});
+
+test("a file that installers could read differently is refused", async () => {
+    const [name] = await published("1.0.0"), version = "2.0.0", own = member("package/package.json", { name, version });
+    const evil = { name, version, dependencies: { evil: "1" } }, size = (text) => (head) => head.write(text.padEnd(12, "\0"), 124, "latin1");
+    const other = (path) => member(path, evil), more = (...records) => member("PaxHeader/x", records.join(""), typed("x"));
+    const path = record("path=package/package.json"), long = record("path=package/x");
+    for (const [words, ...members] of [
+        // A size below zero once led back to where the reader was.
+        ...["-0000001000", "-1", "0x10", "1e3", "9", "", "0000000100 1", "\x80", "\xff\xff\xff\xff"].map((text) =>
+            [/no number/, own, member("package/x", "", size(text))]),
+        [/broken header/, own, member("package/x", "", size("77777777777"))],
+        [/broken header/, own, member("package/x", "", undefined, 1)],
+        [/broken header/, member("package/package.json", { name, version }, undefined, 1)],
+        ...["package", "other"].map((folder) => [/more than one/, own, other(`${folder}/package.json`)]),
+        ...["PACKAGE.json", "pac\u212aage.json", "pac\u212aage.j\u017fon"].map((file) => [/more than one/, own, other(`package/${file}`)]),
+        [/more than one/, other("package/Package.json")], [/more than one/, own, member("package/package.json/", "", typed("5"))],
+        [/more than one/, own, other("package/package.json/x")],
+        ...["./package.json", "././package.json"].map((rest) => [/more than one/, own, other(`package/${rest}`)]),
+        ...["/package.json", "x/../package.json"].map((rest) => [/not plain/, own, other(`package/${rest}`)]),
+        [/not plain/, own, other("package/..\\package.json")], [/not plain/, own, other("/package/package.json")],
+        [/not plain/, own, member("package/x/", "y")], [/not plain/, own, other("./package/package.json")],
+        [/more than one/, own, member("package.json", evil, (head) => head.write("package", 345))],
+        [/no package.json/, member("package.json", evil, (head) => head.write("package/deep", 345))],
+        [/as npm writes/, own, member("x", evil, (head) => head.fill(0, 257, 265))],
+        [/as npm writes/, own, member("x", evil, (head) => { head.write("ustar  \0", 257, "latin1"); head.write("package", 345); })],
+        ...[..."12346gKSDMNV7X"].map((type) => [/something else/, own, member("package/x", "", typed(type))]),
+        [/something else/, own, member("package/x", "y", typed("5"))],
+        [/more than one/, own, more(path), other("package/x")], [/more than one/, more(path), other("package/x")],
+        [/no package.json/, more(long), other("package/package.json")],
+        [/more than one/, own, member("L", "package/package.json\0", typed("L")), other("package/x")],
+        [/not plain/, own, member("L", "package/package.json\0x\0", typed("L")), other("package/x")],
+        [/something else/, own, more(long), member("L", "package/package.json\0", typed("L")), other("package/x")],
+        [/two sizes/, own, more(record("size=0")), other("package/x")],
+        [/something else/, own, more(long), more(long), other("package/x")],
+        ...["GNU.sparse.name=package/package.json", "linkpath=x", "comment=x", "=x"].map((text) =>
+            [/cannot be read/, own, more(record(text)), other("package/x")]),
+        [/cannot be read/, own, more(long, long), other("package/x")],
+        [/cannot be read/, own, more(long.replace(/\d+/, "9")), other("package/x")],
+        [/cannot be read/, own, more(record(`path=package/x\n${path.trim()}`)), other("package/x")],
+        [/does not end/, own, more(long.trim()), other("package/x")], [/does not end/, own, more(), other("package/x")],
+        [/after its end/, own, Buffer.alloc(512), other("package/package.json")],
+    ]) {
+        await unread(name, version, archive(...members), words);
+    }
+    await unread(name, version, gzipSync(Buffer.alloc((256 << 20) + 1), { level: 1 }), /cannot be unpacked/);
+    const deep = `package/${"long/".repeat(40)}package.json`;
+    assert.equal((await publish(name, version, undefined, archive(
+        member("package/", "", typed("5")), member("package/readme", "x", typed("\0")), more(record(`path=${deep}`), record("size=1")),
+        member(deep.slice(0, 100), "1"), own, more(record("path=package/\u00e9")), member("package/?", "x"),
+        member("package/./lib/package.json", "{"), member("L", `${deep}.js\0`, typed("L")), member(deep.slice(0, 100), "2"), member("package/gnu", "x", (head) => head.write("ustar  \0", 257, "latin1")),
+    )))[0], 201);
+    stub.questions.length = 0;
+});
+
+test("nobody's file is unpacked whom trustmint has not allowed to publish it", async () => {
+    stub.body = JSON.stringify({ allowed: false, code: "upload-token-malformed", reasons: ["no"] });
+    const [status, error] = await publish("@acme/unpacked", "1.0.0", undefined, Buffer.from("no gzip"));
+    assert.deepEqual([status, error], [403, "upload-token-malformed: no"]);
 });
 
 test("a packument edit is asked about as what it changes", async () => {

@@ -5,7 +5,7 @@ const { basename } = require("node:path"), http = require("node:http"), https = 
 const { isDeepStrictEqual, promisify } = require("node:util"), gunzip = promisify(require("node:zlib").gunzip);
 
 const TIMEOUT = 4000; // milliseconds for the whole question, however slow the answer
-const UNPACKED = 512 << 20; // bytes that a tarball may unpack to
+const UNPACKED = 256 << 20; // bytes that a tarball may unpack to
 // As npm writes versions, without build metadata: rules compare text.
 const PART = "(0|[1-9]\\d*|\\d*[A-Za-z-][\\dA-Za-z-]*)", NUMBER = "(0|[1-9]\\d*)";
 const VERSION = new RegExp(`^${NUMBER}\\.${NUMBER}\\.${NUMBER}(-${PART}(\\.${PART})*)?$`);
@@ -45,23 +45,70 @@ function only(object, what) {
     return entries[0];
 }
 
-/** The `package.json` in a tarball. */
+/** A number of a tar header. SECURITY: octal and nothing else: of the rest readers make what they like, also less than zero. */
+const octal = (text) => parseInt(need(/^ *[0-7]+ *$/.test(text), "the file has a header with no number in it") && text, 8);
+const EXTENSION = /^(\d+) (path|size|[acm]time|[ug]id|[ug]name|SCHILY\.(?:dev|ino|nlink))=(.*)$/;
+
+/** What an extended header says of the next file. npm and yarn write one where a path is long or not ASCII. */
+function extended(text) {
+    const lines = text.split("\n"), said = new Map(), read = (line) => EXTENSION.exec(line) ?? [];
+    need(lines.pop() === "" && lines.length, "the file has an extended header that does not end");
+    for (const line of lines) {
+        const [, length, key, value] = read(line);
+        need(Number(length) === Buffer.byteLength(line) + 1 && !said.has(key), "the file has an extended header that cannot be read");
+        said.set(key, value);
+    }
+    return said;
+}
+
+/** The one `package.json` in a tarball. SECURITY: what an installer could read differently is refused. */
 async function packed(bytes) {
     const tar = await gunzip(bytes, { maxOutputLength: UNPACKED }).catch(() => need(false, "the file cannot be unpacked"));
     const text = (from, length) => tar.toString("utf8", from, from + length).replace(/\0.*/s, "");
-    for (let at = 0, size; at + 512 <= tar.length; at += 512 + Math.ceil(size / 512) * 512) {
-        size = parseInt(text(at + 124, 12), 8) || 0;
-        if (/^[^/]+\/package\.json$/.test(text(at, 100))) return JSON.parse(tar.toString("utf8", at + 512, at + 512 + size));
+    let at = 0, more = new Map(), manifest;
+    for (let size; at + 512 <= tar.length && tar[at] !== 0; at += 512 + Math.ceil(size / 512) * 512) {
+        size = octal(text(at + 124, 12));
+        const sum = tar.subarray(at, at + 512).reduce((sum, byte, i) => sum + (i < 148 || i > 155 ? byte : 32), 0);
+        need(octal(text(at + 148, 8)) === sum && at + 512 + size <= tar.length, "the file has a broken header");
+        const type = String.fromCharCode(tar[at + 156] || 48), content = () => tar.toString("utf8", at + 512, at + 512 + size);
+        const magic = tar.toString("latin1", at + 257, at + 265), prefix = text(at + 345, 155);
+        need(magic === "ustar\x0000" || (magic === "ustar  \0" && !prefix), "the file is no tar file as npm writes it");
+        if ("xL".includes(type) && !more.size) { // L: GNU's long path, which pnpm writes
+            more = type === "x" ? extended(content()) : new Map([["path", content().replace(/\0$/, "")]]);
+            continue;
+        }
+        need(type === "0" || (type === "5" && size === 0), "the file has something else than files and folders in it");
+        need(same(more.get("size"), String(size)), "the file says two sizes of one file");
+        const path = (more.get("path") ?? (prefix && `${prefix}/`) + text(at, 100)).replace(type === "5" ? /\/$/ : /$^/, "");
+        const parts = path.split("/").filter((part, i) => !i || part !== "."); // `files: ["./x"]` makes `package/./x`
+        need(!parts.some((part) => ["", ".", ".."].includes(part)) && !/[\0\\]/.test(path), "the file has a path that is not plain");
+        if (parts[1]?.toLowerCase().toUpperCase() === "PACKAGE.JSON") { // on some disks these are all one file
+            need(parts.length === 2 && parts[1] === "package.json" && type === "0" && manifest === undefined && !more.has("path"),
+                 "the file has more than one package.json");
+            manifest = content();
+        }
+        more = new Map();
     }
-    return need(false, "the file has no package.json");
+    const rest = tar.subarray(at);
+    need(rest.equals(Buffer.alloc(rest.length)), "the file goes on after its end");
+    return JSON.parse(need(manifest, "the file has no package.json"));
 }
 
 /** What is installed beside a package, as npm reads it from the manifest. */
 const installed = ({ dependencies, optionalDependencies, peerDependencies }) =>
     [{ ...dependencies, ...optionalDependencies }, { ...peerDependencies }];
 
+/** SECURITY: installers go by the manifest, and it is not in the digest that a token may be narrowed to. */
+async function compare(manifest, bytes) {
+    const own = await packed(bytes).catch((fault) => need(false, fault.status ? fault.message : "package.json cannot be read"));
+    need(isObject(own) && own.name === manifest.name && own.version === manifest.version,
+         "the package.json in the file has another name or version");
+    need(isDeepStrictEqual(installed(manifest), installed(own)),
+         "the manifest has other dependencies than the package.json in the file");
+}
+
 /** What a publication stores. SECURITY: it says name and version many times, and readers differ in which they use. */
-async function publication(name, { body, params }, stored) {
+function publication(name, { body, params }, stored) {
     const [version, manifest] = only(body.versions, "version"), [key, { data }] = only(body._attachments, "file");
     const file = fileOf(name, version), { shasum, integrity, tarball } = isObject(manifest.dist) ? manifest.dist : {};
     need(!params._rev && same(body._id, name) && body.name === name && manifest.name === name,
@@ -76,12 +123,9 @@ async function publication(name, { body, params }, stored) {
     const bytes = Buffer.from(data, "base64"); // the call that verdaccio stores it with: the very bytes
     need(same(shasum, digest("sha1", bytes, "hex")) && same(integrity, `sha512-${digest("sha512", bytes, "base64")}`),
          "the manifest has the digests of another file");
-    // SECURITY: the manifest is not in the digest that a token may be narrowed to.
-    const own = await packed(bytes).catch((fault) => need(false, fault.status ? fault.message : "package.json cannot be read"));
-    need(isObject(own) && isDeepStrictEqual(installed(manifest), installed(own)),
-         "the manifest has other dependencies than the package.json in the file");
     need(!has(stored?.versions, version), `${name} ${version} already exists`, 409); // before a use is spent
-    return [{ version, sha256: digest("sha256", bytes, "hex"), size: bytes.length }]; // no action: the service has `exists`
+    // No action: the service has `exists`. SECURITY: only what it allows is unpacked.
+    return [{ version, sha256: digest("sha256", bytes, "hex"), size: bytes.length, check: () => compare(manifest, bytes) }];
 }
 
 /** What a new packument does to the stored one. SECURITY: verdaccio takes over all of it: versions left out are gone. */
@@ -175,7 +219,7 @@ async function decide(config, logger, name, request) {
     need(isIP(address), "the proxy in front does not say where the client is", 500);
     await turn(name, response);
     const stored = await look(name);
-    for (const change of await ROUTES[route](name, request, stored)) {
+    for (const { check, ...change } of ROUTES[route](name, request, stored)) {
         const facts = { package: name, exists: stored !== undefined, client_ip: address, ...change };
         facts.consume = digest("sha256", JSON.stringify([route, params, body, facts]), "hex"); // same again: same use
         const refused = await ask(config, { token, ...facts }).catch((fault) => {
@@ -184,6 +228,7 @@ async function decide(config, logger, name, request) {
         });
         if (refused?.status === 503) response.setHeader("Retry-After", refused.retryAfter);
         if (refused) throw refused; // SECURITY: without a yes, nothing changes
+        await check?.();
     }
     need(!response.closed, "the client has gone");
 }

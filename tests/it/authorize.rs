@@ -290,6 +290,7 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
         ("@LISTEN@", &format!("127.0.0.1:{front}")),
         ("@STORE@", &format!("127.0.0.1:{store}")),
         ("@TRUSTMINT@", service.base.as_str()),
+        ("@TRUSTMINT_NAME@", "localhost"),
         ("@CA@", &format!("{own}/ca.pem")),
         ("@API_KEY@", TOOLS_KEY),
         ("@CREDENTIAL@", CREDENTIAL),
@@ -305,6 +306,11 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     ] {
         store_text = store_text.replace(name, &value);
     }
+    // Every request here comes with these two: none may reach the store.
+    let known = "if ($stranger) { return 401; }";
+    assert!(store_text.contains(known));
+    let seen = format!("{known} if ($http_x_original_uri$http_x_original_method) {{ return 418; }}");
+    store_text = store_text.replace(known, &seen);
     fs::write(directory.path().join("store.conf"), store_text).unwrap();
     // Requests are written byte for byte here, so without TLS.
     fs::write(directory.path().join("tls.conf"), "").unwrap();
@@ -319,6 +325,15 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert!(good.starts_with("HTTP/1.1 201"), "{good}");
     let kept = files_below(&store_root);
     assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w.tgz"), "{kept:?}");
+
+    // What is published is not replaced, neither by a file nor by a folder's name.
+    for target in ["/files/widgets/1.0/w.tgz", "/files/widgets/1.0/w.tgz/x"] {
+        let again = put("PUT", target.to_owned(), token.clone()).await;
+        assert!(!again.starts_with("HTTP/1.1 2"), "{target}: {again}");
+    }
+    let again = put("PUT", "/files/widgets/1.0/w.tgz".to_owned(), token.clone()).await;
+    assert!(again.starts_with("HTTP/1.1 409") && again.contains("stays as it is"), "{again}");
+    assert_eq!(files_below(&store_root), kept);
 
     // The store knows its own credential and nothing of tokens.
     for around in [token.clone(), String::new()] {

@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use serde_json::Value;
 use serde_json::json;
 
 use crate::support::front::Front;
@@ -261,7 +262,7 @@ fn behind_forward_auth_a_publication_edits_nothing_and_its_body_names_no_other_p
         ("/-/user/org.couchdb.user:eve", Some(token.as_str()), "route-not-allowed"),
         ("/@acme%2fwidgets-edited?x=1", Some(token.as_str()), "route-not-allowed"),
         ("/x/../@acme%2fwidgets-edited", Some(token.as_str()), "route-not-allowed"),
-        ("/@acme%2fwidgets-edited/-rev/1", Some(token.as_str()), "action-not-covered"),
+        ("/@acme%2fwidgets-edited/-rev/1", Some(token.as_str()), "route-not-allowed"),
         ("/@acme%2fwidgets-edited", None, "upload-token-missing"),
         ("/@acme%2fwidgets-edited", Some("stored-long-ago"), "upload-token-malformed"),
     ] {
@@ -269,6 +270,31 @@ fn behind_forward_auth_a_publication_edits_nothing_and_its_body_names_no_other_p
         assert_eq!((status, said.contains(code)), (403, true), "{path}: {said}");
     }
     assert_eq!(packument(&front, "@acme/widgets-edited"), before);
+}
+
+#[test]
+fn behind_forward_auth_who_may_only_delete_publishes_nothing() {
+    let front = GUARDED_VERDACCIO.front();
+    let project = Project::package("@acme/widgets-deleted", "5.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish"]).success();
+    let token = upload_token(&front, "@acme/widgets-deleted", &json!({"environment": "yank"}));
+    let before = packument(&front, "@acme/widgets-deleted");
+    // To verdaccio a file makes it a publication, whichever of its two paths for edits it comes by.
+    let mut publication: Value = serde_json::from_str(&before).unwrap();
+    publication["versions"]["6.6.6"] = publication["versions"]["5.0.0"].take();
+    publication["_attachments"] = json!({"widgets-deleted-6.6.6.tgz": {"data": "ZXZpbA==", "length": 4}});
+    for (path, code) in [
+        ("/@acme%2fwidgets-deleted/-rev/1", "route-not-allowed"),
+        ("/@acme%2fwidgets-deleted/-rev/1/x", "route-not-allowed"),
+        ("/@acme%2fwidgets-deleted", "action-not-covered"),
+    ] {
+        let (status, said) = put(&front, path, Some(&token), &publication);
+        assert_eq!((status, said.contains(code)), (403, true), "{path}: {said}");
+    }
+    assert_eq!(packument(&front, "@acme/widgets-deleted"), before);
+    let project = project.with(".npmrc", &npmrc(&front, &token));
+    npm(&front, &Job::none(), &project, &["unpublish", "@acme/widgets-deleted", "--force"]).success();
+    assert_eq!(tarball(&front, "@acme/widgets-deleted", "5.0.0"), None);
 }
 
 #[test]

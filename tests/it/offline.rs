@@ -408,3 +408,24 @@ fn a_registrys_secrets_verify_nothing_of_anothers() {
         assert_eq!(all_agree(&secrets, &cases), 2);
     }
 }
+
+#[test]
+fn a_verifier_with_pythons_names_refuses_the_secrets_of_any_other_ecosystem_or_codec() {
+    for (codec, ecosystem, allowed) in Codec::ALL
+        .into_iter()
+        .flat_map(|codec| Ecosystem::ALL.map(|ecosystem| (codec, ecosystem)))
+        .map(|(codec, ecosystem)| (codec, ecosystem, codec == Codec::Text && ecosystem == Ecosystem::Pypi))
+    {
+        let key = RegistryKeyId { codec, ..KEY };
+        let secrets = RegistrySecrets::derive(&keyring(), key, "python", LOCATION, PREFIX, ecosystem);
+        let token = text(&signed(secret(&secrets), &identifier("k1", 2, NOW), &bytes(&MINTED)));
+        let question = with(json!({"token": token}));
+        for asked in ask_all(secrets.to_file().unwrap().expose(), NOW, &[question]) {
+            let (language, answer) = (asked.language, &asked.answers[0]);
+            assert_eq!(answer["allowed"], allowed, "{language}: {codec:?} {ecosystem:?}: {answer}");
+            let said =
+                answer["reason"].as_str().is_some_and(|reason| reason.contains("names of a Python registry only"));
+            assert_eq!(said, !allowed, "{language}: {codec:?} {ecosystem:?}: {answer}");
+        }
+    }
+}

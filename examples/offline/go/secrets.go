@@ -13,9 +13,9 @@ var identifier = regexp.MustCompile(`^tm1\.([a-z0-9-]{1,32})\.([0-9]+)\.` + uuid
 
 // Secrets are what `trustmint keys export` writes.
 type Secrets struct {
-	Registry, Prefix string
-	Epoch            int
-	Keys             []struct{ Kid, Secret string }
+	Registry, Prefix, Ecosystem, Codec string
+	Epoch                              int
+	Keys                               []struct{ Kid, Secret string }
 }
 
 // key is what the master key of that name signs with, nil for one that is not known.

@@ -23,6 +23,10 @@ var (
 	separators  = regexp.MustCompile(`[-_.]+`)
 )
 
+// spelt says whether the names are those of canonical and of forms["allow"]. Another ecosystem: put its rule there and its
+// name here. With another's rule, two packages could be one.
+func (s Secrets) spelt() bool { return s.Ecosystem == "pypi" && s.Codec == "text" }
+
 // canonical is the one spelling of a package's name: the registry's own business. This is Python's (PEP 503).
 func canonical(name string) string {
 	if len(name) > 214 || !packageName.MatchString(name) {

@@ -20,6 +20,9 @@ var errToken = errors.New("this is no token of this registry")
 
 // Verify gives the provenance of a token that allows what the facts say.
 func Verify(secrets Secrets, token string, facts Facts, now time.Time) (json.RawMessage, error) {
+	if !secrets.spelt() {
+		return nil, errors.New("this verifier has the names of a Python registry only")
+	}
 	text, ours := strings.CutPrefix(token, secrets.Prefix) // 1
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	var m macaroon.Macaroon
@@ -46,8 +49,7 @@ func Verify(secrets Secrets, token string, facts Facts, now time.Time) (json.Raw
 		return nil, errors.New("the token is from the future or over an hour old")
 	}
 	facts = maps.Clone(facts)
-	facts["registry"], facts["now"] = secrets.Registry, now.UTC().Format(time.RFC3339)
-	facts["package"] = canonical(facts["package"])
+	facts["registry"], facts["now"], facts["package"] = secrets.Registry, now.UTC().Format(time.RFC3339), canonical(facts["package"])
 	missing := map[string]bool{"registry": true, "time-before": true, "allow": true} // 6
 	for _, caveat := range caveats {
 		name, args, _ := strings.Cut(caveat, " ")

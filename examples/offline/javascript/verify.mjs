@@ -29,6 +29,8 @@ function parse(bytes) {
 
 // The provenance of a token that allows what the facts say; throws if it does not. `now` in milliseconds.
 export function verify(secrets, token, facts, now) {
+  // Another ecosystem: put its rule of names here, in `canonical` and in FORMS. With this one, two packages could be one.
+  need(secrets.ecosystem === 'pypi' && secrets.codec === 'text', 'this verifier has the names of a Python registry only');
   const text = token.slice(secrets.prefix.length);
   need(token.startsWith(secrets.prefix) && text.length <= 10_923, 'this is no token'); // 1
   const bytes = Buffer.from(text, 'base64url');

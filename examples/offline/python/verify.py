@@ -41,14 +41,15 @@ def read(name, arg, facts):
 # 7, 8: a caveat is known, in its one spelling, and met by what the registry knows of the request.
 def check(caveat, facts):
     name, _, args = caveat.decode("ascii").partition(" ")
-    form = FORMS.get(name)
-    need(form and all(re.fullmatch(form, arg) for arg in args.split(",")), f"the caveat {name!r} cannot be read")
+    need((form := FORMS.get(name)) and all(re.fullmatch(form, arg) for arg in args.split(",")), f"the caveat {name!r} cannot be read")
     places, met = zip(*(read(name, arg, facts) for arg in args.split(",")))
     need(list(places) == sorted(set(places)) and len(places) <= 64 and any(met), f"the caveat {name!r} does not hold")
     return name
 
 def verify(secrets, token, facts, now):
     """The provenance of what the token allows; ValueError or another exception if it does not. `now` in milliseconds."""
+    # Another ecosystem: put its rule of names here, in `canonical` and in FORMS["allow"]. With this one, two packages could be one.
+    need((secrets["ecosystem"], secrets["codec"]) == ("pypi", "text"), "this verifier has the names of a Python registry only")
     text = token.removeprefix(secrets["prefix"])  # 1
     need(token == secrets["prefix"] + text and text[:2] == "Ag" and len(text) <= 10_923, "this is no token")
     macaroon = Macaroon.deserialize(text)

@@ -100,9 +100,7 @@ const NODE: &[(&str, &str)] = &[("NODE", "TRUSTMINT_TEST_NODE"), ("VERDACCIO", "
 /// The routes that the page of `examples/forward-auth` has.
 const NPM_ROUTES: &str = r#"{"proxy": "nginx", "allow": [
     {"method": "PUT", "path": "/{package}", "action": "upload"},
-    {"method": "PUT", "path": "/{package}/-rev/{*}", "action": "delete"},
     {"method": "DELETE", "path": "/{package}/-rev/{*}", "action": "delete"},
-    {"method": "DELETE", "path": "/{package}/-/{*}/-rev/{*}", "action": "delete"},
     {"method": "PUT", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"},
     {"method": "DELETE", "path": "/-/package/{package}/dist-tags/{*}", "action": "tag"}
 ]}"#;
@@ -508,6 +506,7 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
     });
     if !kind.routes.is_empty() {
         policy["registries"]["acme"]["routes"] = serde_json::from_str(kind.routes).unwrap();
+        policy["rules"]["widgets-yank"]["allow"]["delete"] = json!(widgets);
     }
     policy.to_string()
 }
