@@ -10,6 +10,7 @@ import tomllib
 import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from archive import members, place
 from small import as_file, as_json, as_text, put, registry, unique_members
 from verdict import file_facts, need
 
@@ -35,17 +36,15 @@ def check_crate(crate, name, version):
         plain = gzip.decompress(crate, MAX_UNPACKED + 1)
         need(len(plain) <= MAX_UNPACKED, "the crate is too large when it is unpacked")
         need(gzip.eof and not gzip.unused_data, "the crate is cut short, or goes on after its end")
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            manifest = None
-            for member in archive:
-                place, parts = f"{name}-{version}", member.name.split("/")
-                need(parts[0] == place and len(parts) > 1 and not {"", ".", ".."} & set(parts),
-                     f"the crate has {member.name!a}, which is not below `{place}/`")
-                need(member.isfile(), f"{member.name!a} is not a plain file")
-                if member.name.lower() == f"{place}/Cargo.toml".lower():  # some file systems know no case
-                    need(manifest is None and parts[-1] == "Cargo.toml", "the crate has one `Cargo.toml`")
-                    manifest = tomllib.loads(archive.extractfile(member).read().decode())
-            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the crate's archive")
+        manifest, folder = None, f"{name}-{version}"
+        for member, data in members(plain, "crate"):
+            parts = member.name.split("/")
+            need(parts[0] == folder and len(parts) > 1 and not {"", ".", ".."} & set(parts) and "\\" not in member.name,
+                 f"the crate has {member.name!a}, which is not below `{folder}/`")
+            need(member.isfile(), f"{member.name!a} is not a plain file")
+            if place(member.name).rstrip(". ") == place(f"{folder}/Cargo.toml"):
+                need(manifest is None and parts[-1] == "Cargo.toml", "the crate has one `Cargo.toml`")
+                manifest = tomllib.loads(data.decode())
         package = (manifest or {}).get("package", {})
     except (tarfile.TarError, zlib.error, EOFError, OSError, tomllib.TOMLDecodeError, AttributeError) as fault:
         raise ValueError(f"the crate is broken: {fault}") from None
