@@ -248,15 +248,45 @@ class Cargo(Registry):
         return self.send("PUT", "/api/v1/crates/new", body)
 
     def test_a_crate_is_asked_about_stored_indexed_and_yanked(self):
-        data = crate("first_one")
+        manifest = """
+            [package]
+            name = "first_one"
+            version = "1.0.0"
+            links = "z"
+            rust-version = "1.70"
+            [features]
+            a = ["dep:s"]
+            [dependencies.s]
+            version = "^1"
+            package = "serde"
+            optional = true
+            default-features = false
+            features = ["x"]
+            [dev-dependencies.own]
+            version = "2"
+            registry-index = "sparse+https://registry.example/index/"
+            [target."cfg(unix)".build-dependencies.other]
+            version = "3"
+            registry-index = "sparse+https://elsewhere.example/"
+        """
+        data = crate("first_one", manifest=manifest)
         facts = {"package": "first_one", "version": "1.0.0", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        dependency = {"name": "serde", "version_req": "^1", "features": [], "optional": False, "default_features": True,
-                      "target": None, "kind": "normal", "registry": None, "explicit_name_in_toml": "s"}
-        self.assertEqual(self.publish("first_one", data=data, deps=[dependency])[0], 200)
+        # What the metadata says, which no digest covers, is not looked at.
+        foreign = {"name": "evil", "version_req": "^1", "features": [], "optional": False, "default_features": True,
+                   "target": None, "kind": "normal", "registry": None}
+        lies = {"features": {"default": ["evil"]}, "links": "evil", "rust_version": "1.0"}
+        self.assertEqual(self.publish("first_one", data=data, deps=[foreign], **lies)[0], 200)
         self.assertEqual(self.asked(), {**facts, "exists": False})
         entry = json.loads(self.send("GET", "/index/fi/rs/first_one")[3])
         self.assertEqual((entry["name"], entry["vers"], entry["cksum"], entry["yanked"]), ("first_one", "1.0.0", facts["sha256"], False))
-        self.assertEqual({key: entry["deps"][0][key] for key in ["name", "package", "req"]}, {"name": "s", "package": "serde", "req": "^1"})
+        plain = {"features": [], "optional": False, "default_features": True, "target": None, "kind": "normal"}
+        self.assertEqual(entry["deps"], [
+            {**plain, "name": "s", "package": "serde", "req": "^1", "optional": True, "default_features": False, "features": ["x"],
+             "registry": "https://github.com/rust-lang/crates.io-index"},
+            {**plain, "name": "own", "req": "2", "kind": "dev", "registry": None},
+            {**plain, "name": "other", "req": "3", "kind": "build", "target": "cfg(unix)", "registry": "sparse+https://elsewhere.example/"},
+        ])
+        self.assertEqual([entry[key] for key in ["features", "features2", "links", "rust_version"]], [{}, {"a": ["dep:s"]}, "z", "1.70"])
         self.assertEqual(self.send("GET", "/api/v1/crates/first_one/1.0.0/download")[3], data)
         config = json.loads(self.send("GET", "/index/config.json", token=None)[3])
         self.assertEqual(config, {"dl": "https://registry.example/api/v1/crates", "api": "https://registry.example"})
@@ -311,7 +341,12 @@ class Cargo(Registry):
             ("more than it says", lambda: self.publish(tail=b"x"), "more in the upload"),
             ("names twice", lambda: self.publish(metadata=twice), "occurs twice"),
             ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"), ("no object", lambda: self.publish(metadata=b"[]")),
-            ("odd dependencies", lambda: self.publish(deps=[1]), "`deps`"), ("a dependency without a name", lambda: self.publish(deps=[{}]), "`deps`"),
+            *((repr(more), lambda more=more: self.publish(data=crate(manifest=own + more)), "as `cargo publish` writes it") for more in [
+                "[dependencies.a]\npath = 'a'", "[dependencies.a]\nversion = '1'\npath = 'a'", "[dependencies.a]\nversion = '1'\ngit = 'a'",
+                "[dependencies]\na = 1", "[dependencies.a]\nversion = 1", "[dependencies.a]\nversion = '1'\nfeatures = [1]",
+                "[dependencies.a]\nversion = '1'\nworkspace = true", "[[dependencies]]", "[[target]]", "[target]\na = 1", "[features]\na = 'b'",
+                "[target.x.dependencies.a]\nversion = '1'\ndefault_features = false", "[features]\na = [1]", "links = 1", "rust-version = 1979-01-01",
+                "[dev_dependencies.a]\nversion = '1'", "[target.x.build_dependencies.a]\nversion = '1'"]),
             *((repr(name), lambda name=name: self.publish(name)) for name in
               ["", "../x", "a/b", "1a", "\u212aids", "a b", "a" * 65, "widgets\n"]),
             *((repr(version), lambda version=version: self.publish(version=version, data=body)) for version in
