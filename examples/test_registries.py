@@ -592,6 +592,12 @@ class NuGet(Registry):
         self.hostile([
             ("two nuspecs", lambda: self.push(self.nupkg(("a.nuspec", good), ("B.NUSPEC", good))), "one `.nuspec`"),
             ("no nuspec", lambda: self.push(self.nupkg(("lib/a.nuspec", good))), "one `.nuspec`"),
+            *((repr(name), lambda name=name: self.push(self.nupkg(("a.nuspec", good), (name, self.nuspec("Gadgets")))), "one `.nuspec`") for name in
+              ["/b.nuspec", "//b.nuspec", "\\b.nuspec", "./b.nuspec", "lib/../b.nuspec", "b%2Enuspec", "%2Fb.nuspec", "b.n\u0075spec", "b%00.nuspec", "%0A.nuspec"]),
+            *((repr(name), lambda name=name: self.push(self.nupkg((name, good))), "`.nuspec`") for name in
+              ["/b.nuspec", "a%2Fb.nuspec", "b%2Enuspec", "%61.nuspec", "./b.nuspec"]),
+            ("quoted as if deeper", lambda: self.push(self.nupkg(("a%2Fwidgets.nuspec", good), ("gadgets%2Enuspec", good)))),
+            ("a zero in a name", lambda: self.push(self.nupkg(("a.nuspec", good), ("b_.nuspec", good)).replace(b"b_.nuspec", b"b\0.nuspec")), "one `.nuspec`"),
             ("two ids", lambda: self.package(more="<id>gadgets</id>"), "one `id`"),
             ("no version", lambda: self.package(version="</version><!-- --><version>"), "one `id`"),
             ("an element in the id", lambda: self.package(name="Acme<b>.Evil</b>"), "plain text"),
@@ -648,6 +654,10 @@ class OpenVsx(Registry):
         twice = lambda *names: self.send("POST", "/api/-/publish", self.vsix(*((name, good) for name in names)))
         self.hostile([
             ("two manifests", lambda: twice("extension/package.json", "Extension/PACKAGE.json"), "one `extension/package.json`"),
+            *((repr(name), lambda name=name: twice("extension/package.json", name), "one `extension/package.json`") for name in
+              ["extension\\package.json", "./extension/package.json", "/extension/package.json", "//extension/package.json",
+               "extension//package.json", "extension/x/../package.json", "extension/pac\u212aage.json"]),
+            ("by a way round", lambda: self.publish(name="./extension/package.json"), "one `extension/package.json`"),
             ("no manifest", lambda: self.publish(name="package.json"), "one `extension/package.json`"),
             ("a member twice", lambda: self.publish(text=good[:-1] + ', "name": "gadgets"}'), "twice"),
             ("no object", lambda: self.publish(text="[]"), "is an object"), ("no JSON", lambda: self.publish(text="{")),
