@@ -14,7 +14,7 @@ MAX_BODY = 512 << 20  # nginx's MAX_UPLOAD is lower
 
 
 class Request(http.server.BaseHTTPRequestHandler):
-    timeout = 60
+    timeout, is_read = 60, False
 
     @property
     def token(self):
@@ -23,16 +23,20 @@ class Request(http.server.BaseHTTPRequestHandler):
         return need(text, f"send an upload token in the header `{self.server.header}`", 401)[1]
 
     @property
+    def length(self):
+        length = need(re.fullmatch("[0-9]{1,12}", self.headers["Content-Length"] or ""), "the length is missing", 411)
+        return int(length[0])
+
+    @property
     def client_ip(self):
         return str(ipaddress.ip_address(self.headers["X-Forwarded-For"] or ""))  # nginx's
 
     @property
     def body(self):
         """All of it; it can be read once. nginx says its length, also of a body that came in chunks."""
-        length = need(re.fullmatch("[0-9]{1,12}", self.headers["Content-Length"] or ""), "the length is missing", 411)
-        need(int(length[0]) <= MAX_BODY, "the upload is too large", 413)
-        body = self.rfile.read(int(length[0]))
-        return need(len(body) == int(length[0]) and body, "the request is cut short")
+        need(self.length <= MAX_BODY, "the upload is too large", 413)
+        self.is_read, body = True, self.rfile.read(self.length)
+        return need(len(body) == self.length and body, "the request is cut short")
 
     def file_of_form(self, field):
         """Name and bytes of the one file of a form. A second part would be a second file under some name."""
@@ -51,6 +55,8 @@ class Request(http.server.BaseHTTPRequestHandler):
         for method, path, act in self.server.routes:
             parts = re.fullmatch(path, self.path)  # as it was sent: nothing is decoded
             if parts and method == self.command:
+                # SECURITY: before anything is read or unpacked.
+                need(method == "GET" or self.token, "no token")
                 return act(self, **parts.groupdict())
         raise Refused("nothing is served here", 404)
 
@@ -73,6 +79,13 @@ class Request(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.skip()
+
+    def skip(self):
+        """The body of a request that was refused unread: closed before it, the connection would lose the answer."""
+        left = 0 if self.is_read or "Content-Length" not in self.headers else self.length
+        while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
+            left -= len(part)
 
     do_GET = do_POST = do_PUT = do_DELETE = answer
 

@@ -174,6 +174,61 @@ def targz(members, mode="w:gz"):
     return file.getvalue()
 
 
+def header(name, size=0, kind=b"0", changes=()):
+    """One block, with the bytes of `changes` at their offsets."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for offset, data in changes:
+        block[offset:offset + len(data)] = data
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def member(name, data, kind=b"0", changes=()):
+    return header(name, len(data), kind, changes) + data + bytes(-len(data) % 512)
+
+
+def extended(kind, **fields):
+    """An extended header, `__` for the `.` of a field's name."""
+    records = b""
+    for key, value in fields.items():
+        record = f" {key.replace('__', '.')}={value}\n".encode()
+        records += next(b"%d" % size + record for size in range(999) if len(b"%d" % size + record) == size)
+    return member("x", records, kind)
+
+
+def two_ways(good_name, good, evil_name, evil):
+    """Archives that readers take differently, or that would keep one busy: each has the good member, and most another of
+    the same place that only some find."""
+    base, end, below_zero = member(good_name, good), bytes(1024), bytes([0o377] * 10 + [0o376, 0])
+    folder = evil_name.rpartition("/")[0]
+    long = lambda name: member("L", name.encode() + b"\0", b"L")  # noqa: E731
+    sparse = {"GNU__sparse__major": 0, "GNU__sparse__minor": 1, "GNU__sparse__numblocks": 0, "GNU__sparse__map": "0,0"}
+    archives = {
+        "a size below zero, in base 256": base + header(f"{folder}/x", changes=[(124, below_zero)]),
+        "a size below zero, in octal": base + header(f"{folder}/x", changes=[(124, b"-0000001000\0")]),
+        "a size with more behind it": base + header(f"{folder}/x", changes=[(124, b"00000000\0001\0")]),
+        "a sparse file": base + member(f"{folder}/x", b"", b"S"),
+        "a sparse file of 3 GiB": extended(b"x", GNU__sparse__name=good_name, GNU__sparse__size=3 << 30, **sparse) + member(good_name, b""),
+        "a sparse file's name": base + extended(b"x", GNU__sparse__name=f"{folder}/readme", GNU__sparse__size=len(evil), **sparse)
+        + member(evil_name, evil),
+        "a name of the whole archive": base + extended(b"g", path=f"{folder}/readme") + member(evil_name, evil),
+        "a name in an extended header": base + extended(b"x", path=f"{folder}/readme") + member(evil_name, evil),
+        "Solaris's extended header": base + extended(b"X", path=f"{folder}/readme") + member(evil_name, evil),
+        "a prefix of another format": base + member(evil_name, evil, changes=[(345, f"{folder}/deep".encode())]),
+        "a folder with a size": base + member(f"{folder}/x/", member(evil_name, evil), b"5"),
+        "a link with a size": base + member(f"{folder}/x", member(evil_name, evil), b"1"),
+        "two long names": base + long(f"{folder}/readme") + long(evil_name) + member("x", evil),
+        "a long name with a zero": base + long(f"{evil_name}\0x") + member("x", evil),
+        "a long name of nothing": base + long(f"{folder}/readme"),
+        "a member cut short": base + header(f"{folder}/x", 5000),
+        "an unknown kind": base + member(evil_name, evil, b"7"),
+    }
+    return {name: archive + end for name, archive in archives.items()}
+
+
 def crate(name="widgets", version="1.0.0", manifest=None, more=()):
     manifest = manifest or f'[package]\nname = "{name}"\nversion = "{version}"\n'
     return targz([(f"{name}-{version}/Cargo.toml", manifest.encode()), (f"{name}-{version}/src/lib.rs", b""), *more])
@@ -193,15 +248,45 @@ class Cargo(Registry):
         return self.send("PUT", "/api/v1/crates/new", body)
 
     def test_a_crate_is_asked_about_stored_indexed_and_yanked(self):
-        data = crate("first_one")
+        manifest = """
+            [package]
+            name = "first_one"
+            version = "1.0.0"
+            links = "z"
+            rust-version = "1.70"
+            [features]
+            a = ["dep:s"]
+            [dependencies.s]
+            version = "^1"
+            package = "serde"
+            optional = true
+            default-features = false
+            features = ["x"]
+            [dev-dependencies.own]
+            version = "2"
+            registry-index = "sparse+https://registry.example/index/"
+            [target."cfg(unix)".build-dependencies.other]
+            version = "3"
+            registry-index = "sparse+https://elsewhere.example/"
+        """
+        data = crate("first_one", manifest=manifest)
         facts = {"package": "first_one", "version": "1.0.0", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        dependency = {"name": "serde", "version_req": "^1", "features": [], "optional": False, "default_features": True,
-                      "target": None, "kind": "normal", "registry": None, "explicit_name_in_toml": "s"}
-        self.assertEqual(self.publish("first_one", data=data, deps=[dependency])[0], 200)
+        # What the metadata says, which no digest covers, is not looked at.
+        foreign = {"name": "evil", "version_req": "^1", "features": [], "optional": False, "default_features": True,
+                   "target": None, "kind": "normal", "registry": None}
+        lies = {"features": {"default": ["evil"]}, "links": "evil", "rust_version": "1.0"}
+        self.assertEqual(self.publish("first_one", data=data, deps=[foreign], **lies)[0], 200)
         self.assertEqual(self.asked(), {**facts, "exists": False})
         entry = json.loads(self.send("GET", "/index/fi/rs/first_one")[3])
         self.assertEqual((entry["name"], entry["vers"], entry["cksum"], entry["yanked"]), ("first_one", "1.0.0", facts["sha256"], False))
-        self.assertEqual({key: entry["deps"][0][key] for key in ["name", "package", "req"]}, {"name": "s", "package": "serde", "req": "^1"})
+        plain = {"features": [], "optional": False, "default_features": True, "target": None, "kind": "normal"}
+        self.assertEqual(entry["deps"], [
+            {**plain, "name": "s", "package": "serde", "req": "^1", "optional": True, "default_features": False, "features": ["x"],
+             "registry": "https://github.com/rust-lang/crates.io-index"},
+            {**plain, "name": "own", "req": "2", "kind": "dev", "registry": None},
+            {**plain, "name": "other", "req": "3", "kind": "build", "target": "cfg(unix)", "registry": "sparse+https://elsewhere.example/"},
+        ])
+        self.assertEqual([entry[key] for key in ["features", "features2", "links", "rust_version"]], [{}, {"a": ["dep:s"]}, "z", "1.70"])
         self.assertEqual(self.send("GET", "/api/v1/crates/first_one/1.0.0/download")[3], data)
         config = json.loads(self.send("GET", "/index/config.json", token=None)[3])
         self.assertEqual(config, {"dl": "https://registry.example/api/v1/crates", "api": "https://registry.example"})
@@ -230,6 +315,7 @@ class Cargo(Registry):
 
     def test_an_upload_that_says_two_things_or_cannot_be_stored_is_refused_unasked(self):
         other = '[package]\nname = "gadgets"\nversion = "1.0.0"\n'
+        own = other.replace("gadgets", "widgets")
         body = crate()
         twice = b'{"name": "gadgets", "vers": "1.0.0", "name": "widgets"}'
         bomb = crate(more=[("widgets-1.0.0/x", bytes(70 << 20))])
@@ -243,7 +329,11 @@ class Cargo(Registry):
             ("a path out of it", lambda: self.publish(data=crate(more=[("widgets-1.0.0/../../etc/x", b"")])), "not below"),
             ("an absolute path", lambda: self.publish(data=crate(more=[("/etc/x", b"")])), "not below"),
             ("a link", lambda: self.publish(data=crate(more=[("widgets-1.0.0/x", b"", tarfile.SYMTYPE)])), "not a plain file"),
-            ("a device", lambda: self.publish(data=crate(more=[("widgets-1.0.0/x", b"", tarfile.CHRTYPE)])), "not a plain file"),
+            ("a device", lambda: self.publish(data=crate(more=[("widgets-1.0.0/x", b"", tarfile.CHRTYPE)])), "no file, folder or link"),
+            ("a backslash", lambda: self.publish(data=crate(more=[("widgets-1.0.0/.\\Cargo.toml", b"")])), "not below"),
+            ("a name that Windows cuts", lambda: self.publish(data=crate(more=[("widgets-1.0.0/Cargo.toml.", b"")])), "one `Cargo.toml`"),
+            *((name, lambda archive=archive: self.publish(data=gzip.compress(archive))) for name, archive in two_ways(
+                "widgets-1.0.0/Cargo.toml", own.encode(), "widgets-1.0.0/Cargo.toml", other.encode()).items()),
             ("a bomb", lambda: self.publish(data=bomb), "too large"),
             ("no archive", lambda: self.publish(data=b"xxxx"), "broken"), ("half a crate", lambda: self.publish(data=body[:-9]), "cut short"),
             ("two crates", lambda: self.publish(data=body + body), "goes on after its end"),
@@ -251,13 +341,35 @@ class Cargo(Registry):
             ("more than it says", lambda: self.publish(tail=b"x"), "more in the upload"),
             ("names twice", lambda: self.publish(metadata=twice), "occurs twice"),
             ("no JSON", lambda: self.publish(metadata=b"{"), "cannot be read"), ("no object", lambda: self.publish(metadata=b"[]")),
-            ("odd dependencies", lambda: self.publish(deps=[1]), "`deps`"), ("a dependency without a name", lambda: self.publish(deps=[{}]), "`deps`"),
+            *((repr(more), lambda more=more: self.publish(data=crate(manifest=own + more)), "as `cargo publish` writes it") for more in [
+                "[dependencies.a]\npath = 'a'", "[dependencies.a]\nversion = '1'\npath = 'a'", "[dependencies.a]\nversion = '1'\ngit = 'a'",
+                "[dependencies]\na = 1", "[dependencies.a]\nversion = 1", "[dependencies.a]\nversion = '1'\nfeatures = [1]",
+                "[dependencies.a]\nversion = '1'\nworkspace = true", "[[dependencies]]", "[[target]]", "[target]\na = 1", "[features]\na = 'b'",
+                "[target.x.dependencies.a]\nversion = '1'\ndefault_features = false", "[features]\na = [1]", "links = 1", "rust-version = 1979-01-01",
+                "[dev_dependencies.a]\nversion = '1'", "[target.x.build_dependencies.a]\nversion = '1'"]),
             *((repr(name), lambda name=name: self.publish(name)) for name in
               ["", "../x", "a/b", "1a", "\u212aids", "a b", "a" * 65, "widgets\n"]),
             *((repr(version), lambda version=version: self.publish(version=version, data=body)) for version in
               ["1", "1.0", "1.0.0+a", "01.0.0", "../1.0.0", "1.0.0 ", "1.0.0\n", ""]),
             ("cut short", lambda: self.send("PUT", "/api/v1/crates/new", b"\xff\xff\xff\xff{}"), "cut short"),
         ])
+
+    def test_plain_long_names_and_both_formats_are_taken(self):
+        for version, form in [("7.0.0", tarfile.GNU_FORMAT), ("7.0.1", tarfile.USTAR_FORMAT)]:
+            file = io.BytesIO()
+            with tarfile.open(fileobj=file, mode="w:gz", format=form) as archive:
+                for name in ["Cargo.toml", "deep/" * 25 + "x.rs"]:
+                    data = f'[package]\nname = "long"\nversion = "{version}"\n'.encode()
+                    info = tarfile.TarInfo(f"long-{version}/{name}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+            self.assertEqual(self.publish("long", version, file.getvalue())[0], 200)
+
+    def test_without_a_token_nothing_is_read(self):
+        self.before = self.stored()
+        big = b"x" * (5 << 20)
+        self.assert_refused(self.send("PUT", "/api/v1/crates/new", big, token=None), 401, "upload token")
+        self.assert_refused(self.send("DELETE", "/api/v1/crates/nothing/1.0.0/yank", token=None), 401, "upload token")
 
     def test_other_paths_change_nothing(self):
         self.before = self.stored()
@@ -383,7 +495,7 @@ class Conda(Registry):
         self.assertEqual((question["package"], question["version"], question["exists"]), ("first", "2.0", True))
         self.before = self.stored()
         self.assert_refused(self.post("first-1.0-0.tar.bz2", content), 409, "already")
-        self.assert_refused(self.post("first-1.0-0.tar.bz2", content, token=None), 409, "already")
+        self.assert_refused(self.post("first-1.0-0.tar.bz2", content, token=None), 401, "upload token")
 
     def test_without_a_clear_yes_nothing_is_stored(self):
         self.refusals(lambda: self.upload([("info/index.json", index())]))
@@ -399,6 +511,18 @@ class Conda(Registry):
             ("another case", lambda: self.upload([*good, ("info/Index.json", index())]), "plain file"),
             ("two slashes", lambda: self.upload([*good, ("info//index.json", index())]), "plain file"),
             ("a link", lambda: self.upload([("info/index.json", b"", tarfile.SYMTYPE)]), "plain file"),
+            ("a dot or two", lambda: self.upload([*good, ("info/././index.json", index())]), "plain file"),
+            ("a way up", lambda: self.upload([*good, ("info/x/../index.json", index())]), "plain file"),
+            ("a backslash", lambda: self.upload([*good, ("info\\index.json", index())]), "plain file"),
+            ("a letter that folds", lambda: self.upload([*good, ("info/index.j\u017fon", index())])),
+            *((repr(name), lambda name=name: self.upload([*good, (name, b"")]), "no plain name") for name in
+              ["/etc/x", "../x", "x/../y", "./x", "x//y", "x/./y"]),
+            ("through a link", lambda: self.upload([*good, ("x", b"", tarfile.SYMTYPE), ("x/index.json", index())]), "through a link"),
+            ("through a link to the file", lambda: self.upload([*good, ("x", b"", tarfile.LNKTYPE), ("x", index())]), "through a link"),
+            ("an index beside `info-`", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-widgets-2.0-0.tar.zst", "pkg-widgets-2.0-0.tar.zst"]), "one `info/index.json`"),
+            ("another's `pkg-`", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-widgets-2.0-0.tar.zst", "pkg-b.tar.zst"]), "one `pkg-`"),
+            *((name, lambda archive=archive: self.post("widgets-1.0-0.tar.bz2", bz2.compress(archive))) for name, archive in two_ways(
+                "info/index.json", index(), "info/index.json", index("gadgets")).items()),
             ("no index", lambda: self.upload([("info/files", b"")]), "one `info/index.json`"),
             ("a member twice", lambda: self.upload([("info/index.json", index()[:-1] + b', "name": "widgets"}')]), "occurs twice"),
             ("no JSON", lambda: self.upload([("info/index.json", b"{")])), ("no object", lambda: self.upload([("info/index.json", b'"x"')])),
@@ -468,6 +592,12 @@ class NuGet(Registry):
         self.hostile([
             ("two nuspecs", lambda: self.push(self.nupkg(("a.nuspec", good), ("B.NUSPEC", good))), "one `.nuspec`"),
             ("no nuspec", lambda: self.push(self.nupkg(("lib/a.nuspec", good))), "one `.nuspec`"),
+            *((repr(name), lambda name=name: self.push(self.nupkg(("a.nuspec", good), (name, self.nuspec("Gadgets")))), "one `.nuspec`") for name in
+              ["/b.nuspec", "//b.nuspec", "\\b.nuspec", "./b.nuspec", "lib/../b.nuspec", "b%2Enuspec", "%2Fb.nuspec", "b.n\u0075spec", "b%00.nuspec", "%0A.nuspec"]),
+            *((repr(name), lambda name=name: self.push(self.nupkg((name, good))), "`.nuspec`") for name in
+              ["/b.nuspec", "a%2Fb.nuspec", "b%2Enuspec", "%61.nuspec", "./b.nuspec"]),
+            ("quoted as if deeper", lambda: self.push(self.nupkg(("a%2Fwidgets.nuspec", good), ("gadgets%2Enuspec", good)))),
+            ("a zero in a name", lambda: self.push(self.nupkg(("a.nuspec", good), ("b_.nuspec", good)).replace(b"b_.nuspec", b"b\0.nuspec")), "one `.nuspec`"),
             ("two ids", lambda: self.package(more="<id>gadgets</id>"), "one `id`"),
             ("no version", lambda: self.package(version="</version><!-- --><version>"), "one `id`"),
             ("an element in the id", lambda: self.package(name="Acme<b>.Evil</b>"), "plain text"),
@@ -524,6 +654,10 @@ class OpenVsx(Registry):
         twice = lambda *names: self.send("POST", "/api/-/publish", self.vsix(*((name, good) for name in names)))
         self.hostile([
             ("two manifests", lambda: twice("extension/package.json", "Extension/PACKAGE.json"), "one `extension/package.json`"),
+            *((repr(name), lambda name=name: twice("extension/package.json", name), "one `extension/package.json`") for name in
+              ["extension\\package.json", "./extension/package.json", "/extension/package.json", "//extension/package.json",
+               "extension//package.json", "extension/x/../package.json", "extension/pac\u212aage.json"]),
+            ("by a way round", lambda: self.publish(name="./extension/package.json"), "one `extension/package.json`"),
             ("no manifest", lambda: self.publish(name="package.json"), "one `extension/package.json`"),
             ("a member twice", lambda: self.publish(text=good[:-1] + ', "name": "gadgets"}'), "twice"),
             ("no object", lambda: self.publish(text="[]"), "is an object"), ("no JSON", lambda: self.publish(text="{")),

@@ -10,15 +10,18 @@ import tomllib
 import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from archive import members, place
 from small import as_file, as_json, as_text, put, registry, unique_members
 from verdict import file_facts, need
 
 NAME = "[A-Za-z][A-Za-z0-9_-]{0,63}"
 VERSION = r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*)){2}(?:-[0-9A-Za-z.-]+)?"  # without `+…`, which cargo does not compare
 MAX_UNPACKED = 64 << 20
-# From the names of the upload's metadata to those of the index.
-DEPENDENCY = {"req": "version_req"} | {name: name for name in
-              ["features", "optional", "default_features", "target", "kind", "registry"]}
+CRATES_IO = "https://github.com/rust-lang/crates.io-index"  # as cargo names it; a crate's manifest does not
+UNLIKE_CARGO = "the crate's `Cargo.toml` is not as `cargo publish` writes it"
+KINDS = [("normal", "dependencies"), ("dev", "dev-dependencies"), ("build", "build-dependencies")]
+# What `cargo publish` leaves of a dependency.
+DEPENDENCY = {"version": str, "package": str, "registry-index": str, "optional": bool, "default-features": bool, "features": list}
 
 
 def cut(data):
@@ -29,41 +32,75 @@ def cut(data):
 
 
 def check_crate(crate, name, version):
-    """That the file is that crate: cargo unpacks it to `NAME-VERSION/` and builds what `Cargo.toml` says it is."""
+    """The manifest, if the file is that crate: cargo unpacks it to `NAME-VERSION/` and builds what `Cargo.toml` says it is."""
     try:
         gzip = zlib.decompressobj(31)
         plain = gzip.decompress(crate, MAX_UNPACKED + 1)
         need(len(plain) <= MAX_UNPACKED, "the crate is too large when it is unpacked")
         need(gzip.eof and not gzip.unused_data, "the crate is cut short, or goes on after its end")
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            manifest = None
-            for member in archive:
-                place, parts = f"{name}-{version}", member.name.split("/")
-                need(parts[0] == place and len(parts) > 1 and not {"", ".", ".."} & set(parts),
-                     f"the crate has {member.name!a}, which is not below `{place}/`")
-                need(member.isfile(), f"{member.name!a} is not a plain file")
-                if member.name.lower() == f"{place}/Cargo.toml".lower():  # some file systems know no case
-                    need(manifest is None and parts[-1] == "Cargo.toml", "the crate has one `Cargo.toml`")
-                    manifest = tomllib.loads(archive.extractfile(member).read().decode())
-            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the crate's archive")
+        manifest, folder = None, f"{name}-{version}"
+        for member, data in members(plain, "crate"):
+            parts = member.name.split("/")
+            need(parts[0] == folder and len(parts) > 1 and not {"", ".", ".."} & set(parts) and "\\" not in member.name,
+                 f"the crate has {member.name!a}, which is not below `{folder}/`")
+            need(member.isfile(), f"{member.name!a} is not a plain file")
+            if place(member.name).rstrip(". ") == place(f"{folder}/Cargo.toml"):
+                need(manifest is None and parts[-1] == "Cargo.toml", "the crate has one `Cargo.toml`")
+                manifest = tomllib.loads(data.decode())
         package = (manifest or {}).get("package", {})
+        names = package.get("name"), package.get("version")
     except (tarfile.TarError, zlib.error, EOFError, OSError, tomllib.TOMLDecodeError, AttributeError) as fault:
         raise ValueError(f"the crate is broken: {fault}") from None
-    need((package.get("name"), package.get("version")) == (name, version),
-         f"the upload says {name} {version}, but the crate's own manifest says {package.get('name')!a} {package.get('version')!a}")
+    need(names == (name, version),
+         f"the upload says {name} {version}, but the crate's own manifest says {names[0]!a} {names[1]!a}")
+    return manifest
 
 
-def dependencies(says):
-    """Those of the upload's metadata as the index spells them."""
+def table(value, kind):
+    """The table, if all its values are of that kind."""
+    need(isinstance(value, dict) and all(isinstance(inner, kind) for inner in value.values()), UNLIKE_CARGO)
+    return value
+
+
+def texts(values):
+    need(all(isinstance(value, str) for value in values), UNLIKE_CARGO)
+    return values
+
+
+def dependencies(manifest, own_index):
+    """Those of the crate's manifest as the index spells them.
+
+    SECURITY: cargo resolves by the index. Made of the upload's metadata, which no digest covers, it could name other
+    crates than the file that was verified.
+    """
     entries = []
-    try:
-        for wanted in says.get("deps", []):
-            entry = {ours: wanted.get(theirs) for ours, theirs in DEPENDENCY.items()}
-            renamed = wanted.get("explicit_name_in_toml")
-            entries.append(entry | {"name": renamed or wanted["name"]} | ({"package": wanted["name"]} if renamed else {}))
-    except (AttributeError, KeyError, TypeError):
-        raise ValueError("the metadata's `deps` are not what cargo sends") from None
+    for target, section in [(None, manifest), *table(manifest.get("target", {}), dict).items()]:
+        need(not section.keys() & {"dev_dependencies", "build_dependencies"}, UNLIKE_CARGO)  # cargo's old spellings
+        for kind, key in KINDS:
+            for name, wanted in table(section.get(key, {}), dict | str).items():
+                wanted = {"version": wanted} if isinstance(wanted, str) else wanted
+                need("version" in wanted and all(isinstance(value, DEPENDENCY.get(word, ())) for word, value in wanted.items()),
+                     f"{UNLIKE_CARGO}: the dependency {name!a}")
+                index = wanted.get("registry-index", CRATES_IO)
+                entries.append({
+                    "name": name, "req": wanted["version"], "features": texts(wanted.get("features", [])),
+                    "optional": wanted.get("optional", False), "default_features": wanted.get("default-features", True),
+                    "target": target, "kind": kind, "registry": None if index == own_index else index,
+                    **({"package": wanted["package"]} if "package" in wanted else {}),
+                })
     return entries
+
+
+def entry_of(manifest, cksum, own_index):
+    """The version's line of the index, from nothing but the verified file."""
+    package = manifest["package"]
+    features = {name: texts(needs) for name, needs in table(manifest.get("features", {}), list).items()}
+    texts([package.get(key, "") for key in ["links", "rust-version"]])
+    return {
+        "name": package["name"], "vers": package["version"], "deps": dependencies(manifest, own_index), "cksum": cksum,
+        "features": {}, "features2": features, "yanked": False, "links": package.get("links"), "v": 2,
+        "rust_version": package.get("rust-version"),
+    }
 
 
 def make(directory, trustmint, public):
@@ -83,18 +120,15 @@ def make(directory, trustmint, public):
         need(isinstance(says, dict), "the metadata is no object")
         name, version = str(says.get("name")), str(says.get("vers"))
         need(re.fullmatch(NAME, name) and re.fullmatch(VERSION, version), f"{name!a} {version!a} cannot be stored here")
-        check_crate(crate, name, version)
+        manifest = check_crate(crate, name, version)
         path, entries = index(name)
         need(not entries or entries[0]["name"] == name, f"the crate is spelled `{entries and entries[0]['name']}`")
         need(version not in [entry["vers"] for entry in entries], f"{name} {version} is there already", 409)
-        wanted, facts = dependencies(says), file_facts(io.BytesIO(crate))
+        facts = file_facts(io.BytesIO(crate))
+        entry = entry_of(manifest, facts["sha256"], f"sparse+{public}/index/")
         trustmint.allow(request.token, request.client_ip, path.name, package=name, version=version, exists=bool(entries), **facts)
         put(directory / "crates" / path.name / f"{version}.crate", crate)
-        write(path, [*entries, {
-            "name": name, "vers": version, "deps": wanted, "cksum": facts["sha256"], "features": {},
-            "features2": says.get("features", {}), "yanked": False, "links": says.get("links"), "v": 2,
-            "rust_version": says.get("rust_version"),
-        }])
+        write(path, [*entries, entry])
         return as_json({"warnings": {"invalid_categories": [], "invalid_badges": [], "other": []}})
 
     def yank(request, name, version, yanked=True):

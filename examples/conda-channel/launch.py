@@ -12,6 +12,7 @@ import zipfile
 import zstandard
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from archive import members, place
 from small import as_file, as_text, put, registry, unique_members
 from verdict import file_facts, need
 
@@ -23,29 +24,40 @@ FILE = rf"{NAME}-{WORD}-{WORD}(?:\.tar\.bz2|\.conda)"
 MAX_UNPACKED = 64 << 20
 
 
+def unpack(content, file):
+    """The tar archives in a package, which are unpacked to one place."""
+    if not file.endswith(".conda"):
+        packed = bz2.BZ2Decompressor()
+        plain = packed.decompress(content, MAX_UNPACKED + 1)
+        need(len(plain) > MAX_UNPACKED or packed.eof and not packed.unused_data, "the package is cut short, or goes on after its end")
+        yield plain
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as outer:
+        inner = {kind: [member for member in outer.infolist() if member.orig_filename.startswith(kind)] for kind in ["info-", "pkg-"]}
+        for kind, archives in inner.items():
+            need([archive.orig_filename for archive in archives] in [[f"{kind}{file.removesuffix('.conda')}.tar.zst"], []]
+                 and (archives or kind == "pkg-"), "the package has one `info-` archive and one `pkg-` archive, named as itself")
+        for archive in inner["info-"] + inner["pkg-"]:
+            yield zstandard.ZstdDecompressor().stream_reader(outer.open(archive), read_across_frames=True).read(MAX_UNPACKED + 1)
+
+
 def index_of(content, file):
     """What the package says of itself: `info/index.json`, from which a channel makes its index."""
+    found, links = [], set()
     try:
-        if file.endswith(".conda"):
-            with zipfile.ZipFile(io.BytesIO(content)) as outer:
-                info = [member for member in outer.infolist() if member.filename.startswith("info-")]
-                need([member.filename for member in info] == [f"info-{file.removesuffix('.conda')}.tar.zst"],
-                     "the package has one `info-` archive, named as itself")
-                packed = zstandard.ZstdDecompressor().stream_reader(outer.open(info[0]), read_across_frames=True)
-                plain = packed.read(MAX_UNPACKED + 1)
-        else:
-            unpack = bz2.BZ2Decompressor()
-            plain = unpack.decompress(content, MAX_UNPACKED + 1)
-            need(len(plain) > MAX_UNPACKED or unpack.eof and not unpack.unused_data, "the package is cut short, or goes on after its end")
-        need(len(plain) <= MAX_UNPACKED, "the package is too large when it is unpacked")
-        found = []
-        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
-            for member in archive:
+        for plain in unpack(content, file):
+            need(len(plain) <= MAX_UNPACKED, "the package is too large when it is unpacked")
+            for member, data in members(plain, "package"):
                 # Others may take `./info/index.json`, and of two the first or the last.
-                if re.sub("/+", "/", "/" + member.name).replace("/./", "/").lower() == "/info/index.json":
+                if place(member.name) == "/info/index.json":
                     need(member.name == "info/index.json" and member.isfile(), "`info/index.json` is a plain file")
-                    found.append(archive.extractfile(member).read())
-            need(not plain[archive.offset:].strip(b"\0"), "there is something behind the package's archive")
+                    found.append(data)
+                need(place(member.name) == "/" + member.name.replace("\\", "/").casefold(), f"{member.name!a} is no plain name")
+                # SECURITY: through a link, anything would be written to `info` by another name.
+                way = pathlib.PurePosixPath(place(member.name))
+                need(not links & {way, *way.parents}, f"{member.name!a} is written through a link")
+                if not (member.isfile() or member.isdir()):
+                    links.add(way)
     except (tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError, EOFError, OSError, NotImplementedError) as fault:
         raise ValueError(f"the package is broken: {fault}") from None
     need(len(found) == 1, "the package has one `info/index.json`")

@@ -4,10 +4,12 @@ import io
 import pathlib
 import re
 import sys
+import urllib.parse
 import zipfile
 from xml.parsers import expat
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from archive import place
 from small import as_file, as_text, put, registry
 from verdict import file_facts, need
 
@@ -22,8 +24,11 @@ def read(content):
     """Id and version of a package, from its one `.nuspec`."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as package:
-            nuspecs = [member for member in package.infolist() if re.fullmatch(r"[^/\\]*\.nuspec", member.filename, re.IGNORECASE)]
+            # SECURITY: some readers unquote names, and strip what stands before them.
+            nuspecs = [member for member in package.infolist() for name in {member.orig_filename, urllib.parse.unquote(member.orig_filename)}
+                       if re.fullmatch(r"/[^/]*\.nuspec", place(name), re.DOTALL)]
             need(len(nuspecs) == 1 and nuspecs[0].file_size <= MAX_NUSPEC, "the package has one `.nuspec`")
+            need(re.fullmatch(r"[^%/\\]+", nuspecs[0].orig_filename), "the name of the `.nuspec` is written plainly")
             with package.open(nuspecs[0]) as file:
                 text = file.read(MAX_NUSPEC + 1)
         return metadata(text)

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from archive import place
 from small import MAX_BODY, as_file, as_json, put, registry, unique_members
 from verdict import file_facts, need
 
@@ -21,9 +22,9 @@ def read(vsix):
     """Namespace, name and version of an extension, from its one `package.json`."""
     try:
         with zipfile.ZipFile(io.BytesIO(vsix)) as package:
-            # ovsx and editors find it in capitals too.
-            manifests = [member for member in package.infolist() if member.filename.lower() == "extension/package.json"]
-            need(len(manifests) == 1 and manifests[0].file_size <= MAX_MANIFEST, "an extension has one `extension/package.json`")
+            # ovsx and editors find it in capitals too, and some by other slashes.
+            manifests = [member for member in package.infolist() if place(member.orig_filename) == "/extension/package.json"]
+            need(len(manifests) == 1 and manifests[0].orig_filename.lower() == "extension/package.json" and manifests[0].file_size <= MAX_MANIFEST, "an extension has one `extension/package.json`")
             with package.open(manifests[0]) as file:
                 manifest = json.loads(file.read(MAX_MANIFEST + 1), object_pairs_hook=unique_members)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as fault:

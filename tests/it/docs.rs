@@ -74,6 +74,24 @@ fn every_preset_has_its_section_that_names_what_rules_must_pin() {
     }
 }
 
+/// The arguments of a command can be read by every process of the machine.
+#[test]
+fn no_command_of_the_pages_has_a_token_among_curls_arguments() {
+    let mut commands = 0;
+    for path in ["README.md", "docs/clients.md", "docs/offline.md"] {
+        let page = page(path).replace("\\\n", " ");
+        for command in page.split(['\n', '|']) {
+            let Some((_, arguments)) = command.split_once("curl ") else { continue };
+            commands += 1;
+            for (at, _) in arguments.match_indices('$') {
+                let name: String = arguments[at + 1..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                assert!(!name.to_lowercase().ends_with("token"), "{path}: {command}");
+            }
+        }
+    }
+    assert!(commands >= 8, "{commands}");
+}
+
 /// The blocks of YAML in a page, each with the number of the line before its first.
 fn blocks(page: &str) -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
