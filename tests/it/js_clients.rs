@@ -341,6 +341,15 @@ fn ovsx_with_a_stored_token_is_stopped_by_the_registry() {
     assert_eq!(extension(&front, "widgets", "3.0.0"), None);
 }
 
+#[test]
+fn a_method_that_a_path_does_not_take_is_refused_without_html() {
+    let front = OPEN_VSX.front();
+    for path in ["/api/-/publish", "/api/acme/widgets"] {
+        let (status, said) = put(&front, path, None, &json!({}));
+        assert_eq!((status, said.as_str()), (403, "nothing of that kind is served here\n"), "{path}");
+    }
+}
+
 fn extension(front: &Front, name: &str, version: &str) -> Option<Vec<u8>> {
     fs::read(front.path("run/packages").join(format!("acme.{name}/{version}.vsix"))).ok()
 }
