@@ -22,6 +22,7 @@ import threading
 import unittest
 import urllib.parse
 import zipfile
+import zlib
 
 import zstandard
 
@@ -371,6 +372,15 @@ class Cargo(Registry):
         self.assert_refused(self.send("PUT", "/api/v1/crates/new", big, token=None), 401, "upload token")
         self.assert_refused(self.send("DELETE", "/api/v1/crates/nothing/1.0.0/yank", token=None), 401, "upload token")
 
+    def test_no_query_is_logged(self):
+        for path in ["/index/config.json?token=se-cret", "/index/config.json?token=se-cret x"]:
+            with socket.create_connection(("127.0.0.1", self.port)) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+                self.assertIn(b" 40", connection.recv(100))
+        log = (self.directory / "log").read_text()
+        self.assertIn("'/index/config.json' 404", log)
+        self.assertNotIn("se-cret", log)
+
     def test_other_paths_change_nothing(self):
         self.before = self.stored()
         for method, path in [("PUT", "/api/v1/crates/widgets/owners"), ("PUT", "/api/v1/crates/new/"), ("POST", "/api/v1/crates/new"),
@@ -441,6 +451,19 @@ class Gems(Registry):
         self.assertEqual(self.asked(), {"package": "yanked", "version": "1.1", "exists": True, "action": "yank"})
         self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 404)
         self.assertEqual(self.push(self.gem["f"])[0], 409)
+
+    def test_a_gem_that_unpacks_to_more_than_the_reader_may_have_is_refused(self):
+        with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:
+            members = {member.name: archive.extractfile(member).read() for member in archive}
+        del members["checksums.yaml.gz"]
+        specification = gzip.decompress(members["metadata.gz"])
+        for more, status in [(0, 200), (600 << 20, 400)]:
+            packer = zlib.compressobj(1, wbits=31)
+            packed = packer.compress(specification.replace(b"gadgets", b"bombs") + b"# ") + packer.compress(b" " * more) + packer.flush()
+            self.before = self.stored()
+            answer = self.push(targz({**members, "metadata.gz": packed}.items(), "w:"))
+            self.assertEqual(answer[0], status, answer)
+        self.assertEqual(self.stored(), self.before)
 
     def test_what_rubygems_cannot_read_or_says_two_things_is_refused_unasked(self):
         with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:
@@ -723,7 +746,7 @@ class Devpi(Registry):
             ("a version in another spelling", lambda: self.upload(version="1.0.0a01", file="widgets-1.0.0a01.tar.gz"), "write '1.0.0a01'"),
             ("a letter that folds", lambda: self.upload(name="\u212aids", file="kids-1.0.tar.gz")),
             *((repr(file), lambda file=file: self.upload(file=file)) for file in
-              ["", "widgets-1.0.zip", "wid-gets-1.0.tar.gz", "../widgets-1.0.tar.gz", "widgets-1.0.tar.gz ", "widgets.tar.gz"]),
+              ["", "Widgets-1.0.tar.gz", "widgets-1.0.zip", "wid-gets-1.0.tar.gz", "../widgets-1.0.tar.gz", "widgets-1.0.tar.gz ", "widgets.tar.gz"]),
         ])
 
     def test_a_token_is_good_for_nothing_but_an_upload_to_the_index(self):
