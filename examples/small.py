@@ -14,7 +14,7 @@ MAX_BODY = 512 << 20  # nginx's MAX_UPLOAD is lower
 
 
 class Request(http.server.BaseHTTPRequestHandler):
-    timeout, is_read = 60, False
+    timeout, is_read, path = 60, False, ""
 
     @property
     def token(self):
@@ -51,6 +51,17 @@ class Request(http.server.BaseHTTPRequestHandler):
         names = [re.fullmatch(shape, line, re.IGNORECASE) for line in lines]
         return need(len(names) == 1 and names[0], f"the form's part is a file called `{field}`")[3], content[:-2]
 
+    @property
+    def place(self):
+        """The path without the query, in which some clients send a token: what may be logged."""
+        return self.path.partition("?")[0]
+
+    def log_request(self, code="-", _size="-"):
+        print(f"{self.client_address[0]} {self.command} {self.place!a} {code}", file=sys.stderr)
+
+    def log_message(self, *_):
+        """SECURITY: nothing else, since it has the request line."""
+
     def handle_one(self):
         for method, path, act in self.server.routes:
             parts = re.fullmatch(path, self.path)  # as it was sent: nothing is decoded
@@ -73,7 +84,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         except Exception as fault:
             status = 500  # SECURITY: whatever happened, it is no yes
             kind, body = self.server.refusal(Refused("the registry failed"))
-            print(f"{self.command} {self.path}: {fault!r}", file=sys.stderr)
+            print(f"{self.command} {self.place}: {fault!r}", file=sys.stderr)
         self.send_response(status, phrase)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)

@@ -2,6 +2,7 @@
 
 Run: python test_registries.py. A stub stands in for trustmint; each launcher runs as `start` runs it, without nginx. Needs ruby.
 """
+import argparse
 import base64
 import bz2
 import contextlib
@@ -9,6 +10,7 @@ import gzip
 import hashlib
 import http.client
 import http.server
+import importlib.util
 import io
 import json
 import os
@@ -20,8 +22,10 @@ import tarfile
 import tempfile
 import threading
 import unittest
+import unittest.mock
 import urllib.parse
 import zipfile
+import zlib
 
 import zstandard
 
@@ -49,6 +53,30 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Notified(http.server.ThreadingHTTPServer):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Noted)
+        self.told, self.answer = [], (204, {})
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+
+class Noted(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.told.append((self.command, self.path, self.headers["Authorization"]))
+        status, headers = self.server.answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    do_GET = do_POST
 
     def log_message(self, *_):
         pass
@@ -371,6 +399,15 @@ class Cargo(Registry):
         self.assert_refused(self.send("PUT", "/api/v1/crates/new", big, token=None), 401, "upload token")
         self.assert_refused(self.send("DELETE", "/api/v1/crates/nothing/1.0.0/yank", token=None), 401, "upload token")
 
+    def test_no_query_is_logged(self):
+        for path in ["/index/config.json?token=se-cret", "/index/config.json?token=se-cret x"]:
+            with socket.create_connection(("127.0.0.1", self.port)) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+                self.assertIn(b" 40", connection.recv(100))
+        log = (self.directory / "log").read_text()
+        self.assertIn("'/index/config.json' 404", log)
+        self.assertNotIn("se-cret", log)
+
     def test_other_paths_change_nothing(self):
         self.before = self.stored()
         for method, path in [("PUT", "/api/v1/crates/widgets/owners"), ("PUT", "/api/v1/crates/new/"), ("POST", "/api/v1/crates/new"),
@@ -441,6 +478,19 @@ class Gems(Registry):
         self.assertEqual(self.asked(), {"package": "yanked", "version": "1.1", "exists": True, "action": "yank"})
         self.assertEqual(self.send("GET", "/gems/yanked-1.1.gem")[0], 404)
         self.assertEqual(self.push(self.gem["f"])[0], 409)
+
+    def test_a_gem_that_unpacks_to_more_than_the_reader_may_have_is_refused(self):
+        with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:
+            members = {member.name: archive.extractfile(member).read() for member in archive}
+        del members["checksums.yaml.gz"]
+        specification = gzip.decompress(members["metadata.gz"])
+        for more, status in [(0, 200), (600 << 20, 400)]:
+            packer = zlib.compressobj(1, wbits=31)
+            packed = packer.compress(specification.replace(b"gadgets", b"bombs") + b"# ") + packer.compress(b" " * more) + packer.flush()
+            self.before = self.stored()
+            answer = self.push(targz({**members, "metadata.gz": packed}.items(), "w:"))
+            self.assertEqual(answer[0], status, answer)
+        self.assertEqual(self.stored(), self.before)
 
     def test_what_rubygems_cannot_read_or_says_two_things_is_refused_unasked(self):
         with tarfile.open(fileobj=io.BytesIO(self.gem["c"])) as archive:
@@ -723,7 +773,7 @@ class Devpi(Registry):
             ("a version in another spelling", lambda: self.upload(version="1.0.0a01", file="widgets-1.0.0a01.tar.gz"), "write '1.0.0a01'"),
             ("a letter that folds", lambda: self.upload(name="\u212aids", file="kids-1.0.tar.gz")),
             *((repr(file), lambda file=file: self.upload(file=file)) for file in
-              ["", "widgets-1.0.zip", "wid-gets-1.0.tar.gz", "../widgets-1.0.tar.gz", "widgets-1.0.tar.gz ", "widgets.tar.gz"]),
+              ["", "Widgets-1.0.tar.gz", "widgets-1.0.zip", "wid-gets-1.0.tar.gz", "../widgets-1.0.tar.gz", "widgets-1.0.tar.gz ", "widgets.tar.gz"]),
         ])
 
     def test_a_token_is_good_for_nothing_but_an_upload_to_the_index(self):
@@ -748,6 +798,59 @@ class Devpi(Registry):
                 answer = send()
                 self.assertIn(answer[0], [400, 401, 403, 404, 405], answer)
                 self.assertEqual((self.stub.questions, self.stored()), ([], self.before))
+
+
+class BundleServer(unittest.TestCase):
+    """What tells trustmint of another bundle."""
+
+    def load(self):
+        spec = importlib.util.spec_from_file_location("serve", HERE / "bundle-server" / "serve.py")
+        serve = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(serve)
+        return serve
+
+    def setUp(self):
+        self.serve = self.load()
+        self.trustmint, self.other = Notified(), Notified()
+        self.url, self.elsewhere = (f"http://127.0.0.1:{stub.server_port}" for stub in [self.trustmint, self.other])
+        for stub in [self.trustmint, self.other]:
+            self.addCleanup(stub.server_close)
+            self.addCleanup(stub.shutdown)
+
+    def test_the_key_goes_to_trustmint_and_to_nobody_else(self):
+        proxies = {name: self.elsewhere for name in ["http_proxy", "all_proxy"]}
+        with unittest.mock.patch.dict(os.environ, {**proxies, "no_proxy": ""}):
+            self.serve = self.load()  # Python reads them as it loads it
+            self.serve.tell(self.url, "key")
+        self.assertEqual(self.trustmint.told, [("POST", "/v1/policy/notify", "Bearer key")])
+        for status in [301, 302, 303, 307, 308]:
+            self.trustmint.answer = status, {"Location": f"{self.elsewhere}/v1/policy/notify"}
+            with self.assertRaises(OSError):
+                self.serve.tell(self.url, "key")
+        self.assertEqual(self.other.told, [])
+
+    def test_rules_that_cannot_be_read_for_a_moment_end_nothing(self):
+        faults = [FileNotFoundError("rules"), subprocess.CalledProcessError(1, "openssl"), None, None]
+
+        class Bundle:
+            serial = 0
+
+            def current(self):
+                if not faults:
+                    raise SystemExit
+                if fault := faults.pop(0):
+                    raise fault
+                Bundle.serial = 1
+
+        with tempfile.NamedTemporaryFile("w") as key, unittest.mock.patch.object(self.serve.time, "sleep"), \
+                contextlib.redirect_stdout(io.StringIO()) as said:
+            key.write("key\n")
+            key.flush()
+            arguments = argparse.Namespace(trustmint=self.url, api_key_file=pathlib.Path(key.name))
+            with self.assertRaises(SystemExit):
+                self.serve.notify(arguments, Bundle())
+        self.assertEqual(self.trustmint.told, [("POST", "/v1/policy/notify", "Bearer key")])
+        self.assertEqual(said.getvalue().count("was not told"), 2)
 
 
 del Registry  # only its children are tests

@@ -9,6 +9,7 @@ often enough to stay good. Its serial is the moment at which it was made, so tha
 
 import argparse
 import hashlib
+import http.client
 import http.server
 import pathlib
 import ssl
@@ -91,20 +92,34 @@ def handler(bundle):
     return Handler
 
 
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """SECURITY: the API key goes to trustmint, and to nobody whom an answer or the environment names."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+DIRECT = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+
+
+def tell(trustmint, api_key):
+    request = urllib.request.Request(f"{trustmint}/v1/policy/notify", b"", {"Authorization": f"Bearer {api_key}"})
+    DIRECT.open(request, timeout=10).close()
+
+
 def notify(arguments, bundle):
     """Tells trustmint of another bundle as soon as the rules change."""
     api_key = arguments.api_key_file.read_text().strip()
     told = bundle.serial
     while True:
         time.sleep(1)
-        bundle.current()
-        if bundle.serial == told:
-            continue
-        url, headers = f"{arguments.trustmint}/v1/policy/notify", {"Authorization": f"Bearer {api_key}"}
         try:
-            urllib.request.urlopen(urllib.request.Request(url, b"", headers), timeout=10).close()
-            told = bundle.serial
-        except OSError as error:
+            bundle.current()
+            if bundle.serial != told:
+                tell(arguments.trustmint, api_key)
+                told = bundle.serial
+        # Whatever it was (rules that cannot be read just now, openssl, the network), it is tried again.
+        except (OSError, subprocess.SubprocessError, http.client.HTTPException) as error:
             print(f"trustmint was not told: {error}", flush=True)
 
 

@@ -18,7 +18,8 @@ from verdict import Refused, Trustmint, file_facts, need
 
 USER, INDEX, GROUP = "acme", "prod", "trustmint"
 # SECURITY: no `-` in name or version (PEP 427, 625), so that pip, devpi and this file cut a file name alike.
-STORED = re.compile(r"(?=.{1,200}\Z)(?P<name>[A-Za-z0-9]+([._]+[A-Za-z0-9]+)*)-(?P<version>[0-9][A-Za-z0-9.!+_]*)"
+STORED = re.compile(r"(?=.{1,200}\Z)(?=[a-z0-9]+(_[a-z0-9]+)*-|.*\.whl\Z)"  # one spelling, so a version has one source archive
+                    r"(?P<name>[A-Za-z0-9]+([._]+[A-Za-z0-9]+)*)-(?P<version>[0-9][A-Za-z0-9.!+_]*)"
                     r"(\.tar\.gz|(-[0-9][A-Za-z0-9._]*)?(-[A-Za-z0-9._]+){3}\.whl)")
 
 
@@ -62,7 +63,7 @@ class Plugin:
         need([part for part in form.values() if hasattr(part, "file")] == [content], "send one file, as `content`")
         name, version, stored = form["name"], form["version"], content.filename
         parts = STORED.fullmatch(stored)
-        need(parts, f"{stored!a} is neither NAME-VERSION.tar.gz nor a wheel's name (ASCII, with `_` for `-`: foo_bar-1.0.tar.gz)")
+        need(parts, f"{stored!a} is neither name-VERSION.tar.gz nor a wheel's name (ASCII, with `_` for `-`: foo_bar-1.0.tar.gz)")
         need(name.isascii() and (normalize_name(name), version) == (normalize_name(parts["name"]), parts["version"]),
              f"the form says {name!a} {version!a}, but the file would be stored as {stored!a}")
         need(str(Version(version)) == version, f"write {version!a} as `{Version(version)}`")  # rules compare text

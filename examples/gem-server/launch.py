@@ -19,6 +19,7 @@ FILE = r"[A-Za-z0-9][A-Za-z0-9._-]*\.gem"
 # SECURITY: read by RubyGems itself, as `gem install` reads it: a second parser of its YAML would read something else one day.
 # `verify` compares the file with the digests that it contains.
 READ = """
+Process.setrlimit(:AS, 512 << 20)  # a small gem can unpack to any size
 package = Gem::Package.new(ARGV[0])
 raise "an old format" unless package.instance_of?(Gem::Package)
 package.verify

@@ -8,7 +8,8 @@ from pypiserver.pkg_helpers import guess_pkgname_and_version, normalize_pkgname
 
 TIMEOUT, POOL = 4, concurrent.futures.ThreadPoolExecutor(8)  # seconds for the whole question, however slow the answer
 # SECURITY: no `-` in name or version (PEP 427, 625), so that pip, pypiserver and this file cut a file name alike.
-STORED = re.compile(r"(?=.{1,200}\Z)(?P<name>[A-Za-z0-9]+([._]+[A-Za-z0-9]+)*)-(?P<version>[0-9][A-Za-z0-9.!+_]*)"
+STORED = re.compile(r"(?=.{1,200}\Z)(?=[a-z0-9]+(_[a-z0-9]+)*-|.*\.whl\Z)"  # one spelling, so a version has one source archive
+                    r"(?P<name>[A-Za-z0-9]+([._]+[A-Za-z0-9]+)*)-(?P<version>[0-9][A-Za-z0-9.!+_]*)"
                     r"(\.tar\.gz|(?P<build>-[0-9][A-Za-z0-9._]*)?(-[A-Za-z0-9._]+){3}\.whl)")
 
 def need(holds, reason, status=400, **headers):
@@ -29,7 +30,7 @@ def upload(backend):
     need(files == [content] and content.file, "send one file, as `content`; a signature would be stored unchecked")
     stored, parts = content.raw_filename, STORED.fullmatch(content.raw_filename)
     need(parts and guess_pkgname_and_version(stored) == (parts["name"], parts["version"] + (parts["build"] or "")),
-         f"{stored!a} is neither NAME-VERSION.tar.gz nor a wheel's name (ASCII, with `_` for `-`: foo_bar-1.0.tar.gz)")
+         f"{stored!a} is neither name-VERSION.tar.gz nor a wheel's name (ASCII, with `_` for `-`: foo_bar-1.0.tar.gz)")
     name, version = str(only("name") or parts["name"]), only("version") or parts["version"]
     need((normalize_pkgname(name), version) == (normalize_pkgname(parts["name"]), parts["version"]) and name.isascii(),
          f"the form says {name!a} {version!a}, but the file would be stored as {stored!a}")
@@ -38,8 +39,7 @@ def upload(backend):
     content.file.seek(0)  # pypiserver stores from here: the bytes just hashed, in a file only this process can reach
     return parts["name"], version, stored, {"sha256": sha256, "size": size}  # no action: the service has `exists`
 
-def removal(_backend):
-    return str(only("name")), str(only("version")), None, {"action": "delete"}
+def removal(_backend): return str(only("name")), str(only("version")), None, {"action": "delete"}
 
 def ask(url, key_file, question):
     """Why not, or "", and how to say it. One POST: no redirect, retry, proxy. The key is read anew: it can be rotated."""

@@ -146,7 +146,7 @@ class Uploads(Case):
         self.assertEqual(self.stub.authorization, ["Bearer the-api-key"])
 
     def test_a_second_version_says_that_the_package_exists(self):
-        for spelling, exists in [("Acme.Widgets-1.0.tar.gz", False), ("acme_widgets-1.1.tar.gz", True)]:
+        for spelling, exists in [("Acme.Widgets-1.0-py3-none-any.whl", False), ("acme_widgets-1.1.tar.gz", True)]:
             self.assertEqual(self.send(upload(spelling))[0], "200 OK")
             question = self.asked()
             self.assertEqual((question["package"], question["exists"]), ("acme-widgets", exists))
@@ -344,6 +344,8 @@ NOT_A_NAME = [
     "widgets-1.0RC1.tar.gz", "widgets-01.0.tar.gz", "widgets-1.0_1.tar.gz", "widgets-1.0.0.rc1.tar.gz",
     "widgets-1.0+Local.tar.gz", "widgets-1.0.tar.gz.whl", "widgets-one-py3-none-any.whl", "widgets-1..0.tar.gz",
     "w" * 300 + "-1.0.tar.gz",
+    # One version, one source archive.
+    "Widgets-1.0.tar.gz", "acme.widgets-1.0.tar.gz", "acme__widgets-1.0.tar.gz", "acme._widgets-1.0.tar.gz",
 ]
 
 

@@ -84,7 +84,8 @@ fn no_command_of_the_pages_has_a_token_among_curls_arguments() {
             let Some((_, arguments)) = command.split_once("curl ") else { continue };
             commands += 1;
             for (at, _) in arguments.match_indices('$') {
-                let name: String = arguments[at + 1..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String =
+                    arguments[at + 1..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 assert!(!name.to_lowercase().ends_with("token"), "{path}: {command}");
             }
         }
