@@ -35,7 +35,7 @@ fn expected(fault: Fault) -> StoreError {
 async fn first_use(state: &State, token_id: &str, until: Timestamp) -> Result<FirstUse, FirstUseError> {
     let record =
         FirstUseRecord { token_id: token_id.to_owned(), at: until.minus(MINUTE), digest: [1; 32], kid: "k".to_owned() };
-    state.first_use(FirstUseClaim { key: [7; 32], record, issued_at: until, until }).await
+    state.first_use(FirstUseClaim { key: [7; 32], one_of: None, record, issued_at: until, until }).await
 }
 
 #[test]
