@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
-use tokio::time::MissedTickBehavior;
 
+use super::settling;
 use super::settling::Look;
 use super::settling::Settling;
 use crate::config::Tls;
@@ -35,12 +35,7 @@ impl CertificateReloads {
 
     /// Looks at the files for as long as it is polled itself.
     pub(super) async fn run(&self) {
-        let mut ticks = tokio::time::interval(self.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.poll().await;
-        }
+        settling::at_intervals(self.every, || self.poll()).await;
     }
 
     /// Looks at the files; what two looks in a row have found alike is judged. Certificate and key are two files, so that one

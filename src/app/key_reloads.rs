@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
-use tokio::time::MissedTickBehavior;
 
+use super::settling;
 use super::settling::Look;
 use super::settling::Settling;
 use crate::config::keys::read_keyring;
@@ -44,12 +44,7 @@ impl KeyReloads {
 
     /// Looks at the directory for as long as it is polled itself.
     pub(super) async fn run(&self) {
-        let mut ticks = tokio::time::interval(self.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.poll().await;
-        }
+        settling::at_intervals(self.every, || self.poll()).await;
     }
 
     /// Looks at the directory; what two looks in a row have found alike is judged.

@@ -1,6 +1,10 @@
 //! What files hold comes into force when two looks in a row have found the same, so that nothing half-written does; what is
 //! wrong with them is told once.
 
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
 use crate::policy::yaml::Faults;
 
 /// What files were found to hold that is not in force.
@@ -28,6 +32,16 @@ pub(super) enum Look<T> {
     Unsettled,
     /// They have these faults, which are to be told now.
     Refused(String),
+}
+
+/// Looks every so often, for as long as it is polled itself. A look that took long is not made up for.
+pub(super) async fn at_intervals(every: Duration, look: impl AsyncFn()) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        look().await;
+    }
 }
 
 impl<T> Settling<T> {
