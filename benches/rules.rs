@@ -35,6 +35,7 @@ use trustmint::policy::evaluate::Decision;
 use trustmint::policy::evaluate::Requested;
 use trustmint::policy::evaluate::Subject;
 use trustmint::policy::evaluate::evaluate;
+use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
 use url::Url;
@@ -227,7 +228,12 @@ fn longest(run: &Run<'_>, most: Duration, stop: &AtomicBool) -> Duration {
         let policy = run.app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
         let subject_token = run.tokens.get(serial % run.tokens.len()).unwrap();
-        let exchange = Request { registry, subject_token, requested: Requested::default(), single_use: false };
+        let exchange = Request {
+            registry,
+            subject_token: Presented::new(subject_token),
+            requested: Requested::default(),
+            single_use: false,
+        };
         let outcome = run.runtime.block_on(run.app.exchange(&policy, exchange, &caller, run.app.now()));
         drop(policy);
         longest = longest.max(request.elapsed());

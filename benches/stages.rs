@@ -29,6 +29,7 @@ use trustmint::package::Permissions;
 use trustmint::policy::evaluate::Requested;
 use trustmint::policy::evaluate::Subject;
 use trustmint::policy::evaluate::evaluate;
+use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::verify::Question;
 
@@ -134,7 +135,7 @@ fn whole_exchange(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::r
                 for token in tokens.iter().take(batch) {
                     let request = exchange::Request {
                         registry,
-                        subject_token: token,
+                        subject_token: Presented::new(token),
                         requested: Requested::default(),
                         single_use: false,
                     };
@@ -155,11 +156,15 @@ fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &toki
     let registry = policy.registries().by_id("acme-pypi").unwrap();
     let caller = caller();
     let token = issuer.token(support::NOW, 0, 10);
-    let request =
-        exchange::Request { registry, subject_token: &token, requested: Requested::default(), single_use: false };
+    let request = exchange::Request {
+        registry,
+        subject_token: Presented::new(&token),
+        requested: Requested::default(),
+        single_use: false,
+    };
     let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
     let question = Question {
-        token: granted.minted().token.expose(),
+        token: Presented::new(granted.minted().token.expose()),
         action: Action::upload(),
         package: PackageName::parse(Ecosystem::Pypi, "widgets-0").unwrap(),
         version: Some("1.4.0"),

@@ -5,7 +5,6 @@
 //! token, because its first use is claimed only when everything that can fail has succeeded.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +36,7 @@ use crate::policy::evaluate::Requested;
 use crate::policy::evaluate::Subject;
 use crate::policy::evaluate::evaluate_at;
 use crate::policy::registry::Registry;
+use crate::secret::Presented;
 use crate::secret::sha256;
 use crate::state::FirstUse;
 use crate::state::FirstUseClaim;
@@ -71,25 +71,16 @@ pub const STORE_WAIT: Duration = Duration::from_millis(1200);
 pub const FIRST_USE_RETENTION: Duration = LEEWAY.saturating_add(RETENTION_MARGIN);
 
 /// What a client asks for, bounded and typed before anything in it is believed.
+#[derive(Debug)]
 pub struct Request<'a> {
     /// The registry that the request names.
     pub registry: &'a Registry,
-    /// The CI job's ID token, as it was sent.
-    pub subject_token: &'a str,
+    /// The CI job's ID token.
+    pub subject_token: Presented<'a>,
     /// The package that the dialect names, and the pairs to which `scope` narrows the grant.
     pub requested: Requested,
     /// Whether the upload token shall be good for one upload only.
     pub single_use: bool,
-}
-
-/// Without the ID token.
-impl fmt::Debug for Request<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registry, subject_token: _, requested, single_use } = self;
-        let mut shown = f.debug_struct("Request");
-        let shown = shown.field("registry", &registry.id).field("requested", requested);
-        shown.field("single_use", single_use).finish_non_exhaustive()
-    }
 }
 
 /// The parts of the service that an exchange uses.
@@ -210,7 +201,7 @@ async fn steps(
         return Err(Failure::RegistryDisabled);
     }
 
-    let unverified = UnverifiedToken::parse(request.subject_token)?;
+    let unverified = UnverifiedToken::parse(request.subject_token.expose())?;
     let issuer = known_issuer(parts.policy, registry, &unverified, now)?;
     *named = Some(issuer.id.clone());
     let replay = registry.replay_of(&issuer);

@@ -33,6 +33,29 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
+/// A secret that somebody presented, where it lies in their message: neither kept nor wiped by us, and redacted in
+/// `Debug` like any other.
+#[derive(Clone, Copy)]
+pub struct Presented<'a>(&'a str);
+
+impl<'a> Presented<'a> {
+    /// What was presented.
+    pub const fn new(secret: &'a str) -> Self {
+        Self(secret)
+    }
+
+    /// The text itself. Every call is a place where it could leak.
+    pub const fn expose(self) -> &'a str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Whether two byte strings are equal, in time that depends only on their lengths.
 ///
 /// SECURITY: every comparison with a secret (a signature, the digest of an API key) goes through here; an early exit
@@ -78,6 +101,9 @@ mod tests {
         let secret = Secret::new(String::from("hunter2"));
         assert_eq!(format!("{secret:?}"), "[redacted]");
         assert_eq!(secret.expose(), "hunter2");
+        let presented = Presented::new("hunter2");
+        assert_eq!(format!("{presented:?}"), "[redacted]");
+        assert_eq!(presented.expose(), "hunter2");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Authenticity first, then revocation, then every caveat against the facts that the registry states, and last, when
 //! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::policy::Policy;
 use crate::policy::bundle::Lapse;
 use crate::policy::registry::Registry;
 use crate::policy::registry::WhenStoreDown;
+use crate::secret::Presented;
 use crate::secret::sha256;
 use crate::state::RESTRICTIONS_MAX_AGE;
 use crate::state::RETENTION_MARGIN;
@@ -40,9 +40,10 @@ pub use self::introspect::Inactive;
 pub use self::introspect::introspect;
 
 /// What the registry asks about one upload, bounded and typed.
+#[derive(Debug)]
 pub struct Question<'a> {
-    /// The upload token as it was presented.
-    pub token: &'a str,
+    /// The upload token.
+    pub token: Presented<'a>,
     /// What is to be done.
     pub action: Action,
     /// To which package.
@@ -57,17 +58,6 @@ pub struct Question<'a> {
     pub client_ip: Option<IpAddr>,
     /// The registry's identifier of the upload on which a use shall be spent.
     pub consume: Option<&'a str>,
-}
-
-/// Without the upload token.
-impl fmt::Debug for Question<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { token: _, action, package, version, sha256, size, client_ip, consume } = self;
-        let mut shown = f.debug_struct("Question");
-        let shown = shown.field("action", action).field("package", package).field("version", version);
-        let shown = shown.field("sha256", sha256).field("size", size).field("client_ip", client_ip);
-        shown.field("consume", consume).finish_non_exhaustive()
-    }
 }
 
 /// The parts of the service that a verification uses.
@@ -182,7 +172,7 @@ pub struct Outcome {
 
 /// Answers whether the token may do this at the registry that asks.
 pub async fn verify(parts: Parts<'_>, registry: &Registry, question: &Question<'_>, now: Timestamp) -> Outcome {
-    let authentic = match authentic(parts, registry, question.token, now) {
+    let authentic = match authentic(parts, registry, question.token.expose(), now) {
         Ok(authentic) => authentic,
         Err(error) => return Outcome { result: Err(Refused::Token(error)), authentic: None },
     };

@@ -35,6 +35,7 @@ use crate::policy::Policy;
 use crate::policy::registry::Registry;
 use crate::policy::route::Asked;
 use crate::policy::route::Routes;
+use crate::secret::Presented;
 use crate::secret::sha256;
 use crate::time::Timestamp;
 use crate::verify::Question;
@@ -131,7 +132,7 @@ async fn let_through(
     let package =
         package.map_err(|_| Refusal::new(Code::PackageNotCovered, "the path has no package name of this registry"))?;
     let question = Question {
-        token: &token,
+        token: Presented::new(&token),
         action: asked.action,
         package,
         version: asked.version.as_deref(),

@@ -15,6 +15,7 @@ use crate::json::Object;
 use crate::package::PackageName;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
+use crate::secret::Presented;
 
 pub mod conda;
 pub mod crates_io;
@@ -32,7 +33,8 @@ async fn exchanged(
     package: Option<PackageName>,
 ) -> Result<IssuedToken, Refusal> {
     let requested = Requested { package, narrow: None };
-    let asked = exchange::Request { registry, subject_token, requested, single_use: false };
+    let asked =
+        exchange::Request { registry, subject_token: Presented::new(subject_token), requested, single_use: false };
     Ok(arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?)
 }
 

@@ -62,6 +62,8 @@ pub enum Access {
     HolderHeader,
     /// A registry, by its API key.
     Registry,
+    /// A registry, by its API key, as often as it needs to.
+    RegistryAlways,
     /// A registry's proxy, by its API key, about the client whose upload token it passes on.
     Proxy,
 }
@@ -236,8 +238,16 @@ impl Operation {
 
 impl Access {
     /// Every kind of caller, in the order of the documentation.
-    pub const ALL: [Self; 7] =
-        [Self::Job, Self::JobHeader, Self::Holder, Self::HolderHeader, Self::Registry, Self::Proxy, Self::Anyone];
+    pub const ALL: [Self; 8] = [
+        Self::Job,
+        Self::JobHeader,
+        Self::Holder,
+        Self::HolderHeader,
+        Self::Registry,
+        Self::RegistryAlways,
+        Self::Proxy,
+        Self::Anyone,
+    ];
 
     /// Who that is, as a heading.
     pub const fn title(self) -> &'static str {
@@ -248,6 +258,7 @@ impl Access {
             Self::Holder => "Holders of upload tokens",
             Self::HolderHeader => "Holders of upload tokens, with a header",
             Self::Registry => "Registries",
+            Self::RegistryAlways => "Registries, uncounted",
             Self::Proxy => "Registries' proxies",
         }
     }
@@ -276,6 +287,10 @@ impl Access {
                 "`Authorization: Bearer` with one of the registry's API keys, which also says which registry asks: it can \
                  ask about its own tokens alone."
             }
+            Self::RegistryAlways => {
+                "`Authorization: Bearer` with one of the registry's API keys, as above. No allowance is in the way: the call \
+                 counts against none."
+            }
             Self::Proxy => {
                 "`X-Trustmint-Key` with one of the registry's API keys; `Authorization` is the client's, with its upload \
                  token as `Bearer` or as the password of `Basic`."
@@ -287,7 +302,7 @@ impl Access {
     pub const fn is_counted(self) -> bool {
         match self {
             Self::Job | Self::JobHeader | Self::Registry | Self::Proxy => true,
-            Self::Anyone | Self::Holder | Self::HolderHeader => false,
+            Self::Anyone | Self::Holder | Self::HolderHeader | Self::RegistryAlways => false,
         }
     }
 
@@ -297,6 +312,7 @@ impl Access {
             Self::Anyone => &[codes::ANY, codes::HOST],
             Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => &[codes::ANY, codes::HOST, codes::BODY],
             Self::Registry => &[codes::ANY, codes::KEY, codes::RATE, codes::BODY],
+            Self::RegistryAlways => &[codes::ANY, codes::KEY, codes::BODY],
             Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE, codes::BUSY],
         }
     }

@@ -72,7 +72,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
             route: || web::route().to(list),
         },
         Operation {
-            access: Access::Registry,
+            access: Access::RegistryAlways,
             method: Verb::Post,
             id: "revokeOwnTokens",
             summary: "Revoke tokens of one's own registry",

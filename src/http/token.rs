@@ -34,6 +34,7 @@ use crate::policy::Policy;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 use crate::policy::scope;
+use crate::secret::Presented;
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -132,7 +133,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let narrow = parameters.scope.as_deref().map(|scope| scope::parse(registry.ecosystem(), scope)).transpose()?;
     let asked = exchange::Request {
         registry,
-        subject_token: parameters.subject_token.as_deref().unwrap_or_default(),
+        subject_token: Presented::new(parameters.subject_token.as_deref().unwrap_or_default()),
         requested: Requested { package: None, narrow },
         single_use: false,
     };

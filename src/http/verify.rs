@@ -39,6 +39,7 @@ use crate::json::Object;
 use crate::macaroon::Authentic;
 use crate::package::Action;
 use crate::package::PackageName;
+use crate::secret::Presented;
 use crate::verify::Question;
 use crate::verify::Refused;
 
@@ -161,7 +162,7 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = calling_registry(request, policy)?;
     let body = body::json_object(&arrival.body)?;
     body::only(&body, MEMBERS)?;
-    let (token, name) = (required(&body, "token")?, required(&body, "package")?);
+    let (token, name) = (Presented::new(required(&body, "token")?), required(&body, "package")?);
     let action = action(&body)?;
     let (version, consume) = (text(&body, "version")?, text(&body, "consume")?);
     let sha256 = text(&body, "sha256")?.map(digest).transpose()?;

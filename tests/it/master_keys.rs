@@ -25,6 +25,7 @@ use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::policy::evaluate::Requested;
+use trustmint::secret::Presented;
 use trustmint::state::MemoryStore;
 use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
@@ -124,7 +125,12 @@ impl Replica {
         let policy = self.app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
         let token = fleet.outside.id_token(&json!({}));
-        let request = Request { registry, subject_token: &token, requested: Requested::default(), single_use: false };
+        let request = Request {
+            registry,
+            subject_token: Presented::new(&token),
+            requested: Requested::default(),
+            single_use: false,
+        };
         let issued =
             self.app.exchange(&policy, request, &caller(), fleet.now()).await.map_err(|failure| failure.code())?;
         let token = issued.minted().token.expose().clone();
@@ -136,7 +142,7 @@ impl Replica {
         let policy = self.app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
         let question = Question {
-            token,
+            token: Presented::new(token),
             action: Action::upload(),
             package: PackageName::parse(Ecosystem::Pypi, "widgets").unwrap(),
             version: None,
@@ -216,7 +222,12 @@ async fn in_an_emergency_every_token_of_a_key_is_refused_after_one_reload() {
     let exchange = async || {
         let policy = replica.app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
-        let request = Request { registry, subject_token: &used, requested: Requested::default(), single_use: false };
+        let request = Request {
+            registry,
+            subject_token: Presented::new(&used),
+            requested: Requested::default(),
+            single_use: false,
+        };
         let outcome = replica.app.exchange(&policy, request, &caller(), fleet.now()).await;
         outcome.map(|_| ()).map_err(|failure| failure.code())
     };

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 use trustmint::code::Code;
 use trustmint::http::ENDPOINTS;
+use trustmint::http::endpoint::Access;
 use trustmint::http::endpoint::Operation;
 use trustmint::policy::bundle::Lapse;
 use trustmint::secret::sha256;
@@ -19,6 +20,7 @@ use trustmint::time::Timestamp;
 use trustmint::verify::Refused;
 
 use crate::support::Service;
+use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
@@ -59,6 +61,34 @@ async fn what_is_described_is_routed_and_what_is_routed_is_described() {
     }
     let routed: BTreeSet<String> = ENDPOINTS.iter().map(|endpoint| endpoint.shown_path()).collect();
     assert_eq!((described, routed.len()), (routed.clone(), ENDPOINTS.len()));
+}
+
+#[actix_web::test]
+async fn a_registrys_call_says_how_its_allowance_stands_where_the_description_says_so() {
+    let service = Service::start().await;
+    let document = service.get("/openapi.json").await.body;
+    let mut counted = BTreeSet::new();
+    for endpoint in ENDPOINTS {
+        for operation in endpoint.operations {
+            if !matches!(operation.access, Access::Registry | Access::RegistryAlways | Access::Proxy) {
+                continue;
+            }
+            let method = operation.method.names().first().unwrap();
+            let path = endpoint.shown_path();
+            let described = &document["paths"][&path][method.to_ascii_lowercase()]["responses"];
+            let mut answers = operation.answers.iter().map(|answer| &described[answer.status.as_str()]["headers"]);
+            let (described, over) = (answers.all(|it| it.get("RateLimit").is_some()), described.get("429"));
+            assert_eq!(described, operation.access.is_counted(), "{method} {path}");
+            assert_eq!(over.is_some(), described && operation.access != Access::Proxy, "{method} {path}");
+            // Also a call that is refused counts, if any does: no answer of 200 is needed to see that.
+            let asked = service.client.request(method.parse().unwrap(), format!("{}{path}", service.base));
+            let asked = asked.bearer_auth(API_KEY).header("x-trustmint-key", API_KEY);
+            let answer = Answer::of(asked.send().await.unwrap()).await;
+            assert_eq!(answer.headers.contains_key("ratelimit"), described, "{method} {path}: {}", answer.text);
+            counted.insert((path, described));
+        }
+    }
+    assert!(counted.iter().any(|(_, counted)| *counted) && counted.iter().any(|(_, counted)| !*counted), "{counted:?}");
 }
 
 /// The public routes are made of the descriptions: no file routes a path by itself, but for the operators' listener.

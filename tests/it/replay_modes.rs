@@ -24,6 +24,7 @@ use trustmint::policy::Policy;
 use trustmint::policy::dialect::Dialect;
 use trustmint::policy::dialect::NamesPackage;
 use trustmint::policy::evaluate::Requested;
+use trustmint::secret::Presented;
 use trustmint::state::MemoryStore;
 use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
@@ -258,7 +259,7 @@ impl Replicas {
     async fn exchange(&self, app: &App, token: &str, requested: Requested, once: bool) -> Result<String, Failure> {
         let policy = app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
-        let request = exchange::Request { registry, subject_token: token, requested, single_use: once };
+        let request = exchange::Request { registry, subject_token: Presented::new(token), requested, single_use: once };
         let caller = Caller { request_id: "r".to_owned(), client: None };
         let issued = app.exchange(&policy, request, &caller, app.now()).await?;
         Ok(issued.minted().token.expose().clone())

@@ -26,6 +26,7 @@ use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::policy::evaluate::Requested;
+use trustmint::secret::Presented;
 use trustmint::secret::Secret;
 use trustmint::state::Cursor;
 use trustmint::state::ListBounds;
@@ -578,7 +579,8 @@ impl Fleet {
     async fn mint(&self, app: &App, id_token: &str, single_use: bool) -> Result<String, Code> {
         let policy = app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
-        let request = Request { registry, subject_token: id_token, requested: Requested::default(), single_use };
+        let request =
+            Request { registry, subject_token: Presented::new(id_token), requested: Requested::default(), single_use };
         let issued = app.exchange(&policy, request, &caller(), app.now()).await.map_err(|failure| failure.code())?;
         Ok(issued.minted().token.expose().clone())
     }
@@ -596,7 +598,7 @@ async fn asked(app: &App, token: &str, consume: Option<&str>) -> (Result<(), Ref
     let policy = app.policy();
     let registry = policy.registries().by_id("acme-pypi").unwrap();
     let package = PackageName::parse(Ecosystem::Pypi, "widgets").unwrap();
-    let (action, client_ip) = (Action::upload(), None);
+    let (token, action, client_ip) = (Presented::new(token), Action::upload(), None);
     let question = Question { token, action, package, version: None, sha256: None, size: None, client_ip, consume };
     let outcome = app.verify(&policy, registry, &question, &caller(), app.now()).await;
     (outcome.result, outcome.authentic.map(|authentic| authentic.identifier().id))

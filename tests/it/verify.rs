@@ -12,6 +12,7 @@ use trustmint::app::Caller;
 use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
+use trustmint::secret::Presented;
 use trustmint::verify::Question;
 
 use crate::support::Service;
@@ -434,7 +435,7 @@ fn present(app: Arc<App>, token: &str, upload: usize) -> impl Future<Output = bo
     async move {
         let policy = app.policy();
         let question = Question {
-            token: &token,
+            token: Presented::new(&token),
             action: Action::upload(),
             package: PackageName::parse(Ecosystem::Pypi, "widgets").unwrap(),
             version: None,

@@ -42,6 +42,7 @@ use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
 use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
+use crate::secret::Presented;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
 const SINGLE_USE: &str = "single-use-token";
@@ -241,11 +242,12 @@ pub async fn mint(request: HttpRequest, payload: web::Payload, public: web::Data
 async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let registry = tenant::of_dialect(arrival.request, arrival.public, &arrival.policy, Dialect::Pypi)?;
     let body = body::json_object(&arrival.body).map_err(|refusal| refusal.hint("send `{\"token\": \"…\"}`"))?;
+    let subject_token = dialect::token(&body, "token").map_err(|refusal| {
+        if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
+    })?;
     let asked = exchange::Request {
         registry,
-        subject_token: dialect::token(&body, "token").map_err(|refusal| {
-            if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
-        })?,
+        subject_token: Presented::new(subject_token),
         requested: Requested::default(),
         single_use: wants_single_use(&body, features(registry.codec))?,
     };

@@ -171,7 +171,7 @@ fn security(access: Access) -> Value {
         Access::Anyone | Access::Job | Access::Holder => json!([]),
         Access::JobHeader => json!([{"idToken": []}]),
         Access::HolderHeader => json!([{"uploadToken": []}]),
-        Access::Registry => json!([{"apiKey": []}]),
+        Access::Registry | Access::RegistryAlways => json!([{"apiKey": []}]),
         Access::Proxy => {
             json!([{"proxyKey": [], "uploadToken": []}, {"proxyKey": [], "uploadTokenAsPassword": []}])
         }
