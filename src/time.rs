@@ -60,6 +60,29 @@ impl Timestamp {
         // One spelling per moment: a verifier may compare the text itself.
         (moment.to_string() == text).then_some(moment)
     }
+
+    /// Its text with milliseconds: `2026-11-23T00:15:00.042Z`, 24 characters, whose order is the moments'.
+    pub const fn with_millis(self) -> WithMillis {
+        WithMillis(self)
+    }
+
+    /// Reads the one spelling that [`Timestamp::with_millis`] writes.
+    pub fn parse_with_millis(text: &str) -> Option<Self> {
+        let moment = Self(text.parse::<jiff::Timestamp>().ok()?.as_millisecond());
+        (moment.with_millis().to_string() == text).then_some(moment)
+    }
+}
+
+/// A moment's text with milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct WithMillis(Timestamp);
+
+impl fmt::Display for WithMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.to_string();
+        let millis = self.0.unix_millis().rem_euclid(1000);
+        write!(f, "{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds))
+    }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -123,6 +146,18 @@ mod tests {
             "",
         ] {
             assert_eq!(Timestamp::parse_rfc3339(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_has_one_spelling_with_milliseconds() {
+        for (millis, text) in [(1_763_856_900_042, "2025-11-23T00:15:00.042Z"), (-1, "1969-12-31T23:59:59.999Z")] {
+            let moment = Timestamp::from_unix_millis(millis);
+            assert_eq!(moment.with_millis().to_string(), text);
+            assert_eq!(Timestamp::parse_with_millis(text), Some(moment));
+        }
+        for other in ["2025-11-23T00:15:00Z", "2025-11-23T00:15:00.04Z", "2025-11-23T00:15:00.0420Z", "later"] {
+            assert_eq!(Timestamp::parse_with_millis(other), None, "{other:?}");
         }
     }
 

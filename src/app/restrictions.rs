@@ -89,7 +89,7 @@ impl App {
             Own::Token(id) => event.token_id = Some(id.to_string()),
             Own::Rule { rule, issued_before } => {
                 event.rules = vec![rule.clone()];
-                event.explanation = Some(json!({"issued_before": issued_before.to_string()}));
+                event.explanation = Some(json!({"issued_before": issued_before.with_millis().to_string()}));
             }
         }
         self.audit.record(event);

@@ -1,10 +1,25 @@
 //! The audit log's promises.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::*;
 use crate::json::Json;
+use crate::time::Timestamp;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -32,26 +47,45 @@ impl Write for Shared {
 }
 
 /// A sink that takes nothing until it is told to, and then follows a script: how many bytes of each write it takes,
-/// `None` for a failure. When the script is over it takes everything.
+/// or how it fails. When the script is over it takes everything.
 struct Scripted {
     gate: Receiver<()>,
-    script: Vec<Option<usize>>,
+    script: Vec<Result<usize, io::ErrorKind>>,
     taken: Shared,
 }
 
 impl Write for Scripted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _open = self.gate.recv();
-        let step = if self.script.is_empty() { Some(usize::MAX) } else { self.script.remove(0) };
-        match step {
-            Some(most) => self.taken.write(&bytes[..bytes.len().min(most)]),
-            None => Err(io::ErrorKind::StorageFull.into()),
-        }
+        let step = if self.script.is_empty() { Ok(usize::MAX) } else { self.script.remove(0) };
+        self.taken.write(&bytes[..bytes.len().min(step?)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A log whose writer is stuck with one event, so that the queue is empty and stays as it is filled.
+fn stuck(capacity: usize) -> (AuditLog, mpsc::Sender<()>, Shared) {
+    struct Entered(mpsc::Sender<()>, Scripted);
+    impl Write for Entered {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _nobody_waits = self.0.send(());
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (open, gate) = mpsc::channel();
+    let (enter, entered) = mpsc::channel();
+    let taken = Shared::default();
+    let sink = Entered(enter, Scripted { gate, script: vec![], taken: taken.clone() });
+    let log = AuditLog::start(AuditSink::Writer(Box::new(sink)), capacity).unwrap();
+    log.record(event("first"));
+    entered.recv_timeout(SOON).unwrap();
+    (log, open, taken)
 }
 
 fn event(request_id: &str) -> AuditEvent {
@@ -160,8 +194,9 @@ fn refusals_cannot_push_out_the_record_of_what_was_allowed() {
 fn what_the_sink_refuses_is_lost_counted_and_leaves_whole_lines() {
     let (open, gate) = mpsc::channel();
     let taken = Shared::default();
-    // Half of the first line, then the disk is full; it is full for the line feed too; then there is room again.
-    let sink = Scripted { gate, script: vec![Some(40), None, None], taken: taken.clone() };
+    // Half of the first line, then the connection breaks; it is broken for the line feed too; then there is another.
+    let broken = Err(io::ErrorKind::ConnectionReset);
+    let sink = Scripted { gate, script: vec![Ok(40), broken, broken], taken: taken.clone() };
     let log = AuditLog::start(AuditSink::Writer(Box::new(sink)), 10).unwrap();
     drop(open);
     for (number, dropped) in [(1, 1), (2, 2), (3, 2)] {
@@ -179,7 +214,7 @@ fn what_the_sink_refuses_is_lost_counted_and_leaves_whole_lines() {
 fn short_writes_are_continued() {
     let (open, gate) = mpsc::channel();
     let taken = Shared::default();
-    let sink = Scripted { gate, script: vec![Some(1), Some(7), Some(30)], taken: taken.clone() };
+    let sink = Scripted { gate, script: vec![Ok(1), Ok(7), Ok(30)], taken: taken.clone() };
     let log = AuditLog::start(AuditSink::Writer(Box::new(sink)), 10).unwrap();
     drop(open);
     log.record(event("r-1"));
@@ -192,7 +227,7 @@ fn short_writes_are_continued() {
 fn what_was_recorded_is_written_after_the_log_is_dropped() {
     let sink = Shared::default();
     let log = AuditLog::start(AuditSink::Writer(Box::new(sink.clone())), 64).unwrap();
-    let progress = Arc::clone(&log.progress);
+    let progress = log.progress();
     log.record(event("r-1"));
     drop(log);
     let settled = progress.settled.lock().unwrap();
@@ -210,10 +245,10 @@ fn a_file_is_appended_to_and_private_to_its_group() {
         log.record(event(request_id));
         assert!(log.flush(SOON));
     }
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 2);
     assert!(text.contains("r-1") && text.contains("r-2"));
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode & !0o640, 0, "{mode:o}");
     assert_eq!(mode & 0o600, 0o600, "{mode:o}");
 }
@@ -223,4 +258,232 @@ fn a_file_that_cannot_be_opened_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing").join("audit.jsonl");
     assert!(AuditLog::start(AuditSink::File(missing), 64).is_err());
+}
+
+#[test]
+fn a_sink_without_room_holds_events_until_there_is_some_and_none_is_lost() {
+    let (open, gate) = mpsc::channel();
+    let taken = Shared::default();
+    // Half a line, then nothing for a while: the rest of it comes when there is room.
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::WouldBlock].map(Err);
+    let script = [&[Ok(40)][..], &full, &full].concat();
+    let log =
+        AuditLog::start(AuditSink::Writer(Box::new(Scripted { gate, script, taken: taken.clone() })), 10).unwrap();
+    drop(open);
+    for number in 0..3 {
+        log.record(event(&format!("r-{number}")));
+    }
+    assert!(log.flush(SOON));
+    assert_eq!(log.dropped(), 0);
+    let lines = taken.lines();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines:?}");
+}
+
+#[test]
+fn a_place_is_given_back_when_dropped_and_spent_by_recording() {
+    let (log, open, taken) = stuck(16);
+    let waiting = log.waiting_reading();
+    let mut places: Vec<Place> = std::iter::from_fn(|| log.reserve()).collect();
+    assert_eq!(places.len(), 14, "an eighth is for what no place is asked for");
+    assert_eq!(waiting(), 14);
+    drop(places.pop());
+    assert!(log.reserve().is_some(), "that one was given back at once, and so is this");
+    for (number, place) in places.drain(..).enumerate() {
+        place.record(event(&format!("minted-{number}")));
+    }
+    assert_eq!(waiting(), 13);
+    log.record(event("verified-1"));
+    log.record(event("verified-2"));
+    assert_eq!(log.dropped(), 0, "what has a place finds room, and so do the last two");
+    drop(open);
+    assert!(log.flush(SOON));
+    assert_eq!(taken.lines().len(), 16);
+    assert_eq!(waiting(), 0);
+}
+
+#[test]
+fn refusals_take_no_place_that_is_kept_and_what_is_minted_leaves_room_for_the_rest() {
+    let (log, open, taken) = stuck(64);
+    for decision in [AuditDecision::Deny, AuditDecision::Fault] {
+        for _ in 0..100 {
+            log.record(AuditEvent { decision, ..event("refused") });
+        }
+    }
+    assert_eq!(log.dropped(), 200 - 48);
+    let places: Vec<Place> = std::iter::from_fn(|| log.reserve()).collect();
+    assert_eq!(places.len(), 8, "from three quarters to seven eighths");
+    for place in places {
+        place.record(event("minted"));
+    }
+    for _ in 0..9 {
+        log.record(event("verified"));
+    }
+    assert_eq!(log.dropped(), 200 - 48 + 1);
+    drop(open);
+    assert!(log.flush(SOON));
+    let count = |text: &str| taken.lines().iter().filter(|line| line.contains(text)).count();
+    assert_eq!(["refused", "minted", "verified"].map(count), [48, 8, 8]);
+    assert!(log.reserve().is_some());
+}
+
+#[test]
+fn the_smallest_log_has_a_place() {
+    for capacity in 1..8 {
+        assert!(stuck(capacity).0.reserve().is_some(), "{capacity}");
+    }
+}
+
+#[test]
+fn nobody_gets_a_place_when_nobody_writes() {
+    struct Panics;
+    impl Write for Panics {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("a defect of a sink");
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = AuditLog::start(AuditSink::Writer(Box::new(Panics)), 16).unwrap();
+    let place = log.reserve().unwrap();
+    log.record(event("r-1"));
+    // The log's, this one, and until it has ended the writer's.
+    let progress = log.progress();
+    while Arc::strong_count(&progress) > 2 {
+        thread::yield_now();
+    }
+    assert!(log.reserve().is_none());
+    place.record(event("r-2"));
+    log.record(event("r-3"));
+    assert_eq!(log.dropped(), 2);
+}
+
+/// The request ids of every whole line in a folder's files, each with how often it was read.
+fn recorded(folder: &Path) -> BTreeMap<String, usize> {
+    let mut recorded = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+            *recorded.entry(event["request_id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    recorded
+}
+
+#[test]
+fn a_file_that_is_renamed_again_and_again_loses_no_event_and_has_none_twice() {
+    const EVENTS: usize = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = AuditLog::start(AuditSink::File(path.clone()), EVENTS * 2).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let rotation = {
+        let (path, done) = (path.clone(), Arc::clone(&done));
+        thread::spawn(move || {
+            let mut rotations = 0_usize;
+            while !done.load(Ordering::Relaxed) {
+                // What logrotate does, as often as there is something to rename.
+                rotations += usize::from(fs::rename(&path, path.with_extension(rotations.to_string())).is_ok());
+                thread::yield_now();
+            }
+            rotations
+        })
+    };
+    for number in 0..EVENTS {
+        log.record(event(&format!("r-{number}")));
+        if number % 500 == 0 {
+            assert!(log.flush(SOON));
+        }
+    }
+    assert!(log.flush(SOON));
+    done.store(true, Ordering::Relaxed);
+    let rotations = rotation.join().unwrap();
+    assert!(rotations >= 10, "only {rotations} rotations");
+    assert_eq!((log.dropped(), log.lost_files_reading()()), (0, 0));
+    let recorded = recorded(directory.path());
+    assert_eq!(recorded.len(), EVENTS);
+    assert!(recorded.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_file_that_is_removed_emptied_or_replaced_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let log = AuditLog::start(AuditSink::File(path.clone()), 64).unwrap();
+    let write = |request_id: &str| {
+        log.record(event(request_id));
+        assert!(log.flush(SOON));
+        fs::read_to_string(&path).unwrap()
+    };
+    write("r-1");
+    fs::remove_file(&path).unwrap();
+    let text = write("r-2");
+    assert!(text.contains("r-2") && !text.contains("r-1"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0, "as private as the first");
+    // As logrotate's `copytruncate` does it.
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    let text = write("r-3");
+    assert!(text.starts_with("{\"schema\":1") && text.contains("r-3"), "{text:?}");
+    // And its `create`.
+    fs::rename(&path, directory.path().join("audit.jsonl.1")).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(write("r-4").contains("r-4"));
+    assert_eq!(log.dropped(), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_anew_is_said_once_and_the_one_that_was_held_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (folder, away) = (directory.path().join("log"), directory.path().join("away"));
+    fs::create_dir(&folder).unwrap();
+    let log = AuditLog::start(AuditSink::File(folder.join("audit.jsonl")), 64).unwrap();
+    let lost = log.lost_files_reading();
+    let write = |request_id: &str| {
+        log.record(event(request_id));
+        assert!(log.flush(SOON));
+    };
+    write("r-1");
+    fs::rename(&folder, &away).unwrap();
+    for request_id in ["r-2", "r-3", "r-4"] {
+        write(request_id);
+        assert_eq!(lost(), 1);
+    }
+    assert_eq!(recorded(&away).len(), 4);
+    fs::create_dir(&folder).unwrap();
+    write("r-5");
+    assert_eq!(recorded(&folder).into_keys().collect::<Vec<_>>(), ["r-5"]);
+    fs::remove_dir_all(&folder).unwrap();
+    write("r-6");
+    assert_eq!((lost(), log.dropped()), (2, 0), "another time is said again");
+}
+
+#[test]
+fn half_a_line_that_a_killed_process_left_does_not_swallow_the_next_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    for (before, lines) in [("", 1), ("{\"schema\":1,\"ti", 2), ("{}\n", 2)] {
+        fs::write(&path, before).unwrap();
+        let log = AuditLog::start(AuditSink::File(path.clone()), 64).unwrap();
+        log.record(event("r-1"));
+        assert!(log.flush(SOON));
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), lines, "{text:?}");
+        assert!(matches!(Line::parse(text.lines().last().unwrap().as_bytes()), Line::Event(_)), "{text:?}");
+    }
+}
+
+#[test]
+fn a_recorded_event_is_read_again() {
+    let Line::Event(record) = Line::parse(written(vec![full_event()])[0].as_bytes()) else { panic!() };
+    assert_eq!(record.at(), Some(full_event().time));
+    assert_eq!(
+        (record.event.as_str(), record.decision.as_str(), record.code.as_str()),
+        ("verify", "deny", "ref-mismatch")
+    );
+    assert_eq!((record.requested, record.rules), (full_event().requested, full_event().rules));
+    assert_eq!((record.registry, record.token_id), (full_event().registry, full_event().token_id));
+    assert_eq!(Some(record.explanation), full_event().explanation);
 }

@@ -141,7 +141,9 @@ fn entry(revocation: &Revocation) -> Value {
     match revocation {
         Revocation::Token { id, until } => json!({"token_id": id, "until": until.to_string()}),
         Revocation::Rule { rule, issued_before, until } => {
-            json!({"rule": rule, "issued_before": moment(*issued_before), "until": until.to_string()})
+            // With milliseconds, as ids of tokens: a copy of the list must draw the line where this service does.
+            let issued_before = issued_before.with_millis().to_string();
+            json!({"rule": rule, "issued_before": issued_before, "until": until.to_string()})
         }
     }
 }
@@ -187,11 +189,4 @@ fn own(body: &Object, now: Timestamp) -> Result<Own, Refusal> {
         }
         _ => Err(bad("say either `token_id`, or `rule` with or without `issued_before`")),
     }
-}
-
-/// With milliseconds: ids of tokens have them, and a copy of the list must draw the line where this service does.
-fn moment(time: Timestamp) -> String {
-    let seconds = time.to_string();
-    let millis = time.unix_millis().rem_euclid(1000);
-    format!("{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds))
 }

@@ -24,8 +24,10 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
     ("identity", 2, &[0], &[]),
     ("identity/fetch", 2, &[0], &["state", "telemetry"]),
     ("identity/keys", 2, &[0], &["state", "telemetry"]),
-    // What they may do. Only the watch over the policy's directory and the polls for bundles reach outside.
+    // What they may do. Only the watch over the policy's directory and the polls for bundles reach outside; what would have
+    // changed is read from the audit log's lines.
     ("policy", 3, &[0], &["identity"]),
+    ("policy/diff", 3, &[0], &["identity", "audit"]),
     ("policy/watch", 3, &[0], &["identity", "state", "telemetry"]),
     ("policy/bundle/poll", 3, &[0], &["identity", "state", "telemetry"]),
     // The use-cases, each alone.
@@ -46,8 +48,21 @@ const MAY_NAME: &[(&str, u8, &[u8], &[&str])] = &[
 ];
 
 /// Modules that are functions of values, all their files included …
-const PURE: &[&str] =
-    &["code", "codec", "escape", "json", "package", "secret", "time", "macaroon", "identity", "policy"];
+const PURE: &[&str] = &[
+    "code",
+    "codec",
+    "escape",
+    "json",
+    "package",
+    "secret",
+    "time",
+    "macaroon",
+    "audit/event",
+    "audit/lines",
+    "audit/record",
+    "identity",
+    "policy",
+];
 
 /// … but these, which are the rim of theirs.
 const RIM: &[&str] = &["identity/fetch", "identity/keys", "policy/watch", "policy/bundle/poll"];

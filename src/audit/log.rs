@@ -1,0 +1,198 @@
+//! The bounded queue between requests and the thread that writes, and who may have how much of it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::event::AuditDecision;
+use super::event::AuditEvent;
+use super::sink::AuditSink;
+use super::sink::Sink;
+use super::writer;
+
+/// The running log. Dropping it lets the writer finish what was recorded; [`AuditLog::flush`] waits for that.
+///
+/// SECURITY: the queue has three lanes, so that when the sink is slow the last room is for what matters most.
+///
+/// | who | leaves free |
+/// |---|---|
+/// | what was refused or failed | a quarter of the queue |
+/// | exchanges that are about to mint ([`AuditLog::reserve`]) | an eighth |
+/// | what was allowed and is not held up by this log: verifications, revocations, stops, reloads | nothing |
+///
+/// Anyone with a job at a shared provider can be refused as often as they like, and must not be able to push the record of
+/// a publication out of the log, nor to keep others from publishing.
+#[derive(Debug)]
+pub struct AuditLog {
+    queue: Arc<Queue>,
+}
+
+/// A place in the log, kept for the record of an upload token. It is spent by recording and given back when dropped.
+#[derive(Debug)]
+#[must_use = "a place that is dropped is given back"]
+pub struct Place {
+    queue: Arc<Queue>,
+    spent: bool,
+}
+
+#[derive(Debug)]
+struct Queue {
+    events: mpsc::SyncSender<Box<AuditEvent>>,
+    capacity: usize,
+    recorded: AtomicU64,
+    progress: Arc<Progress>,
+}
+
+/// What the log and its writer tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) dropped: AtomicU64,
+    /// How many places of the queue are taken: by events, or for some that are about to come.
+    waiting: AtomicUsize,
+    /// How often the sink's file could not be opened anew.
+    pub(super) lost_files: AtomicU64,
+    /// Whether nobody writes any more.
+    ended: AtomicBool,
+    /// How many recorded events were written, or lost by the sink.
+    pub(super) settled: Mutex<u64>,
+    pub(super) changed: Condvar,
+}
+
+impl Progress {
+    /// One event was taken out of the queue. To be said after it was: whoever finds a place free finds room as well.
+    pub(super) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// So many more events were written or lost.
+    pub(super) fn settle(&self, events: u64) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        *settled = settled.saturating_add(events);
+        drop(settled);
+        self.changed.notify_all();
+    }
+
+    /// Nobody writes any more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+impl AuditLog {
+    /// Opens the sink and starts the writer; at most `capacity` events wait for it.
+    pub fn start(sink: AuditSink, capacity: usize) -> io::Result<Self> {
+        let sink = Sink::open(sink)?;
+        let (events, waiting) = mpsc::sync_channel(capacity);
+        let progress = Arc::new(Progress::default());
+        writer::start(sink, waiting, Arc::clone(&progress))?;
+        Ok(Self { queue: Arc::new(Queue { events, capacity, recorded: AtomicU64::new(0), progress }) })
+    }
+
+    /// Keeps a place for the record of an upload token that is about to be minted; `None` while there is none to be had.
+    /// Never waits.
+    pub fn reserve(&self) -> Option<Place> {
+        let queue = &self.queue;
+        queue.enter(queue.capacity / 8).then(|| Place { queue: Arc::clone(queue), spent: false })
+    }
+
+    /// Hands the event over, or counts it as dropped. Never waits.
+    pub fn record(&self, event: AuditEvent) {
+        let queue = &self.queue;
+        let kept = if event.decision == AuditDecision::Allow { 0 } else { queue.capacity / 4 };
+        if queue.enter(kept) {
+            queue.send(event);
+        } else {
+            queue.progress.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many events were lost.
+    pub fn dropped(&self) -> u64 {
+        self.queue.progress.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A reading of [`AuditLog::dropped`] for metrics, which may outlive the log.
+    pub fn dropped_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let progress = Arc::clone(&self.queue.progress);
+        move || progress.dropped.load(Ordering::Relaxed)
+    }
+
+    /// A reading of how many places are taken, for metrics: of as many as the log was started with.
+    pub fn waiting_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let progress = Arc::clone(&self.queue.progress);
+        move || u64::try_from(progress.waiting.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+    }
+
+    /// A reading of how often the sink's file was renamed or removed and could not be opened anew, for metrics.
+    pub fn lost_files_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let progress = Arc::clone(&self.queue.progress);
+        move || progress.lost_files.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all that was recorded before is written or lost, but no longer than `within`; whether it is. For
+    /// shutdown, not for the path of a request.
+    pub fn flush(&self, within: Duration) -> bool {
+        let Queue { recorded, progress, .. } = &*self.queue;
+        let recorded = recorded.load(Ordering::Relaxed);
+        let settled = progress.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        progress
+            .changed
+            .wait_timeout_while(settled, within, |settled| *settled < recorded)
+            .is_ok_and(|(settled, _)| *settled >= recorded)
+    }
+
+    #[cfg(test)]
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.queue.progress)
+    }
+}
+
+impl Queue {
+    /// Takes a place, if more than `kept` are free and somebody writes.
+    fn enter(&self, kept: usize) -> bool {
+        let waiting = self.progress.waiting.fetch_add(1, Ordering::AcqRel);
+        let free = waiting.saturating_add(kept) < self.capacity && !self.progress.ended.load(Ordering::Acquire);
+        if !free {
+            self.leave();
+        }
+        free
+    }
+
+    fn leave(&self) {
+        self.progress.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Hands over the event of somebody who has a place, for which there is always room.
+    fn send(&self, event: AuditEvent) {
+        if self.events.try_send(Box::new(event)).is_ok() {
+            self.recorded.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.leave();
+            self.progress.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Place {
+    /// Hands the event over.
+    pub fn record(mut self, event: AuditEvent) {
+        self.spent = true;
+        self.queue.send(event);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.queue.leave();
+        }
+    }
+}
