@@ -280,48 +280,52 @@ impl App {
         let registry = request.registry;
         let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
         let keyring = self.keyring.load_full();
-        let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state: &self.state };
+        let (state, audit) = (&self.state, &*self.audit);
+        let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state, audit };
         let asked = Asked::of(&request);
         let stopwatch = Stopwatch::start();
         let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
 
-        let code = outcome.result.as_ref().err().map(Failure::code);
+        let result = outcome.result;
+        let code = result.as_ref().err().map(Failure::code);
         let issuer = outcome.issuer.as_deref().unwrap_or(NONE);
         self.metrics.exchange(code_label(code), &registry.id, issuer, stopwatch.elapsed());
-        self.count_limited(registry, outcome.result.as_ref().err().and_then(Failure::standing));
+        self.count_limited(registry, result.as_ref().err().and_then(Failure::standing));
         // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
-        if let Some(proven) = outcome.proven {
-            let explanation = match &outcome.result {
-                Err(Failure::Denied(explanation)) => serde_json::to_value(explanation.for_audit()).ok(),
-                Ok(_) | Err(_) => None,
-            };
-            let mut event = event(AuditKind::Exchange, code, caller, now);
-            event.registry = Some(registry.id.clone());
-            event.issuer = outcome.issuer;
-            event.subject =
-                Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
-            event.package = asked.package;
-            event.requested = asked.pairs;
-            event.single_use = asked.single_use;
-            event.granted = outcome.result.as_ref().map_or_else(|_| Vec::new(), granted);
-            event.rules = proven.rules;
-            for rule in &proven.shadow {
-                // A registry that serves its own rules chooses their names, which must not become series without end.
-                self.metrics.shadow_disagreement(rule.split_once('/').map_or(rule.as_str(), |(registry, _)| registry));
-            }
-            event.shadow = proven.shadow;
-            event.policy_revision = Some(policy.revision().to_owned());
-            event.claims = members(proven.claims);
-            event.absent = proven.absent;
-            event.token_id = proven.token_id.filter(|_| code.is_none()).map(|id| id.to_string());
-            event.replay = outcome.result.as_ref().ok().and_then(IssuedToken::replay);
-            event.explanation = explanation;
-            if let Err(failure) = &outcome.result {
-                self.keep_refusal(registry, failure, &event);
-            }
-            self.audit.record(event);
+        let Some(proven) = outcome.proven else { return Err(result.err().unwrap_or(Failure::Internal)) };
+        let mut event = event(AuditKind::Exchange, code, caller, now);
+        event.registry = Some(registry.id.clone());
+        event.issuer = outcome.issuer;
+        event.subject =
+            Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
+        event.package = asked.package;
+        event.requested = asked.pairs;
+        event.single_use = asked.single_use;
+        event.rules = proven.rules;
+        for rule in &proven.shadow {
+            // A registry that serves its own rules chooses their names, which must not become series without end.
+            self.metrics.shadow_disagreement(rule.split_once('/').map_or(rule.as_str(), |(registry, _)| registry));
         }
-        outcome.result
+        event.shadow = proven.shadow;
+        event.policy_revision = Some(policy.revision().to_owned());
+        event.claims = members(proven.claims);
+        event.absent = proven.absent;
+        match result {
+            Ok(issued) => {
+                event.granted = issued.granted();
+                event.token_id = proven.token_id.map(|id| id.to_string());
+                event.replay = issued.replay();
+                Ok(issued.recorded(event))
+            }
+            Err(failure) => {
+                if let Failure::Denied(explanation) = &failure {
+                    event.explanation = serde_json::to_value(explanation.for_audit()).ok();
+                }
+                self.keep_refusal(registry, &failure, &event);
+                self.audit.record(event);
+                Err(failure)
+            }
+        }
     }
 
     /// Answers a registry's question about one upload and records the answer.
@@ -440,10 +444,6 @@ impl Asked {
             single_use: request.single_use,
         }
     }
-}
-
-fn granted(issued: &IssuedToken) -> Vec<String> {
-    issued.minted().permissions.iter().map(ToString::to_string).collect()
 }
 
 fn poll_label(outcome: &Result<Brought, PollError>) -> &'static str {

@@ -214,6 +214,8 @@ codes! {
     IssuerUnavailable = "issuer-unavailable", Unavailable, "retry with the same token; the identity provider does not answer";
     /// The store cannot be reached.
     StoreUnavailable = "store-unavailable", Unavailable, "retry with the same token";
+    /// The audit log is full, so that what is granted could not be recorded.
+    AuditUnavailable = "audit-unavailable", Unavailable, "retry with the same token; the operators must see why the audit log is not written";
     /// The store may have forgotten whether the token was used or revoked.
     StateLost = "state-lost", Unavailable, "let the job request a fresh ID token and exchange that: this token was issued before the service's memory begins";
     /// The rules that the registry serves itself were never had, or none that the operator's policy allows.

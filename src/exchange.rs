@@ -2,7 +2,8 @@
 //!
 //! The steps are those of the protocol and the types carry their order: what a step returns can be had in no other
 //! way. Nothing in a token causes network traffic before its issuer is known; a denied job can retry with the same
-//! token, because its first use is claimed only when everything that can fail has succeeded.
+//! token, because its first use is claimed only when everything that can fail has succeeded, and the audit log has a place
+//! for the record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +11,16 @@ use std::time::Duration;
 
 use crate::json::Json;
 
+use crate::audit::AuditLog;
+use crate::audit::Place;
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
-use crate::identity::replay::NotDemanded;
 use crate::identity::replay::Replay;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
 use crate::identity::verify::VerifiedToken;
 use crate::identity::verify::verify;
 use crate::macaroon::Keyring;
-use crate::macaroon::Minted;
 use crate::macaroon::PrepareRequest;
 use crate::macaroon::Prepared;
 use crate::macaroon::Provenance;
@@ -38,7 +39,6 @@ use crate::policy::evaluate::evaluate_at;
 use crate::policy::registry::Registry;
 use crate::secret::Presented;
 use crate::secret::sha256;
-use crate::state::FirstUse;
 use crate::state::FirstUseClaim;
 use crate::state::FirstUseError;
 use crate::state::FirstUseRecord;
@@ -53,8 +53,13 @@ use crate::state::revocations::Issued;
 use crate::time::Timestamp;
 
 pub use error::Failure;
+pub use issued::IssuedToken;
+use issued::Leave;
+pub use issued::Unrecorded;
+use issued::issue;
 
 mod error;
+mod issued;
 mod stopped;
 
 /// Longest wait for an identity provider's key. With the store's share an exchange answers within 4 s, whatever they
@@ -94,50 +99,15 @@ pub struct Parts<'a> {
     pub keyring: &'a Keyring,
     /// First uses.
     pub state: &'a Arc<State>,
-}
-
-/// An upload token on its way to the client. Obtainable only from a grant, and with leave as to the subject token's use.
-#[derive(Debug)]
-pub struct IssuedToken {
-    minted: Minted,
-    leave: Leave,
-    counted: Standing,
-}
-
-/// Why a subject token may be answered with an upload token. Each is a proof that can be had in one way only.
-#[derive(Debug)]
-enum Leave {
-    First(#[expect(dead_code, reason = "a proof is held, not read")] FirstUse),
-    Repeated(Repetition),
-    NotDemanded(NotDemanded),
-}
-
-impl IssuedToken {
-    /// The token and what is said about it.
-    pub const fn minted(&self) -> &Minted {
-        &self.minted
-    }
-
-    /// How the registry's allowance stands after it.
-    pub const fn standing(&self) -> &Standing {
-        &self.counted
-    }
-
-    /// For the record, what the exchange was if it was no first use.
-    pub const fn replay(&self) -> Option<&'static str> {
-        match self.leave {
-            Leave::First(_) => None,
-            Leave::Repeated(_) => Some("repeated"),
-            Leave::NotDemanded(_) => Some(Replay::Off.name()),
-        }
-    }
+    /// Where what is minted is recorded.
+    pub audit: &'a AuditLog,
 }
 
 /// What an exchange came to, with what is proven about the caller: enough for one audit event.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The token, or why there is none.
-    pub result: Result<IssuedToken, Failure>,
+    /// The token, which is to be recorded, or why there is none.
+    pub result: Result<Unrecorded, Failure>,
     /// The configured issuer, once the token named one.
     pub issuer: Option<String>,
     /// What is known of the job once the signature was proven.
@@ -195,7 +165,7 @@ async fn steps(
     now: Timestamp,
     named: &mut Option<String>,
     proven: &mut Option<Proven>,
-) -> Result<IssuedToken, Failure> {
+) -> Result<Unrecorded, Failure> {
     let registry = request.registry;
     if !registry.enabled {
         return Err(Failure::RegistryDisabled);
@@ -230,19 +200,22 @@ async fn steps(
     let counted = parts.state.rates().take(&registry.id, Allowance::Exchanges, registry.limits.exchanges, now);
     let counted = counted.map_err(Failure::RateLimited)?;
     let minting = async {
+        // SECURITY: before the claim. What could not be recorded is not minted, and the job's token stays good.
+        let place = || parts.audit.reserve().ok_or(Failure::AuditUnavailable);
+        let reserved = place()?;
         if let Some(not_demanded) = replay.off() {
-            return Ok(issue(prepared, Leave::NotDemanded(not_demanded), counted));
+            return Ok(issue(prepared, Leave::NotDemanded(not_demanded), counted, reserved));
         }
         let claim = first_use_claim(&token, &prepared, package, now);
-        let first = first_use_and_issue(parts.state, claim, prepared, counted, now).await;
+        let first = first_use_and_issue(parts.state, claim, prepared, counted, reserved, now).await;
         let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
         match repeat(parts, registry, past, &token, wanted, window, now) {
-            Some((again, repetition)) => Ok(issue(again, Leave::Repeated(repetition), counted)),
+            Some((again, repetition)) => Ok(issue(again, Leave::Repeated(repetition), counted, place()?)),
             None => first,
         }
     };
     let given = minting.await.inspect_err(|_| parts.state.rates().give_back(&registry.id, counted))?;
-    known.token_id = Some(given.minted.id);
+    known.token_id = Some(given.minted().id);
     Ok(given)
 }
 
@@ -356,13 +329,14 @@ async fn first_use_and_issue(
     claim: FirstUseClaim,
     prepared: Prepared,
     counted: Standing,
+    place: Place,
     now: Timestamp,
-) -> Result<IssuedToken, Failure> {
+) -> Result<Unrecorded, Failure> {
     let state = Arc::clone(state);
     let steps = tokio::spawn(async move {
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
         match state.first_use(claim).await {
-            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted)),
+            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted, place)),
             Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past))),
             Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
             Err(FirstUseError::Spent) => Err(Failure::Spent),
@@ -402,11 +376,6 @@ fn repeat<'a>(
     let (key_id, token_id, issued_at) = (registry.key_id.as_str(), id.to_string(), id.issued_at());
     let revoked = parts.state.revocations().cover(Issued { key_id, token_id: &token_id, rules: &rules, issued_at });
     (!revoked).then_some((prepared, repetition))
-}
-
-/// Step 6 cannot fail: only a prepared token that was counted and leave as to its subject token make an issued one.
-fn issue(prepared: Prepared, leave: Leave, counted: Standing) -> IssuedToken {
-    IssuedToken { minted: prepared.mint(), leave, counted }
 }
 
 fn chosen_claims(token: &VerifiedToken, names: &[&str]) -> BTreeMap<String, Json> {

@@ -56,6 +56,8 @@ pub enum Failure {
     },
     /// The registry has used up its allowance of upload tokens.
     RateLimited(Standing),
+    /// The audit log has no place for the record of an upload token.
+    AuditUnavailable,
     /// The store failed.
     Store(StoreError),
     /// The step after the decision ended abnormally.
@@ -88,6 +90,7 @@ impl Failure {
             Self::Replayed(_) | Self::Spent => Code::TokenReplayed,
             Self::StateLost { .. } => Code::StateLost,
             Self::RateLimited(_) => Code::RateLimited,
+            Self::AuditUnavailable => Code::AuditUnavailable,
             Self::Store(_) => Code::StoreUnavailable,
             Self::Internal => Code::Internal,
         }
@@ -147,6 +150,7 @@ impl fmt::Display for Failure {
             Self::RateLimited(standing) => {
                 write!(f, "this registry has had the {} upload tokens that it may have a minute", standing.quota)
             }
+            Self::AuditUnavailable => f.write_str("what is granted cannot be recorded at the moment"),
             Self::Store(_) => f.write_str("the store of used tokens does not answer"),
             Self::Internal => f.write_str("the service failed"),
         }

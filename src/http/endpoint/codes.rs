@@ -71,6 +71,7 @@ pub const DECISION: &[Code] = &[
 pub const LATER: &[Code] = &[
     Code::IssuerUnavailable,
     Code::StoreUnavailable,
+    Code::AuditUnavailable,
     Code::StateLost,
     Code::BundleMissing,
     Code::BundleExpired,
