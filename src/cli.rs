@@ -17,6 +17,7 @@ use clap::Subcommand;
 
 use crate::escape::escape_json;
 
+mod audit;
 mod check;
 mod demo;
 mod issuer;
@@ -59,6 +60,8 @@ enum Verb {
     Token(token::Token),
     /// Stop an identity provider, registry, rule or project on all replicas, now and for a time
     Stop(stop::Stop),
+    /// List or count events of the audit log: who published what, who was refused and why. Exits with 1 if a line cannot be read
+    Audit(audit::Audit),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -103,6 +106,7 @@ pub fn run() -> ExitCode {
         Verb::Probe(probe) => probe.run(),
         Verb::Token(token) => token.run(),
         Verb::Stop(stop) => stop.run(),
+        Verb::Audit(audit) => audit.run(),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "trustmint", &mut io::stdout());
             Ok(true)

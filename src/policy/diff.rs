@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::audit::Line;
 use crate::code::Code;
 use crate::policy::Policy;
-use crate::policy::diff::past::Line;
 use crate::policy::diff::past::Past;
 use crate::policy::diff::replay::Denial;
 use crate::policy::diff::replay::OwnRules;
@@ -33,6 +33,8 @@ pub use rules::RulesDiff;
 
 /// Most groups of alike changes that are told apart; the rest is counted together.
 const MAX_GROUPS: usize = 1000;
+/// The events that are replayed.
+const EXCHANGE: &str = "exchange";
 
 /// A comparison under way.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ pub struct Counts {
     pub unlike_the_record: u64,
     /// Events that are no exchanges.
     pub other_events: u64,
-    /// Exchanges without what replaying them takes: written by an earlier version.
+    /// Events without what they should have, or what replaying them takes: written by an earlier version.
     pub incomplete: u64,
     /// Events of a version that is not known.
     pub other_schemas: u64,
@@ -197,12 +199,20 @@ impl<'p> Diff<'p> {
     /// Replays one line of the audit log.
     pub fn line(&mut self, line: &[u8]) {
         match Line::parse(line) {
-            Line::Exchange(past) => self.exchange(&past),
-            Line::OtherEvent => self.counts.other_events += 1,
-            Line::Incomplete => self.counts.incomplete += 1,
+            Line::Event(record) if record.event != EXCHANGE => self.counts.other_events += 1,
+            Line::Event(record) => match Past::of(*record) {
+                Some(past) => self.exchange(&past),
+                None => self.counts.incomplete += 1,
+            },
+            Line::Faulty => self.counts.incomplete += 1,
             Line::OtherSchema => self.counts.other_schemas += 1,
-            Line::NotAnEvent => self.counts.not_events += 1,
+            Line::NotAnEvent => self.no_event(),
         }
+    }
+
+    /// Counts a line that cannot be an event.
+    pub const fn no_event(&mut self) {
+        self.counts.not_events += 1;
     }
 
     /// What came out. Without a log only the rules themselves are compared.

@@ -10,6 +10,8 @@
 )]
 
 mod attacks;
+mod audit;
+mod audit_verb;
 mod authorize;
 mod bundles;
 mod causes;

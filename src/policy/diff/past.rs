@@ -1,29 +1,11 @@
 //! Past exchanges, as the audit log has them.
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::audit::Record;
 use crate::json::Json;
 use crate::json::Object;
 use crate::policy::explain::Cause;
-
-/// The version of the events that are understood.
-const SCHEMA: u64 = 1;
-
-/// One line of an audit file.
-#[derive(Debug)]
-pub(super) enum Line {
-    /// An exchange whose ID token was proven.
-    Exchange(Box<Past>),
-    /// An event of another kind.
-    OtherEvent,
-    /// An event of a version that is not understood.
-    OtherSchema,
-    /// An exchange without what replaying it takes.
-    Incomplete,
-    /// No event at all.
-    NotAnEvent,
-}
 
 /// What an exchange was decided by, and how it ended.
 #[derive(Debug)]
@@ -49,46 +31,15 @@ pub(super) struct Past {
     pub(super) absent: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Exchange {
-    time: String,
-    request_id: String,
-    registry: String,
-    subject: Subject,
-    #[serde(default)]
-    package: Option<String>,
-    #[serde(default)]
-    requested: Vec<String>,
-    #[serde(default)]
-    single_use: bool,
-    #[serde(default)]
-    rules: Vec<String>,
-    #[serde(default)]
-    explanation: Value,
-    #[serde(default)]
-    claims: Value,
-    #[serde(default)]
-    absent: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Subject {
-    iss: String,
-    aud: String,
-    lifetime: u64,
-}
-
-impl Exchange {
-    /// The names of a registry's own rules have its own before them. Where none granted, the cause tells: most leave no
-    /// rule that gives something of what was asked for.
-    fn without_bundle(&self) -> bool {
-        if !self.rules.is_empty() {
-            return !self.rules.iter().any(|rule| rule.contains('/'));
-        }
-        // The event's own code is what the job was told, which may be less.
-        let cause = self.explanation.get("code").and_then(Value::as_str);
-        Cause::ALL.into_iter().any(|known| Some(known.code().as_str()) == cause && !leaves_part(known))
+/// The names of a registry's own rules have its own before them. Where none granted, the cause tells: most leave no rule
+/// that gives something of what was asked for.
+fn without_bundle(record: &Record) -> bool {
+    if !record.rules.is_empty() {
+        return !record.rules.iter().any(|rule| rule.contains('/'));
     }
+    // The event's own code is what the job was told, which may be less.
+    let cause = record.explanation.get("code").and_then(Value::as_str);
+    Cause::ALL.into_iter().any(|known| Some(known.code().as_str()) == cause && !leaves_part(known))
 }
 
 /// Whether a refusal for this cause leaves open that some rule gives a part of what was asked for, or was not asked.
@@ -112,46 +63,30 @@ const fn leaves_part(cause: Cause) -> bool {
     }
 }
 
-impl Line {
-    /// Reads a line. What is not understood is said to be that, and nothing is guessed.
-    pub(super) fn parse(line: &[u8]) -> Self {
-        let Ok(event) = serde_json::from_slice::<Value>(line) else { return Self::NotAnEvent };
-        let member = |name| event.get(name);
-        match (member("schema").and_then(Value::as_u64), member("event").and_then(Value::as_str)) {
-            (Some(SCHEMA), Some("exchange")) => match Past::of(event) {
-                Some(past) => Self::Exchange(Box::new(past)),
-                None => Self::Incomplete,
-            },
-            (Some(SCHEMA), Some(_)) => Self::OtherEvent,
-            (Some(SCHEMA) | None, _) => Self::NotAnEvent,
-            (Some(_), _) => Self::OtherSchema,
-        }
-    }
-}
-
 impl Past {
-    fn of(event: Value) -> Option<Self> {
-        let event: Exchange = serde_json::from_value(event).ok()?;
-        let without_bundle = event.without_bundle();
-        let claims = match Json::parse(event.claims.to_string().as_bytes()) {
+    /// What replaying an exchange takes; `None` if the event does not have it.
+    pub(super) fn of(record: Record) -> Option<Self> {
+        let without_bundle = without_bundle(&record);
+        let claims = match Json::parse(record.claims.to_string().as_bytes()) {
             Ok(Json::Object(claims)) => claims,
             Ok(Json::Null) => Object::default(),
             Ok(_) | Err(_) => return None,
         };
+        let (registry, subject) = (record.registry?, record.subject?);
         Some(Self {
-            time: event.time,
-            request_id: event.request_id,
-            registry: event.registry,
-            iss: event.subject.iss,
-            aud: event.subject.aud,
-            lifetime: event.subject.lifetime,
-            package: event.package,
-            requested: event.requested,
-            single_use: event.single_use,
-            granted: !event.rules.is_empty(),
+            time: record.time,
+            request_id: record.request_id,
+            registry,
+            iss: subject.iss,
+            aud: subject.aud,
+            lifetime: subject.lifetime,
+            package: record.package,
+            requested: record.requested,
+            single_use: record.single_use,
+            granted: !record.rules.is_empty(),
             without_bundle,
             claims,
-            absent: event.absent,
+            absent: record.absent,
         })
     }
 }

@@ -98,6 +98,18 @@ struct World {
     provider: Arc<LoopbackProvider>,
     public: Option<String>,
     master: ([u8; 32], Timestamp),
+    /// Where its events go, and how many wait for it; else to where the test reads them.
+    audit: Option<(AuditSink, usize)>,
+}
+
+impl World {
+    fn begin() -> Self {
+        // Whole seconds, as times in tokens are: a token issued now is not older than the store.
+        let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
+        let clock = Arc::new(SetClock::starting_at(now));
+        let provider = Arc::new(LoopbackProvider::start(clock.clone()).unwrap());
+        Self { clock, provider, public: None, master: (random_bytes().unwrap(), now), audit: None }
+    }
 }
 
 impl Service {
@@ -150,17 +162,19 @@ impl Service {
         Self::assembled(origin, |_| store, Arc::new(HttpsFetch::new())).await
     }
 
+    /// A service with the rule [`WIDGETS`] whose audit events go elsewhere, of which so many wait at most.
+    pub async fn recording(sink: AuditSink, capacity: usize) -> Self {
+        let origin = |base: &str, issuer: &str| Origin::Value(Box::new(policy(&policy_text(base, issuer, WIDGETS))));
+        let world = World { audit: Some((sink, capacity)), ..World::begin() };
+        Self::in_world(world, origin, |store| store, Arc::new(HttpsFetch::new())).await
+    }
+
     async fn assembled(
         origin: impl FnOnce(&str, &str) -> Origin,
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
         fetch: Arc<dyn Fetch>,
     ) -> Self {
-        // Whole seconds, as times in tokens are: a token issued now is not older than the store.
-        let now = Timestamp::from_unix_seconds(SystemClock.now().unix_seconds());
-        let clock = Arc::new(SetClock::starting_at(now));
-        let provider = Arc::new(LoopbackProvider::start(clock.clone()).unwrap());
-        let world = World { clock, provider, public: None, master: (random_bytes().unwrap(), now) };
-        Self::in_world(world, origin, behind, fetch).await
+        Self::in_world(World::begin(), origin, behind, fetch).await
     }
 
     /// Another replica with that policy: the same public address, keys, provider and time, and its own store. Its
@@ -176,6 +190,7 @@ impl Service {
             provider: self.provider.clone(),
             public: Some(self.public.clone()),
             master: self.master,
+            audit: None,
         };
         let origin = |base: &str, issuer: &str| Origin::Value(Box::new(policy(base, issuer)));
         Self::in_world(world, origin, |_| store, fetch).await
@@ -187,7 +202,7 @@ impl Service {
         behind: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
         fetch: Arc<dyn Fetch>,
     ) -> Self {
-        let World { clock, provider, public, master } = world;
+        let World { clock, provider, public, master, audit: elsewhere } = world;
         let now = clock.now();
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
@@ -203,13 +218,17 @@ impl Service {
             }
         };
         let audit = Lines::default();
+        let (sink, capacity) = elsewhere.unwrap_or_else(|| (AuditSink::Writer(Box::new(audit.clone())), 1024));
+        let log = AuditLog::start(sink, capacity).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        metrics.observe_audit_dropped(log.dropped_reading());
         let app = App::build(Parts {
             policy,
             keyring,
             fetch,
             store,
-            audit: AuditLog::start(AuditSink::Writer(Box::new(audit.clone())), 1024).unwrap(),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            audit: log,
+            metrics,
             clock: clock.clone(),
             runtime: Handle::current(),
         });
