@@ -9,6 +9,7 @@ use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::provider;
 use trustmint::time::Timestamp;
 
+mod audit;
 mod claims;
 mod discovery;
 mod jwks;
@@ -16,6 +17,7 @@ mod policy;
 mod raw;
 mod token;
 
+pub use audit::audit;
 pub use claims::claims;
 pub use discovery::discovery;
 pub use jwks::jwks;

@@ -60,6 +60,11 @@ fn the_bundle_corpus_is_judged_rightly() {
     replay("bundle", targets::bundle);
 }
 
+#[test]
+fn the_audit_corpus_is_read_rightly() {
+    replay("audit", targets::audit);
+}
+
 /// Without this the corpus might have rotted to refusals only.
 #[test]
 fn of_the_token_corpus_exactly_the_signed_ones_are_believed() {
