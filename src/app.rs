@@ -311,11 +311,11 @@ impl App {
         event.claims = members(proven.claims);
         event.absent = proven.absent;
         match result {
-            Ok(issued) => {
-                event.granted = issued.granted();
+            Ok(minted) => {
+                event.granted = minted.granted();
                 event.token_id = proven.token_id.map(|id| id.to_string());
-                event.replay = issued.replay();
-                Ok(issued.recorded(event))
+                event.replay = minted.replay();
+                Ok(minted.recorded(event))
             }
             Err(failure) => {
                 if let Failure::Denied(explanation) = &failure {

@@ -204,6 +204,8 @@ fn a_wrong_call_is_told_from_a_file_that_cannot_be_read() {
     ] {
         assert_eq!(run(&home, arguments).status.code(), Some(2), "{arguments:?}");
     }
+    let help = out(&home.run(&["audit", "--help"], ""));
+    assert!(help.contains("Usage: trustmint audit") && help.contains("Which events:"), "{help}");
     let output = home.run(&["audit", "missing.jsonl"], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("`missing.jsonl`: "), "{}", err(&output));
