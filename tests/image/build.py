@@ -103,11 +103,8 @@ def build(stage, arguments):
     only what they copy is copied anew. Cargo works in the target/ of everybody, so that the tests' release builds and this one share
     what they can."""
     folder, known = IMAGE / "build", IMAGE / "layers"
-    environment = os.environ | arguments | {
-        "CARGO_TARGET_DIR": str(TARGET),
-        "CARGO_INSTALL_ROOT": str(TARGET / "tools"),
-        "PATH": f"{TARGET}/tools/bin:{os.environ['PATH']}",
-    }
+    tools = {"CARGO_INSTALL_ROOT": str(TARGET / "tools"), "PATH": f"{TARGET}/tools/bin:{os.environ['PATH']}"}
+    environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"} | tools | arguments
     layers = digests(stage)
     before = known.read_text().split() if known.exists() else []
     same = next((at for at, (old, new) in enumerate(zip(before, layers)) if old != new), min(len(before), len(layers)))
@@ -123,7 +120,9 @@ def build(stage, arguments):
             copy([REPOSITORY / source for source in sources], folder / target, target.endswith("/"))
         elif word == "RUN" and at >= same:
             start = time.monotonic()
-            subprocess.run(["sh", "-c", rest], cwd=folder, env=environment, check=True)
+            # A tool is compiled in a folder that is removed afterwards.
+            own = {} if rest.startswith("cargo install ") else {"CARGO_TARGET_DIR": str(TARGET)}
+            subprocess.run(["sh", "-c", rest], cwd=folder, env=environment | own, check=True)
             note(f"{time.monotonic() - start:.0f} s: {' '.join(rest.split())}")
             # Others build a program of that name, too.
             if (TARGET / BINARY).exists():
