@@ -1,6 +1,6 @@
 //! Mutation run: valid upload tokens and ID tokens, damaged at random, through the parsers and verifiers.
 //!
-//! `cargo run --release --example mutants -- --cases 5000000 --seed 7` mutates that many of each kind. It fails when a mutant
+//! `cargo bench --bench mutants -- --cases 5000000 --seed 7` mutates that many of each kind. It fails when a mutant
 //! makes the code panic, when one is accepted, or when handling one allocates more than a small multiple of its size.
 //! The seed is printed; the same seed gives the same mutants.
 #![expect(
