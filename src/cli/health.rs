@@ -1,7 +1,6 @@
 //! `trustmint health`: whether the service that these settings start can serve requests. For what watches a container from
 //! within: an image of one binary has nothing else that could ask.
 
-use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
@@ -53,11 +52,9 @@ async fn ask(address: SocketAddr) -> reqwest::Result<(u16, String)> {
 }
 
 /// Where a listener is reached from this machine: one at all addresses by loopback.
-fn reached(listener: SocketAddr) -> SocketAddr {
-    let address = match listener.ip() {
-        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        address => address,
-    };
-    SocketAddr::new(address, listener.port())
+fn reached(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(if listener.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    listener
 }
