@@ -68,6 +68,7 @@ mod warnings;
 
 pub use self::certificate_reloads::CertificateReloads;
 use self::in_force::InForce;
+pub use self::in_force::PolicyInForce;
 pub use self::key_reloads::KeyReloads;
 pub use self::reloads::Begun;
 pub use self::reloads::Last;
@@ -214,13 +215,8 @@ impl App {
     }
 
     /// The rules in force. Take them once per request: one revision decides it throughout.
-    pub fn policy(&self) -> Arc<Policy> {
+    pub fn policy(&self) -> Arc<PolicyInForce> {
         self.in_force.policy()
-    }
-
-    /// Since when they are in force here.
-    pub fn policy_since(&self) -> Timestamp {
-        self.in_force.since()
     }
 
     /// Puts other rules in force, for requests that begin from now on. Where a directory is watched, it is what the
@@ -327,15 +323,14 @@ impl App {
     /// Answers a registry's question about one upload and records the answer.
     pub async fn verify(
         &self,
-        policy: &Policy,
+        policy: &PolicyInForce,
         registry: &Registry,
         question: &verify::Question<'_>,
         caller: &Caller,
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let in_force_since = self.in_force.since();
-        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
+        let parts = verify::Parts { policy, in_force_since: policy.since(), keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
 

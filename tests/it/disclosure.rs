@@ -63,11 +63,7 @@ fn found<'t>(answer: &Answer, texts: &[&'t str]) -> BTreeSet<&'t str> {
 
 /// The answers of both endpoints that mint.
 async fn refused(service: &Service, token: &str) -> [Answer; 2] {
-    let exchange = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "subject_token": token,
-    });
-    [service.mint(&json!({"token": token})).await, service.post_json("/v1/token", &exchange).await]
+    [service.mint(&json!({"token": token})).await, service.exchange(token, &json!({})).await]
 }
 
 const ALL_PINS: [Pins; 4] = [Pins::All, Pins::Owner, Pins::Project, Pins::None];
@@ -112,11 +108,7 @@ async fn of_a_rule_that_matches_its_grant_is_disclosed_and_no_hidden_claim() {
     let service = Service::with_rules(RULES).await;
     let mut job = job(Pins::All, Differs::Hidden);
     job["environment_node_id"] = json!("rule-node");
-    let exchange = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "scope": "upload:another",
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "subject_token": service.id_token(&job),
-    });
-    let answer = service.post_json("/v1/token", &exchange).await;
+    let answer = service.exchange(&service.id_token(&job), &json!({"scope": "upload:another"})).await;
     assert_eq!(answer.code(), "scope-not-granted", "{}", answer.text);
     let disclosed = found(&answer, &RULE);
     assert_eq!(disclosed, RULE.into_iter().filter(|text| *text != "rule-node").collect(), "{}", answer.text);

@@ -33,6 +33,8 @@ use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::time::Timestamp;
 
+use crate::support::mutation::KINDS;
+use crate::support::mutation::change;
 use crate::support::verifiers::ask_all;
 use crate::support::verifiers::folder;
 
@@ -330,8 +332,8 @@ fn narrowing_never_widens_and_the_four_agree_on_thousands_of_narrowed_tokens() {
 #[test]
 fn the_four_and_libmacaroon_agree_on_thousands_of_tampered_tokens() {
     let own = own();
-    let change = (0_u8..7, any::<prop::sample::Index>(), any::<u8>());
-    let strategy = (prop::collection::vec(caveat(), 0..3), prop::collection::vec(change, 0..3));
+    let changes = (0..=KINDS, any::<prop::sample::Index>(), any::<u8>());
+    let strategy = (prop::collection::vec(caveat(), 0..3), prop::collection::vec(changes, 0..3));
     let mut cases = Vec::new();
     let mut anything = Verifier::default();
     anything.satisfy_general(|_| true);
@@ -345,18 +347,11 @@ fn the_four_and_libmacaroon_agree_on_thousands_of_tampered_tokens() {
                 break;
             }
             let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = *value,
-                1 => bytes[at] ^= 1 << (value % 8),
-                2 => drop(bytes.remove(at)),
-                3 => bytes.insert(at, *value),
-                4 => bytes.truncate(at),
-                5 => {
-                    let stretch = bytes[at..bytes.len().min(at + usize::from(*value))].to_vec();
-                    bytes.splice(at..at, stretch);
-                }
+            if *kind < KINDS {
+                change(&mut bytes, *kind, at, *value);
+            } else {
                 // Within the location, which is not signed.
-                _ => bytes[4 + usize::from(*value) % 100] ^= 1,
+                bytes[4 + usize::from(*value) % 100] ^= 1;
             }
         }
         let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&bytes));

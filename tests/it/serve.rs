@@ -410,6 +410,27 @@ async fn at_a_hangup_it_reads_its_policy_again() {
 }
 
 #[actix_web::test]
+async fn at_a_hangup_it_reads_its_keys_again_and_otherwise_every_poll() {
+    for (poll, hangup) in [("1h", true), ("1s", false)] {
+        let home = Home::with_key();
+        let settings = "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n";
+        home.write("trustmint.yaml", &format!("{settings}keys: {{poll: {poll}}}\n"));
+        let mut served = home.serve();
+        let told = |served: &Served| {
+            if hangup {
+                send("-HUP", served.child.id());
+            }
+        };
+        succeeded(&home.run(&["keys", "new", "--kid", "k2"], ""));
+        told(&served);
+        line_with(&mut served.log, "the keys were read again");
+        home.write("keys/k3.key", "no key\n");
+        told(&served);
+        line_with(&mut served.log, "the keys directory is refused");
+    }
+}
+
+#[actix_web::test]
 async fn a_renewed_certificate_is_presented_to_whoever_connects_from_then_on() {
     let home = Home::with_key();
     let now = SystemClock.now();

@@ -9,6 +9,7 @@ pub mod front;
 pub mod hostile;
 pub mod internet;
 pub mod javascript;
+pub mod mutation;
 pub mod namespace;
 pub mod presets;
 pub mod python;
