@@ -51,6 +51,8 @@ mod operations;
 mod plug_in;
 mod policy_corpus;
 mod policy_diff;
+mod policy_explain;
+mod policy_lint;
 mod policy_properties;
 mod presets_implied;
 mod presets_traps;

@@ -202,6 +202,15 @@ impl Said {
         assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
     }
 
+    /// Holds that its user reads none of these words.
+    #[track_caller]
+    pub fn withholds(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(!self.text.contains(word), "`{word}` is in: {}", self.text);
+        }
+        self
+    }
+
     /// Holds that the client failed, and that its user reads these sentences.
     #[track_caller]
     pub fn failure(self, sentences: &[&str]) {
