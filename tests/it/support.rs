@@ -11,6 +11,7 @@ pub mod internet;
 pub mod javascript;
 pub mod mutation;
 pub mod namespace;
+pub mod page;
 pub mod presets;
 pub mod python;
 pub mod redis;
