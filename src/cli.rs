@@ -21,6 +21,7 @@ use crate::macaroon::Unverified;
 
 mod check;
 mod demo;
+mod health;
 mod issuer;
 mod keys;
 mod policy;
@@ -45,6 +46,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Read settings, keys and policy as `serve` would, and say everything that is wrong with them
     Check(check::Check),
+    /// Ask the service that these settings start whether it can serve requests
+    Health(health::Health),
     /// Decide as the service would, and say why
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -99,6 +102,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(serve) => serve.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::Check(check) => check.run(),
+        Verb::Health(health) => health.run(),
         Verb::Policy(policy) => policy.run(),
         Verb::Issuer(issuer) => issuer.run(),
         Verb::Keys(keys) => keys.run(),

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_web::web;
@@ -529,6 +530,42 @@ fn check_shows_what_would_run() {
     assert_eq!(facts["settings"]["operations"]["address"], "127.0.0.1:0", "settings are facts, not a text: {facts}");
 }
 
+#[actix_web::test]
+async fn health_is_asked_where_the_settings_say() {
+    let home = Home::with_key();
+    let served = home.serve();
+    let port = served.operations.rsplit(':').next().unwrap().to_owned();
+    // What listens at every address is reached by loopback.
+    for address in ["127.0.0.1", "0.0.0.0"] {
+        home.write("port.yaml", &format!("operations: {{address: \"{address}:{port}\"}}\n"));
+        let output = home.run(&["health", "--config", "trustmint.yaml", "--config", "port.yaml"], "");
+        succeeded(&output);
+        assert_eq!(out(&output), "ready\n");
+    }
+    served.terminate();
+    assert_eq!(served.ended().await.0, Some(0));
+    home.write("nobody.yaml", "operations: {address: \"127.0.0.1:1\"}\n");
+    failed(&home.run(&["health", "--config", "nobody.yaml"], ""), 1, "nothing answers at 127.0.0.1:1: ");
+    failed(&home.run(&["health", "--config", "none.yaml"], ""), 1, "none.yaml");
+}
+
+#[test]
+fn health_is_not_what_is_not_ready() {
+    let home = Home::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.write("port.yaml", &format!("operations: {{address: \"{}\"}}\n", listener.local_addr().unwrap()));
+    let answering = thread::spawn(move || {
+        let (mut asking, _) = listener.accept().unwrap();
+        let request: Vec<String> =
+            BufReader::new(&asking).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        assert_eq!(request[0], "GET /readyz HTTP/1.1");
+        asking.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 15\r\n\r\nnot \x1b[2J ready\n").unwrap();
+    });
+    let output = home.run(&["health", "--config", "port.yaml"], "");
+    answering.join().unwrap();
+    failed(&output, 1, "the service answers 503: not \\u{1b}[2J ready");
+}
+
 #[test]
 fn keys_are_made_once_and_listed_without_their_secrets() {
     let home = Home::new();
@@ -679,11 +716,12 @@ fn a_token_that_cannot_be_read_says_so() {
 #[test]
 fn every_verb_helps_and_a_wrong_call_ends_with_two() {
     let home = Home::new();
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 15] = [
         &[],
         &["serve"],
         &["demo"],
         &["check"],
+        &["health"],
         &["policy"],
         &["policy", "explain"],
         &["issuer"],
