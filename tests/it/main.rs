@@ -44,6 +44,7 @@ mod loopback_registry;
 mod macaroon_oracle;
 mod macaroon_vectors;
 mod master_keys;
+mod measures;
 mod npm;
 mod offline;
 mod openapi;
