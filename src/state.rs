@@ -314,6 +314,11 @@ impl State {
         Some(self.revocations.synced_at()?.min(self.stops_synced_at()?))
     }
 
+    /// Since when the store has forgotten nothing, as of the latest [`State::sync`]; `None` before the first.
+    pub fn remembers_since(&self) -> Option<Timestamp> {
+        self.revocations.remembers_since()
+    }
+
     /// Keeps a copy of something that has authority, for other replicas and for later, in place of an older one.
     /// `owner` names whose it is, `revision` which one it is; [`State::copy`] gives it back for at most
     /// [`MAX_COPY_AGE`] after `at`.

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use arc_swap::ArcSwap;
 
 use crate::app::composition::Composition;
+use crate::app::measures;
 use crate::app::warnings;
 use crate::identity::keys::Keys;
 use crate::policy::Policy;
@@ -80,6 +81,7 @@ impl InForce {
         in_force.keys.install(policy.issuers().iter());
         in_force.metrics.policy_activated(policy.revision());
         warnings::announce(&policy, &in_force.metrics);
+        measures::rules(&policy, &in_force.metrics);
         in_force
     }
 
@@ -98,6 +100,7 @@ impl InForce {
     /// served.
     pub(super) fn activate(&self, directory: Arc<Policy>) {
         warnings::announce(&directory, &self.metrics);
+        measures::rules(&directory, &self.metrics);
         let mut composition = locked(&self.composition);
         composition.replace_directory(directory);
         self.put(&composition);
