@@ -117,6 +117,14 @@ fn twines_own_exchange_says_which_environment_the_rule_wants() {
 }
 
 #[test]
+fn twines_own_exchange_says_that_the_id_token_was_used_before() {
+    let front = PYPISERVER.front();
+    let job = front.github_job_with_one_token(AUDIENCE);
+    front.twine_exchange(&job).success();
+    front.twine_exchange(&job).failure(&["* `token-replayed`:", "this ID token was already exchanged, at 20"]);
+}
+
+#[test]
 fn pdm_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
     let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "3.0.0");

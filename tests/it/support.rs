@@ -10,6 +10,7 @@ pub mod hostile;
 pub mod internet;
 pub mod javascript;
 pub mod namespace;
+pub mod page;
 pub mod presets;
 pub mod python;
 pub mod redis;

@@ -497,6 +497,14 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
                 },
                 "allow": {"yank": widgets, "tag": widgets},
             },
+            "widgets-retire": {
+                "registry": "acme", "issuer": "github",
+                "when": {
+                    "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+                    "workflow_file": "release.yml", "environment": "retire", "tag": {"glob": "v*"},
+                },
+                "allow": {"deprecate": widgets},
+            },
             "sprockets-release": {
                 "registry": "acme", "issuer": "gitlab",
                 "when": {"namespace_id": "7211", "project_id": "53804090", "project_path": "acme/tools/sprockets"},
