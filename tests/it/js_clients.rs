@@ -154,9 +154,9 @@ fn deprecation(front: &Front, package: &str, version: &str) -> Value {
 /// asked for.
 #[test]
 fn below_a_path_npm_exchanges_at_the_root_of_the_host_and_pnpm_and_yarn_below_the_path() {
+    type Client = fn(&Front, &str, &Job, &Project, &[&str]) -> Said;
     let front = VERDACCIO.front();
     let below = format!("{}registry/npm/", front.url);
-    type Client = fn(&Front, &str, &Job, &Project, &[&str]) -> Said;
     let clients: [(&str, Client, &[&str], &str); 3] = [
         ("npm", npm_at, &["publish"], ""),
         ("pnpm", pnpm_at, &["publish"], "/registry/npm"),

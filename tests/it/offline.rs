@@ -228,7 +228,8 @@ fn each_verifier_is_one_small_file_whose_lines_the_page_counts() {
         let blank_or_comment = |line: &str| line.is_empty() || line.starts_with(comment);
         let lines = text.lines().filter(|line| !blank_or_comment(line.trim())).count();
         // Where gofmt gives each import and each closing brace a line, it takes more.
-        assert!(lines < if language == "go" { 95 } else { 60 }, "{language} has {lines} lines of code");
+        let most = if language == "go" { 94 } else { 59 };
+        assert!(lines <= most, "{language} has {lines} lines of code");
         assert!(text.lines().all(|line| line.chars().count() <= 140), "{language} has a longer line than fits");
         let row = page.lines().find(|line| line.contains(&format!("(../examples/offline/{language}/")));
         assert!(
