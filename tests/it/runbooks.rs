@@ -30,16 +30,16 @@ fn every_metric_has_its_row_and_every_row_its_metric() {
     let page = page("docs/metrics.md");
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `trustmint_")).collect();
     let metrics = Metrics::new().unwrap();
-    let mut missing = String::new();
+    let mut missing = Vec::new();
     for metric in metrics.described() {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let cells = [metric.kind.as_str(), metric.unit().unwrap_or(""), &labels.join(", "), metric.help];
         let start = format!("| `{}` | {} | ", metric.name, cells.join(" | "));
         if !rows.iter().any(|row| row.strip_prefix(&start).is_some_and(|watch| watch.len() > " |".len())) {
-            missing.push_str(&format!("{start}what to watch |\n"));
+            missing.push(format!("{start}what to watch |"));
         }
     }
-    assert!(missing.is_empty(), "docs/metrics.md lacks these rows:\n{missing}");
+    assert!(missing.is_empty(), "docs/metrics.md lacks these rows:\n{}", missing.join("\n"));
     assert_eq!(rows.len(), metrics.described().len(), "docs/metrics.md has a row without a metric");
 }
 

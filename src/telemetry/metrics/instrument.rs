@@ -121,12 +121,12 @@ impl Maker {
     ) {
         self.note(format!("{NAMESPACE}_{name}"), Kind::Gauge, labels, help);
         let gauge = self.meter.i64_observable_gauge(name).with_description(help);
-        let observed = gauge.with_callback(move |observer| {
+        let gauge = gauge.with_callback(move |observer| {
             for (values, value) in read() {
                 observer.observe(value, &attributes(labels, values));
             }
         });
-        drop(observed.build());
+        let _observed = gauge.build();
     }
 
     /// Something that others count, read at each rendering.
@@ -139,12 +139,12 @@ impl Maker {
     ) {
         self.note(format!("{NAMESPACE}_{name}_total"), Kind::Counter, labels, help);
         let counter = self.meter.u64_observable_counter(name).with_description(help);
-        let observed = counter.with_callback(move |observer| {
+        let counter = counter.with_callback(move |observer| {
             for (values, value) in read() {
                 observer.observe(value, &attributes(labels, values));
             }
         });
-        drop(observed.build());
+        let _observed = counter.build();
     }
 
     fn note<const N: usize>(&mut self, name: String, kind: Kind, labels: [&'static str; N], help: &'static str) {
