@@ -290,6 +290,12 @@ impl AuditLog {
         move || progress.dropped.load(Ordering::Relaxed)
     }
 
+    /// A reading of how many events wait, and how many may, for metrics, which may outlive the log.
+    pub fn queue_reading(&self) -> impl Fn() -> (usize, usize) + Send + Sync + 'static {
+        let (progress, capacity) = (Arc::clone(&self.progress), self.capacity);
+        move || (progress.waiting.load(Ordering::Relaxed), capacity)
+    }
+
     /// Waits until all that was recorded before is written or lost, but no longer than `within`; whether it is. For
     /// shutdown, not for the path of a request.
     pub fn flush(&self, within: Duration) -> bool {

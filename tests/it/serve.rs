@@ -194,6 +194,20 @@ fn a_fault_anywhere_stops_it_before_anything_starts() {
     assert!(err(&output).contains("`pypy`") && err(&output).contains("alow"), "every fault: {}", err(&output));
     assert_eq!(out(&output), "");
 
+    // Nor do rules that leave a pin open, or that fail one of the policy's own tests.
+    let pin = "      repository_id: \"701234567\"\n";
+    home.write("policy/acme.yaml", &policy.replace(pin, ""));
+    let open = serve();
+    failed(&open, 1, "L001: `repository_id` is not pinned");
+    home.write("policy/acme.yaml", &policy);
+    let test = "tests:\n  - {name: a branch may, rule: widgets-release, token: github/branch-push, expect: allow}\n";
+    home.write("policy/tests.yaml", test);
+    let failing = serve();
+    failed(&failing, 1, "policy/tests.yaml:2:5: tests[0]: the test `a branch may` fails: it expects allow");
+    assert_eq!((out(&open), out(&failing)), ("", ""), "nothing was served");
+    fs::remove_file(home.path().join("policy/tests.yaml")).unwrap();
+    home.write("policy/acme.yaml", &policy.replace("dialect: pypi", "dialect: pypy").replace("allow:", "alow:"));
+
     // Policy, keys and certificate are all read before anything is said.
     fs::write(home.path().join("keys/k2"), "not a key").unwrap();
     let tls = "listen: {address: \"127.0.0.1:0\", tls: {certificate_file: none.pem, key_file: none.key}}\n";
@@ -408,6 +422,27 @@ async fn at_a_hangup_it_reads_its_policy_again() {
     let (allow, deny) = (json!("allow"), json!("deny"));
     assert_eq!(decisions, [(&reload, &allow), (&reload, &deny), (&reload, &deny), (&reload, &allow)]);
     assert_eq!(code, Some(0));
+}
+
+#[actix_web::test]
+async fn at_a_hangup_it_reads_its_keys_again_and_otherwise_every_poll() {
+    for (poll, hangup) in [("1h", true), ("1s", false)] {
+        let home = Home::with_key();
+        let settings = "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n";
+        home.write("trustmint.yaml", &format!("{settings}keys: {{poll: {poll}}}\n"));
+        let mut served = home.serve();
+        let told = |served: &Served| {
+            if hangup {
+                send("-HUP", served.child.id());
+            }
+        };
+        succeeded(&home.run(&["keys", "new", "--kid", "k2"], ""));
+        told(&served);
+        line_with(&mut served.log, "the keys were read again");
+        home.write("keys/k3.key", "no key\n");
+        told(&served);
+        line_with(&mut served.log, "the keys directory is refused");
+    }
 }
 
 #[actix_web::test]
