@@ -18,8 +18,8 @@ fn page(path: &str) -> String {
 fn pages() -> Vec<(String, String)> {
     let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let mut paths: Vec<String> =
-        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let path = |name: String| Some(format!("docs/{}.md", name.strip_suffix(".md")?));
+    let mut paths: Vec<String> = names.filter_map(path).collect();
     paths.extend(["README.md".to_owned(), "charts/trustmint/README.md".to_owned()]);
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), page(&path))).collect()
