@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 use trustmint::policy::lint::catalogue;
+use trustmint::policy::yaml::Lint;
 
 /// A warning on line 2, the like of it waived on line 3; no error.
 const POLICY: &str = r#"issuers:
@@ -50,7 +51,7 @@ fn facts(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-fn catalogued(code: &str) -> &'static trustmint::policy::yaml::Lint {
+fn catalogued(code: &str) -> &'static Lint {
     catalogue::by_code(code).unwrap()
 }
 

@@ -85,15 +85,8 @@ fn broken(number: usize) -> (String, &'static str) {
     }
 }
 
-/// The policy by which a token was minted.
-fn revision_of(token: &str) -> String {
-    Unverified::parse(token).unwrap().identifier().unwrap().provenance.policy_revision
-}
-
-#[actix_web::test]
-async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revisions_and_keep_no_memory() {
-    let keys = vec![Arc::new(SigningKey::generate(KeyKind::P256).unwrap())];
-    let provider = LoopbackProvider::start_with(Arc::new(SystemClock), keys).unwrap();
+/// A folder with the service's settings and keys, the issuer's key set and the first policy.
+fn home(jwks: &Value) -> Home {
     let home = Home::with_key();
     let digest = hex(&sha256(KEY.as_bytes()));
     home.write(
@@ -104,8 +97,32 @@ async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revi
              \"off,trustmint::cli::serve=info\"}}\nlimits: {{workers: 1}}\n"
         ),
     );
-    home.write("policy/jwks.json", &provider.jwks().to_string());
+    home.write("policy/jwks.json", &jwks.to_string());
     home.write("policy/acme.yaml", &policy("rule-0").to_string());
+    home
+}
+
+/// Asks the service at that address, as the registry, about a token that must be good.
+async fn verify(client: &reqwest::Client, public: &str, token: &str) {
+    let question = json!({"token": token, "package": "widgets", "exists": true}).to_string();
+    let request = client.post(format!("{public}/v1/verify")).bearer_auth(API_KEY);
+    let answer = request.header("host", "pypi.acme.example").body(question).send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status.as_u16(), &body["allowed"]), (200, &json!(true)), "a token was refused: {text}");
+    assert_eq!(body["publisher"]["policy_revision"], revision_of(token), "{text}");
+}
+
+/// The policy by which a token was minted.
+fn revision_of(token: &str) -> String {
+    Unverified::parse(token).unwrap().identifier().unwrap().provenance.policy_revision
+}
+
+#[actix_web::test]
+async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revisions_and_keep_no_memory() {
+    let keys = vec![Arc::new(SigningKey::generate(KeyKind::P256).unwrap())];
+    let provider = LoopbackProvider::start_with(Arc::new(SystemClock), keys).unwrap();
+    let home = home(&provider.jwks());
     let served = home.serve();
     // What is dated in whole seconds could be older than the service if it were of the second in which that started.
     let started = SystemClock.now();
@@ -125,15 +142,6 @@ async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revi
     let (begun, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (ended, _) = watch::channel(0);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let verify = async |token: &str| {
-        let question = json!({"token": token, "package": "widgets", "exists": true}).to_string();
-        let request = client.post(format!("{}/v1/verify", served.public)).bearer_auth(API_KEY);
-        let answer = request.header("host", "pypi.acme.example").body(question).send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        let body: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((status.as_u16(), &body["allowed"]), (200, &json!(true)), "a token was refused: {text}");
-        assert_eq!(body["publisher"]["policy_revision"], revision_of(token), "{text}");
-    };
     let publish = async |verifies: bool| {
         let mut published = Vec::new();
         let mut reloaded = ended.subscribe();
@@ -146,7 +154,7 @@ async fn ten_thousand_reloads_a_third_of_them_broken_fail_no_request_mix_no_revi
             let body: Value = serde_json::from_str(&text).unwrap();
             let token = body["token"].as_str().unwrap().to_owned();
             if verifies {
-                verify(&token).await;
+                verify(&client, &served.public, &token).await;
             }
             published.push(Published { ended_before, begun_after: begun.load(Ordering::SeqCst), token });
             let turn = RELOADS.min(ended_before + JOBS);
