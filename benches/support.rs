@@ -63,7 +63,8 @@ impl Issuer {
     }
 }
 
-fn claims(now: i64, serial: u64, project: u64) -> Value {
+/// What such a token says of a project's job.
+pub fn claims(now: i64, serial: u64, project: u64) -> Value {
     let workflow = format!("acme/widgets-{project}/.github/workflows/release.yml@refs/tags/v1.4.0");
     json!({
         "iss": "https://token.actions.githubusercontent.com", "aud": "acme", "jti": format!("0b6f4a3c-{serial:012}"),

@@ -35,7 +35,7 @@ def members(plain, what):
         need(at <= len(plain), f"the {what}'s archive is cut short")
         if head.type in LONG:
             text = data.decode()
-            need(text.find("\0") == len(text) - 1 and LONG[head.type] not in long, f"the {what}'s archive has a broken long name")
+            need(len(text) > 1 and text.find("\0") == len(text) - 1 and LONG[head.type] not in long, f"the {what}'s archive has a broken long name")
             long[LONG[head.type]] = text[:-1]
             continue
         head.name, head.linkname = long.pop("name", head.name), long.pop("linkname", head.linkname)

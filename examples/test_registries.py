@@ -250,6 +250,7 @@ def two_ways(good_name, good, evil_name, evil):
         "a link with a size": base + member(f"{folder}/x", member(evil_name, evil), b"1"),
         "two long names": base + long(f"{folder}/readme") + long(evil_name) + member("x", evil),
         "a long name with a zero": base + long(f"{evil_name}\0x") + member("x", evil),
+        "an empty long name": base + member("L", b"", b"L") + member(evil_name, evil),
         "a long name of nothing": base + long(f"{folder}/readme"),
         "a member cut short": base + header(f"{folder}/x", 5000),
         "an unknown kind": base + member(evil_name, evil, b"7"),
@@ -533,6 +534,15 @@ class Conda(Registry):
                 archive.writestr(name, packed)
         return self.post(file, outer.getvalue())
 
+    def unlisted(self):
+        """A package before which stands an archive that no directory lists."""
+        packed, outer = zstandard.compress(targz([("info/index.json", index(version="2.0"))], "w:")), io.BytesIO()
+        with zipfile.ZipFile(outer, "w", zipfile.ZIP_STORED) as archive:
+            for name in ["pkg-evil.tar.zst", "info-widgets-2.0-0.tar.zst"]:
+                archive.writestr(name, packed)
+            archive.filelist.pop(0)
+        return outer.getvalue()
+
     def test_both_formats_are_asked_about_as_they_name_themselves_and_stored(self):
         members = [("info/index.json", index("first")), ("info/files", b"")]
         content = bz2.compress(targz(members, "w:"))
@@ -583,6 +593,7 @@ class Conda(Registry):
             ("an archive behind the archive", lambda: self.post("widgets-1.0-0.tar.bz2", bz2.compress(targz(good, "w:") * 2)), "behind the package"),
             ("a zip with two", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-widgets-2.0-0.tar.zst", "info-b.tar.zst"])),
             ("a zip of another", lambda: self.conda([("info/index.json", index(version="2.0"))], inner=["info-b.tar.zst"])),
+            ("an archive that the zip does not list", lambda: self.post("widgets-2.0-0.conda", self.unlisted()), "do not follow one another"),
             ("no zip", lambda: self.post("widgets-2.0-0.conda", b"x"), "broken"),
             *((repr(file), lambda file=file: self.upload(good, file)) for file in
               ["../widgets-1.0-0.tar.bz2", "widgets-1.0-0.zip", "widgets-1.0.tar.bz2", "", "Widgets-1.0-0.tar.bz2", "widgets-1.0-0.tar.bz2\\"]),

@@ -49,7 +49,6 @@ use crate::state::Store;
 use crate::state::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::Stopwatch;
-use crate::telemetry::metrics::NONE;
 use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
@@ -60,6 +59,7 @@ mod composition;
 mod in_force;
 mod introspection;
 mod key_reloads;
+mod measures;
 mod refusals;
 mod reloads;
 mod restrictions;
@@ -68,6 +68,7 @@ mod warnings;
 
 pub use self::certificate_reloads::CertificateReloads;
 use self::in_force::InForce;
+pub use self::in_force::PolicyInForce;
 pub use self::key_reloads::KeyReloads;
 pub use self::reloads::Begun;
 pub use self::reloads::Last;
@@ -146,6 +147,8 @@ impl App {
         let keys = Keys::new(fetch, Arc::clone(&state), Arc::clone(&parts.clock), parts.runtime, report);
         let in_force = InForce::new(parts.policy, keys, Arc::clone(&parts.metrics), Arc::clone(&parts.clock));
         let in_force = Arc::new(in_force);
+        measures::observe(&parts.metrics, &in_force, &state);
+        measures::keyring(&parts.keyring, &parts.metrics);
         let (accepting, counted) = (Arc::clone(&in_force), Arc::clone(&parts.metrics));
         let bundles = Bundles::new(
             parts.fetch,
@@ -214,13 +217,8 @@ impl App {
     }
 
     /// The rules in force. Take them once per request: one revision decides it throughout.
-    pub fn policy(&self) -> Arc<Policy> {
+    pub fn policy(&self) -> Arc<PolicyInForce> {
         self.in_force.policy()
-    }
-
-    /// Since when they are in force here.
-    pub fn policy_since(&self) -> Timestamp {
-        self.in_force.since()
     }
 
     /// Puts other rules in force, for requests that begin from now on. Where a directory is watched, it is what the
@@ -286,11 +284,9 @@ impl App {
         let stopwatch = Stopwatch::start();
         let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
 
+        self.count_exchange(registry, &outcome, stopwatch.elapsed(), now);
         let result = outcome.result;
         let code = result.as_ref().err().map(Failure::code);
-        let issuer = outcome.issuer.as_deref().unwrap_or(NONE);
-        self.metrics.exchange(code_label(code), &registry.id, issuer, stopwatch.elapsed());
-        self.count_limited(registry, result.as_ref().err().and_then(Failure::standing));
         // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
         let Some(proven) = outcome.proven else { return Err(result.err().unwrap_or(Failure::Internal)) };
         let mut event = event(AuditKind::Exchange, code, caller, now);
@@ -302,10 +298,6 @@ impl App {
         event.requested = asked.pairs;
         event.single_use = asked.single_use;
         event.rules = proven.rules;
-        for rule in &proven.shadow {
-            // A registry that serves its own rules chooses their names, which must not become series without end.
-            self.metrics.shadow_disagreement(rule.split_once('/').map_or(rule.as_str(), |(registry, _)| registry));
-        }
         event.shadow = proven.shadow;
         event.policy_revision = Some(policy.revision().to_owned());
         event.claims = members(proven.claims);
@@ -331,15 +323,14 @@ impl App {
     /// Answers a registry's question about one upload and records the answer.
     pub async fn verify(
         &self,
-        policy: &Policy,
+        policy: &PolicyInForce,
         registry: &Registry,
         question: &verify::Question<'_>,
         caller: &Caller,
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let in_force_since = self.in_force.since();
-        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
+        let parts = verify::Parts { policy, in_force_since: policy.since(), keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
 

@@ -16,10 +16,13 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::escape::escape_json;
+use crate::identity::token::UnverifiedToken;
+use crate::macaroon::Unverified;
 
 mod audit;
 mod check;
 mod demo;
+mod health;
 mod issuer;
 mod keys;
 mod policy;
@@ -44,6 +47,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Read settings, keys and policy as `serve` would, and say everything that is wrong with them
     Check(check::Check),
+    /// Ask the service that these settings start whether it can serve requests
+    Health(health::Health),
     /// Decide as the service would, and say why
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -100,6 +105,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(serve) => serve.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::Check(check) => check.run(),
+        Verb::Health(health) => health.run(),
         Verb::Policy(policy) => policy.run(),
         Verb::Issuer(issuer) => issuer.run(),
         Verb::Keys(keys) => keys.run(),
@@ -152,8 +158,18 @@ pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<(), Failed> {
 }
 
 /// Reads a small text from a file, or from standard input when the path is `-` or missing.
+///
+/// SECURITY: other users of the machine can read arguments, and the message that a file is missing would repeat one that
+/// is a token. What is too long for the name of a file is taken for a token that was cut off.
 pub(crate) fn read_input(path: Option<&PathBuf>) -> Result<String, Failed> {
     const MOST: u64 = 64 * 1024;
+    let named = path.map(|path| path.to_string_lossy()).unwrap_or_default();
+    let is_token = Unverified::parse(&named).is_ok() || UnverifiedToken::parse(&named).is_ok();
+    if is_token || named.split('/').any(|name| name.len() > 255) {
+        return Err(Failed::new(
+            "a file is named there; a token is given on standard input or in a file, since others can read arguments",
+        ));
+    }
     let mut text = String::new();
     match path.filter(|path| path.as_os_str() != "-") {
         Some(path) => {

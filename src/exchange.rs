@@ -121,6 +121,8 @@ pub struct Proven {
     pub iss: String,
     /// The audience that the token was made for.
     pub audience: String,
+    /// Its `iat`.
+    pub issued_at: Timestamp,
     /// Its `exp − iat`.
     pub lifetime: Duration,
     /// The claims that the preset lets be seen.
@@ -135,12 +137,25 @@ pub struct Proven {
     pub token_id: Option<TokenId>,
 }
 
+impl Outcome {
+    /// How far in the future of `now`, at which it was decided, the token's own time lies; `None` if its signature was not
+    /// proven.
+    pub fn ahead(&self, now: Timestamp) -> Option<Duration> {
+        match (&self.proven, &self.result) {
+            (Some(proven), _) => Some(proven.issued_at.since(now)),
+            (None, Err(Failure::Token(error))) => error.ahead(),
+            (None, _) => None,
+        }
+    }
+}
+
 impl Proven {
     fn of(token: &VerifiedToken) -> Self {
         let public = token.issuer().provider().public;
         Self {
             iss: token.issuer().url().to_string(),
             audience: token.audience().to_owned(),
+            issued_at: token.issued_at(),
             lifetime: token.expires_at().since(token.issued_at()),
             claims: chosen_claims(token, public),
             absent: public.iter().copied().filter(|name| token.claims().get(name).is_none()).collect(),

@@ -108,17 +108,20 @@ impl Public {
     /// SECURITY: to be asked when the body is there. A thousand strangers who send theirs byte by byte would else hold
     /// every place; like this they hold connections, which have a limit of their own.
     pub fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        admit(&self.exchanges)
+        self.admit(&self.exchanges, "exchanges")
     }
 
     /// Admits a registry's call while it runs, or refuses it at once.
     pub fn admit_registry_call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        admit(&self.registry_calls)
+        self.admit(&self.registry_calls, "registry-calls")
     }
-}
 
-fn admit(limit: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    limit.try_acquire().map_err(|_| Refusal::new(Code::Overloaded, "this replica is at its limit"))
+    fn admit<'a>(&self, limit: &'a Semaphore, name: &'static str) -> Result<SemaphorePermit<'a>, Refusal> {
+        limit.try_acquire().map_err(|_| {
+            self.app.metrics().overloaded(name);
+            Refusal::new(Code::Overloaded, "this replica is at its limit")
+        })
+    }
 }
 
 impl From<StoreError> for Refusal {

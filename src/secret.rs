@@ -82,6 +82,18 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The SHA-256 that 64 hexadecimal digits in lower case say, as [`hex`] writes it.
+pub fn sha256_of_hex(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    bytes?.try_into().ok()
+}
+
 /// Fresh random bytes from the operating system's generator: the only place that draws randomness, called at the rim
 /// and passed on as a value, so that the core is a function of its arguments. `None` when the system has none to give,
 /// which callers report as a fault: a predictable token id or key is worse than no service.
@@ -110,6 +122,17 @@ mod tests {
     fn digests_are_written_in_hexadecimal() {
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(&sha256(b"abc")), digest);
+        assert_eq!(sha256_of_hex(digest), Some(sha256(b"abc")));
+        for other in [
+            "",
+            digest.trim_start_matches("ba"),
+            digest.trim_start_matches('b'),
+            &digest.to_uppercase(),
+            &digest.replace('a', "g"),
+            &digest.repeat(2),
+        ] {
+            assert_eq!(sha256_of_hex(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+use crate::secret::hex;
 use crate::secret::sha256;
 use crate::time::Timestamp;
 
@@ -250,6 +251,9 @@ pub enum CopyKind {
     Bundle,
 }
 
+/// The kind of a spent use's seal.
+const USE: &str = "use";
+
 impl CopyKind {
     const fn as_str(self) -> &'static str {
         match self {
@@ -274,7 +278,7 @@ pub enum Spent {
     Fresh,
     /// This upload had spent its use before, with the same facts: the answer is the one it got.
     Repeated,
-    /// This upload had spent its use before, with other facts.
+    /// This upload had spent its use before, with other facts, or what says so was not written by this service.
     Conflict,
     /// All uses are spent by other uploads.
     Exhausted,
@@ -308,6 +312,11 @@ impl State {
     /// [`State::sync`].
     pub fn restrictions_synced_at(&self) -> Option<Timestamp> {
         Some(self.revocations.synced_at()?.min(self.stops_synced_at()?))
+    }
+
+    /// Since when the store has forgotten nothing, as of the latest [`State::sync`]; `None` before the first.
+    pub fn remembers_since(&self) -> Option<Timestamp> {
+        self.revocations.remembers_since()
     }
 
     /// Keeps a copy of something that has authority, for other replicas and for later, in place of an older one.
@@ -364,6 +373,9 @@ impl State {
     /// Spends one of the `limit` uses of an upload token on an upload, once per upload: a repeat is answered from what
     /// the first call stored. `facts_digest` is the digest of everything the registry said about the upload; `until`
     /// is when the token, issued at `issued_at`, has expired everywhere.
+    ///
+    /// SECURITY: a use that was spent allows its repetition, so it is believed only under the seal of this service: whoever
+    /// writes to the store cannot plant one for another upload.
     pub async fn spend(
         &self,
         (token_id, issued_at): (&str, Timestamp),
@@ -371,19 +383,25 @@ impl State {
         facts_digest: [u8; 32],
         limit: u32,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<Spent, StoreError> {
         let key = format!("uses:{token_id}");
         // The upload's name is the registry's, of any length; its digest takes 32 bytes.
         let upload = sha256(upload_id.as_bytes());
-        let reserved = self.store.reserve(key.as_bytes(), &upload, &facts_digest, limit, until).await?;
+        let owner = format!("{token_id}:{}", hex(&upload));
+        let unsealed = StoreError::Unavailable { reason: "a use cannot be sealed" };
+        let sealed = self.seal_keys.load().seal(USE, &owner, now, "", &facts_digest).ok_or(unsealed)?;
+        let reserved = self.store.reserve(key.as_bytes(), &upload, &sealed, limit, until).await?;
         // SECURITY: asked after the use was reserved and before that is believed, as for a first use.
         if issued_at < self.store.remembers_since().await? {
             return Ok(Spent::Forgotten);
         }
         Ok(match reserved {
             Reserved::Reserved => Spent::Fresh,
-            Reserved::Held(facts) if facts == facts_digest => Spent::Repeated,
-            Reserved::Held(_) => Spent::Conflict,
+            Reserved::Held(held) => match self.seal_keys.load().open(USE, &owner, &held, now) {
+                Some(first) if first.body == facts_digest => Spent::Repeated,
+                _ => Spent::Conflict,
+            },
             Reserved::Full => Spent::Exhausted,
         })
     }

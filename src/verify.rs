@@ -321,7 +321,7 @@ async fn spend(
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
     let name = token_name(&registry.key_id, &id);
-    let spent = state.spend((&name, id.issued_at()), upload, digest, uses, until).await;
+    let spent = state.spend((&name, id.issued_at()), upload, digest, uses, until, now).await;
     match spent.map_err(Refused::Store)? {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),

@@ -24,6 +24,20 @@ FILE = rf"{NAME}-{WORD}-{WORD}(?:\.tar\.bz2|\.conda)"
 MAX_UNPACKED = 64 << 20
 
 
+def is_in_a_row(archive, content):
+    """Whether the entries follow one another up to the directory that lists them.
+
+    SECURITY: rattler and pixi unpack what they meet on the way, listed or not.
+    """
+    at = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset != at or entry.flag_bits & 0x08:  # its size would stand behind it
+            return False
+        name, extra = (int.from_bytes(content[at + place:at + place + 2], "little") for place in (26, 28))
+        at += 30 + name + extra + entry.compress_size
+    return at == archive.start_dir
+
+
 def unpack(content, file):
     """The tar archives in a package, which are unpacked to one place."""
     if not file.endswith(".conda"):
@@ -33,6 +47,7 @@ def unpack(content, file):
         yield plain
         return
     with zipfile.ZipFile(io.BytesIO(content)) as outer:
+        need(is_in_a_row(outer, content), "the package's archives do not follow one another")
         inner = {kind: [member for member in outer.infolist() if member.orig_filename.startswith(kind)] for kind in ["info-", "pkg-"]}
         for kind, archives in inner.items():
             need([archive.orig_filename for archive in archives] in [[f"{kind}{file.removesuffix('.conda')}.tar.zst"], []]

@@ -82,8 +82,8 @@ def serve(port, directory, trustmint, key_file):
     plugins.register(Plugin(Trustmint(trustmint, key_file)))
     place = ["--serverdir", directory]
     if not (directory / ".nodeinfo").exists():
-        # Nobody knows root's password: the index is all that there is.
-        init(plugins, ["devpi-init", *place, "--no-root-pypi", "--root-passwd", secrets.token_urlsafe(32)])
+        # Nobody knows root's password: the index is all that there is. One word, since one in 64 begins with `-`.
+        init(plugins, ["devpi-init", *place, "--no-root-pypi", f"--root-passwd={secrets.token_urlsafe(32)}"])
     # devpi stretches a secret of 32 random bytes for 15 s, as if it were a password: not here.
     cost = ["--argon2-memory-cost", 8, "--argon2-parallelism", 1, "--argon2-time-cost", 1]
     options = ["--host", "127.0.0.1", "--port", port, "--restrict-modify", "root",

@@ -220,8 +220,10 @@ async function decide(config, logger, name, request) {
     await turn(name, response);
     const stored = await look(name);
     for (const { check, ...change } of ROUTES[route](name, request, stored)) {
-        const facts = { package: name, exists: stored !== undefined, client_ip: address, ...change };
-        facts.consume = digest("sha256", JSON.stringify([route, params, body, facts]), "hex"); // same again: same use
+        const facts = { package: name, exists: stored !== undefined, ...change };
+        // The same again is the same use, also from another address of the same runner.
+        facts.consume = digest("sha256", JSON.stringify([route, params, body, facts]), "hex");
+        facts.client_ip = address;
         const refused = await ask(config, { token, ...facts }).catch((fault) => {
             logger.error({ fault: String(fault) }, "trustmint gave no answer: @{fault}");
             return new Refused("trustmint cannot be asked just now; nothing was changed, try again", 503);

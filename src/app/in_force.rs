@@ -1,15 +1,15 @@
 //! The policy in force and what goes with it: since when it is, and the keys of its issuers.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 
 use crate::app::composition::Composition;
+use crate::app::measures;
 use crate::app::warnings;
 use crate::identity::keys::Keys;
 use crate::policy::Policy;
@@ -26,13 +26,39 @@ use crate::time::Timestamp;
 /// only after so many others was held by something that hangs, and is let go.
 const MAX_RETIRED: usize = 16;
 
+/// A policy that is, or was, in force, and since when: one value, so that nothing is judged by the one policy and the
+/// other's moment.
+#[derive(Debug)]
+pub struct PolicyInForce {
+    policy: Arc<Policy>,
+    since: Timestamp,
+}
+
+impl PolicyInForce {
+    /// Since when it is in force here.
+    pub const fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// The policy, to be held for longer.
+    pub(super) const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+}
+
+impl Deref for PolicyInForce {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
 /// The policy in force. Requests take it once, without a lock; whoever puts another in its place waits for others who
 /// do.
 #[derive(Debug)]
 pub(super) struct InForce {
-    policy: ArcSwap<Policy>,
-    /// When it came into force, in milliseconds.
-    since: AtomicI64,
+    policy: ArcSwap<PolicyInForce>,
     /// What it is made of. Changed under this lock and put in force before it is let go, so of two changes that come
     /// together neither is lost.
     composition: Mutex<Composition>,
@@ -41,32 +67,27 @@ pub(super) struct InForce {
     clock: Arc<dyn Clock>,
     /// Policies that are no longer in force and may still be in use. To free a million rules takes long, and the last
     /// who uses a policy frees it: this one, so that no request does.
-    retired: Mutex<Vec<Arc<Policy>>>,
+    retired: Mutex<Vec<Arc<PolicyInForce>>>,
 }
 
 impl InForce {
     /// Puts the first policy in force, that of a directory.
     pub(super) fn new(policy: Policy, keys: Keys, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
-        let since = AtomicI64::new(clock.now().unix_millis());
         let directory = Arc::new(policy);
-        let policy = ArcSwap::new(Arc::clone(&directory));
+        let policy = ArcSwap::from_pointee(PolicyInForce { policy: Arc::clone(&directory), since: clock.now() });
         let composition = Mutex::new(Composition::new(directory));
-        let in_force = Self { policy, since, composition, keys, metrics, clock, retired: Mutex::default() };
+        let in_force = Self { policy, composition, keys, metrics, clock, retired: Mutex::default() };
         let policy = in_force.policy();
         in_force.keys.install(policy.issuers().iter());
         in_force.metrics.policy_activated(policy.revision());
         warnings::announce(&policy, &in_force.metrics);
+        measures::rules(&policy, &in_force.metrics);
         in_force
     }
 
     /// The policy.
-    pub(super) fn policy(&self) -> Arc<Policy> {
+    pub(super) fn policy(&self) -> Arc<PolicyInForce> {
         self.policy.load_full()
-    }
-
-    /// Since when it is in force.
-    pub(super) fn since(&self) -> Timestamp {
-        Timestamp::from_unix_millis(self.since.load(Ordering::SeqCst))
     }
 
     /// The keys of its issuers.
@@ -79,6 +100,7 @@ impl InForce {
     /// served.
     pub(super) fn activate(&self, directory: Arc<Policy>) {
         warnings::announce(&directory, &self.metrics);
+        measures::rules(&directory, &self.metrics);
         let mut composition = locked(&self.composition);
         composition.replace_directory(directory);
         self.put(&composition);
@@ -122,11 +144,13 @@ impl InForce {
         // The keys first: a request under the new policy then never meets an issuer without keys, nor keys that were
         // fetched in the old policy's way. One under the old policy may find its issuer gone: so it is.
         self.keys.install(policy.issuers().iter());
-        // Then the time: rules that are on their way out judge the tokens that they granted, and grant them still.
-        self.since.store(self.clock.now().unix_millis(), Ordering::SeqCst);
         self.metrics.policy_activated(policy.revision());
         self.metrics.bundles_in_force(composition.readings());
-        retired.push(self.policy.swap(policy));
+        let in_force = || Arc::new(PolicyInForce { policy: Arc::clone(&policy), since: self.clock.now() });
+        retired.push(self.policy.swap(in_force()));
+        // SECURITY: its moment is told once more. Whoever took the rules on their way out did so by now, so what they grant
+        // counts as granted before it, and is judged by these.
+        self.policy.store(in_force());
         let_go(&mut retired);
     }
 
@@ -136,7 +160,7 @@ impl InForce {
     }
 }
 
-fn let_go(retired: &mut Vec<Arc<Policy>>) {
+fn let_go(retired: &mut Vec<Arc<PolicyInForce>>) {
     // Nobody can get hold of a retired policy any more, so a count of one stays one.
     retired.retain(|policy| Arc::strong_count(policy) > 1);
     let surplus = retired.len().saturating_sub(MAX_RETIRED);

@@ -1,7 +1,6 @@
 //! What a registry asks of one of its tokens where it speaks RFC 7662.
 
 use crate::audit::AuditKind;
-use crate::policy::Policy;
 use crate::policy::registry::Registry;
 use crate::telemetry::Stopwatch;
 use crate::time::Timestamp;
@@ -11,6 +10,7 @@ use crate::verify::Inactive;
 
 use super::App;
 use super::Caller;
+use super::PolicyInForce;
 use super::code_label;
 use super::event;
 
@@ -18,15 +18,14 @@ impl App {
     /// Answers a registry's question about one of its tokens (RFC 7662) and records the answer.
     pub fn introspect(
         &self,
-        policy: &Policy,
+        policy: &PolicyInForce,
         registry: &Registry,
         token: &str,
         caller: &Caller,
         now: Timestamp,
     ) -> Result<Active, Inactive> {
         let keyring = self.keyring.load_full();
-        let in_force_since = self.in_force.since();
-        let parts = verify::Parts { policy, in_force_since, keyring: &keyring, state: &self.state };
+        let parts = verify::Parts { policy, in_force_since: policy.since(), keyring: &keyring, state: &self.state };
         let stopwatch = Stopwatch::start();
         let answer = verify::introspect(parts, registry, token, now);
         let code = answer.as_ref().err().map(Inactive::code);

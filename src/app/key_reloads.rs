@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::measures;
 use super::settling;
 use super::settling::Look;
 use super::settling::Settling;
@@ -82,6 +83,7 @@ impl KeyReloads {
         let minting = ring.minting_key(now).map_or("none", MasterKey::kid).to_owned();
         let known = ring.iter().map(MasterKey::kid).collect::<Vec<_>>().join(", ");
         self.state.rekey(super::seal_keys(&ring));
+        measures::keyring(&ring, &self.metrics);
         self.ring.store(Arc::new(ring));
         self.metrics.keyring_reload(false);
         if minting == "none" {

@@ -119,11 +119,12 @@ impl Reloads {
         stability.judged(seen);
         let outcome = if faults.is_empty() { Outcome::Activated } else { Outcome::Refused };
         let last = Last { at: now, outcome, faults: Arc::new(faults) };
-        let status = Status { policy: Arc::clone(&policy), since: parts.in_force.since(), sources, serving, last };
+        let status = Status { policy: Arc::clone(&policy), sources, serving, last };
         parts.metrics.policy_refused(serving != Serving::Directory);
         record::begun(&status);
         let document = document.map(Arc::from);
-        let held = Mutex::new(Held { directory: policy, stability, references, document, keep_at: now });
+        let held =
+            Mutex::new(Held { directory: Arc::clone(policy.policy()), stability, references, document, keep_at: now });
         Self { directory, every, parts, held, status: ArcSwap::from_pointee(status) }
     }
 
@@ -135,7 +136,7 @@ impl Reloads {
             return status;
         }
         // A bundle came into force since. What is kept here must not keep the policy before it in memory.
-        let status = Arc::new(Status { policy, since: self.parts.in_force.since(), ..Status::clone(&status) });
+        let status = Arc::new(Status { policy, ..Status::clone(&status) });
         self.status.store(Arc::clone(&status));
         status
     }
@@ -237,8 +238,8 @@ impl Reloads {
                     tracing::warn!(limit = MAX_DOCUMENT, "the policy is too large for the store to keep a copy of it");
                 }
                 let last = Last { at, outcome, faults: Arc::default() };
-                let (policy, since) = (self.parts.in_force.policy(), self.parts.in_force.since());
-                Status { policy, since, sources: good.sources, serving: Serving::Directory, last }
+                let policy = self.parts.in_force.policy();
+                Status { policy, sources: good.sources, serving: Serving::Directory, last }
             }
             Err(faults) => {
                 let serving = if before.serving == Serving::Copy { Serving::Copy } else { Serving::LastGood };

@@ -1,6 +1,7 @@
 //! What files hold comes into force when two looks in a row have found the same, so that nothing half-written does; what is
 //! wrong with them is told once.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -9,7 +10,11 @@ use crate::policy::yaml::Faults;
 
 /// What files were found to hold that is not in force.
 #[derive(Debug)]
-pub(super) struct Settling<T>(Option<Found<T>>);
+pub(super) struct Settling<T> {
+    found: Option<Found<T>>,
+    /// Whether faults were told since what is in force was last found.
+    told: bool,
+}
 
 #[derive(Debug)]
 enum Found<T> {
@@ -46,20 +51,26 @@ pub(super) async fn at_intervals(every: Duration, look: impl AsyncFn()) {
 
 impl<T> Settling<T> {
     pub(super) const fn new() -> Self {
-        Self(None)
+        Self { found: None, told: false }
     }
 
     /// Takes in what the files were found to hold, while this is in force; `same` compares two of them.
     pub(super) fn look(&mut self, read: Result<T, Faults>, in_force: &T, same: impl Fn(&T, &T) -> bool) -> Look<T> {
-        let before = self.0.take();
+        let before = self.found.take();
         match (read, before) {
-            (Ok(found), before) if same(&found, in_force) => match before {
-                Some(Found::Faulty { told: true, .. }) => Look::Mended,
-                Some(Found::Faulty { .. } | Found::New(_)) | None => Look::Unchanged,
-            },
-            (Ok(found), Some(Found::New(seen))) if same(&found, &seen) => Look::Settled(found),
+            (Ok(found), _) if same(&found, in_force) => {
+                if mem::take(&mut self.told) {
+                    Look::Mended
+                } else {
+                    Look::Unchanged
+                }
+            }
+            (Ok(found), Some(Found::New(seen))) if same(&found, &seen) => {
+                self.told = false;
+                Look::Settled(found)
+            }
             (Ok(found), _) => {
-                self.0 = Some(Found::New(found));
+                self.found = Some(Found::New(found));
                 Look::Unsettled
             }
             (Err(faults), before) => {
@@ -70,7 +81,8 @@ impl<T> Settling<T> {
                 };
                 let tell = again && !told;
                 let look = if tell { Look::Refused(faults.clone()) } else { Look::Unsettled };
-                self.0 = Some(Found::Faulty { faults, told: again });
+                self.told |= tell;
+                self.found = Some(Found::Faulty { faults, told: again });
                 look
             }
         }
@@ -117,8 +129,17 @@ mod tests {
             (Ok(4), 4, Unchanged),
             (faulty("b"), 4, Unsettled),
             (faulty("b"), 4, refused("b")),
+            // Between the faults that were told and their mend, something else is seen once.
+            (Ok(6), 4, Unsettled),
+            (Ok(4), 4, Mended),
+            (faulty("b"), 4, Unsettled),
+            (faulty("b"), 4, refused("b")),
+            (faulty("half"), 4, Unsettled),
+            (Ok(4), 4, Mended),
+            (Ok(4), 4, Unchanged),
             (Ok(5), 4, Unsettled),
             (Ok(5), 4, Settled(5)),
+            (Ok(5), 5, Unchanged),
         ] {
             assert_eq!(look(read, in_force), expected);
         }

@@ -125,10 +125,10 @@ impl AuditLog {
         move || progress.dropped.load(Ordering::Relaxed)
     }
 
-    /// A reading of how many places are taken, for metrics: of as many as the log was started with.
-    pub fn waiting_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
-        let progress = Arc::clone(&self.queue.progress);
-        move || u64::try_from(progress.waiting.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+    /// A reading of how many places are taken, and how many there are, for metrics, which may outlive the log.
+    pub fn queue_reading(&self) -> impl Fn() -> (usize, usize) + Send + Sync + 'static {
+        let (progress, capacity) = (Arc::clone(&self.queue.progress), self.queue.capacity);
+        move || (progress.waiting.load(Ordering::Relaxed), capacity)
     }
 
     /// A reading of how often the sink's file was renamed or removed and could not be opened anew, for metrics.

@@ -283,7 +283,9 @@ fn a_sink_without_room_holds_events_until_there_is_some_and_none_is_lost() {
 #[test]
 fn a_place_is_given_back_when_dropped_and_spent_by_recording() {
     let (log, open, taken) = stuck(16);
-    let waiting = log.waiting_reading();
+    let queue = log.queue_reading();
+    let waiting = || queue().0;
+    assert_eq!(queue().1, 16);
     let mut places: Vec<Place> = std::iter::from_fn(|| log.reserve()).collect();
     assert_eq!(places.len(), 14, "an eighth is for what no place is asked for");
     assert_eq!(waiting(), 14);

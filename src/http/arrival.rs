@@ -13,6 +13,7 @@ use actix_web::web::Bytes;
 use tokio::sync::SemaphorePermit;
 
 use crate::app::Caller;
+use crate::app::PolicyInForce;
 use crate::code::Code;
 use crate::http::Public;
 use crate::http::body;
@@ -36,7 +37,7 @@ pub struct Arrival<'a> {
     /// Its body.
     pub body: Bytes,
     /// The rules, in one revision throughout.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<PolicyInForce>,
     /// The moment at which it is decided.
     pub now: Timestamp,
     /// Who sent it, for the record.
@@ -145,7 +146,9 @@ pub fn rendered(answer: Result<HttpResponse, Refusal>, spelling: Spelling, reque
 
 impl<'a> Arrival<'a> {
     fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, place: SemaphorePermit<'a>) -> Self {
-        let (policy, now) = (public.app.policy(), public.app.now());
+        // In this order: what rules on their way out grant counts as granted before those that come.
+        let now = public.app.now();
+        let policy = public.app.policy();
         Self { request, public, body, policy, now, caller: caller_of(request, public), _place: place }
     }
 }

@@ -13,6 +13,7 @@ use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::app::PolicyInForce;
 use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival::rendered;
@@ -121,7 +122,7 @@ async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpRespon
 async fn let_through(
     request: &HttpRequest,
     public: &Public,
-    (policy, registry): (&Policy, &Registry),
+    (policy, registry): (&PolicyInForce, &Registry),
     now: Timestamp,
 ) -> Result<HttpResponse, Refusal> {
     let _place = public.admit_registry_call()?;

@@ -40,6 +40,7 @@ use crate::macaroon::Authentic;
 use crate::package::Action;
 use crate::package::PackageName;
 use crate::secret::Presented;
+use crate::secret::sha256_of_hex;
 use crate::verify::Question;
 use crate::verify::Refused;
 
@@ -281,15 +282,7 @@ fn size(body: &Object) -> Result<Option<u64>, Refusal> {
 
 fn digest(text: &str) -> Result<[u8; 32], Refusal> {
     let bad = || Refusal::new(Code::BadRequest, "`sha256` must be 64 hexadecimal digits in lower case");
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(bad());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-    }
-    Ok(bytes)
+    sha256_of_hex(text).ok_or_else(bad)
 }
 
 fn address(text: &str) -> Result<IpAddr, Refusal> {

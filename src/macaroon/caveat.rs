@@ -16,6 +16,7 @@ use crate::codec::Codec;
 use crate::package::Ecosystem;
 use crate::package::Permission;
 use crate::package::Permissions;
+use crate::secret::sha256_of_hex;
 use crate::time::Timestamp;
 
 mod pypi;
@@ -167,7 +168,7 @@ impl Caveat {
                 arguments.iter().map(pair).collect::<Option<_>>().map(Self::Allow)
             }
             "version" => list(arguments, decoded).map(Self::Version),
-            "sha256" => list(arguments, digest).map(Self::Sha256),
+            "sha256" => list(arguments, sha256_of_hex).map(Self::Sha256),
             "max-size" => only(arguments)?.parse().ok().map(Self::MaxSize),
             "uses" => only(arguments)?.parse().ok().filter(|uses| *uses > 0).map(Self::Uses),
             "ip" => list(arguments, network).map(Self::Ip),
@@ -227,14 +228,6 @@ fn list<T: Ord>(arguments: &[&str], read: fn(&str) -> Option<T>) -> Option<BTree
 fn decoded(argument: &str) -> Option<String> {
     let text = percent_decode_str(argument).decode_utf8().ok()?;
     (!text.is_empty()).then(|| text.into_owned())
-}
-
-fn digest(argument: &str) -> Option<[u8; 32]> {
-    let nibble = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, []) = argument.as_bytes().as_chunks::<2>() else { return None };
-    let bytes =
-        pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect::<Option<Vec<_>>>()?;
-    bytes.try_into().ok()
 }
 
 fn network(argument: &str) -> Option<IpNet> {

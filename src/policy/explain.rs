@@ -139,7 +139,9 @@ impl Explanation {
     /// SECURITY: a rule is shown only to a job whose token has every one of the rule's immutable pins, of which there
     /// is at least one: it is that job's own project. To anyone else the answer is the same whether no rule or many
     /// exist, so it cannot be used to learn who publishes what: it tells the job's own claims and nothing else. Claims
-    /// that the preset does not call public (e-mail addresses) are not shown at all.
+    /// that the preset does not call public (e-mail addresses) are not shown at all. Of a rule for several projects each
+    /// is shown the block of `any_of` that is its own, not those of the others; but a condition is shown whole, so who is
+    /// in one list `{in: […]}` with others sees their identifiers.
     #[must_use]
     pub fn public(&self) -> Self {
         let disclosed = |report: &&RuleReport| report.disclosed;

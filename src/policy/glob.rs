@@ -238,18 +238,50 @@ mod tests {
         }
 
         #[test]
-        fn nothing_sticks_to_either_end(
-            pattern in "[ab.]{0,3}\\*[ab./]{1,4}",
-            text in "[ab./]{0,8}",
-            separator in "[/:@\n]",
-            stuck in "[ab./:@]{0,5}",
-        ) {
+        fn nothing_sticks_to_either_end((pattern, text) in filled(), stuck in "[ab./:@]{0,3}", separator in "[/:@]", control in "[\n\r\t\0]") {
             let glob = Glob::parse(&pattern).unwrap();
-            if glob.matches(&text, Case::Exact) == Some(true) {
-                let (before, after) = (format!("{stuck}{separator}{text}"), format!("{text}{separator}{stuck}"));
-                prop_assert_ne!(glob.matches(&before, Case::Exact), Some(true));
-                prop_assert_ne!(glob.matches(&after, Case::Exact), Some(true));
+            let (before, after) = (|c: &str| format!("{stuck}{c}{text}"), |c: &str| format!("{text}{c}{stuck}"));
+            let matches = |text: &str| glob.matches(text, Case::Exact);
+            prop_assert_eq!(matches(&text), Some(true), "{} {}", &pattern, &text);
+            for stuck in [before(&control), after(&control)] {
+                prop_assert_eq!(matches(&stuck), None, "{} {:?}", &pattern, &stuck);
+            }
+            // Where the pattern begins or ends with a letter of its own, nothing else is there.
+            let foreign = [
+                (!pattern.starts_with('*')).then(|| format!("z{}", before(&separator))),
+                (!pattern.ends_with('*')).then(|| format!("{}z", after(&separator))),
+            ];
+            for stuck in foreign.into_iter().flatten() {
+                prop_assert_eq!(matches(&stuck), Some(false), "{} {}", &pattern, &stuck);
+            }
+            // And single stars take no further segment in.
+            if !pattern.contains("**") {
+                for stuck in [before(&separator), after(&separator)] {
+                    prop_assert_eq!(matches(&stuck), Some(false), "{} {}", &pattern, &stuck);
+                }
             }
         }
+    }
+
+    /// A pattern, and a text that it covers: each star has been filled with what it may stand for.
+    fn filled() -> impl Strategy<Value = (String, String)> {
+        let star = || {
+            prop_oneof![
+                2 => "[ab.]{0,3}".prop_map(|fill| ("*", fill)),
+                1 => "[ab./:@]{0,3}".prop_map(|fill| ("**", fill)),
+            ]
+        };
+        // A star, and a literal between it and the next; at the ends there may be none, as in `v*` and `**/v`.
+        let inner = prop::collection::vec((star(), "[abv./:@]{1,2}"), 0..=2);
+        let last = (star(), "[abv./:@]{0,2}");
+        ("[abv./:@]{0,2}", inner, last).prop_filter_map("nothing but stars", |(first, inner, last)| {
+            let (mut pattern, mut text) = (first.clone(), first);
+            for ((star, fill), literal) in inner.into_iter().chain([last]) {
+                pattern.push_str(star);
+                pattern.push_str(&literal);
+                text.extend([fill, literal]);
+            }
+            pattern.contains(|c| c != '*').then_some((pattern, text))
+        })
     }
 }

@@ -233,6 +233,11 @@ impl<L: Learnt> Followed<L> {
         self.read().complete_since
     }
 
+    /// Since when the store has forgotten nothing, by the latest look; `None` before the first [`Followed::sync`].
+    pub(super) fn remembers_since(&self) -> Option<Timestamp> {
+        self.read().remembers_since
+    }
+
     /// When it was last known to be complete; `None` before the first [`Followed::sync`].
     pub(super) fn synced_at(&self) -> Option<Timestamp> {
         self.read().synced_at

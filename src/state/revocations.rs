@@ -251,6 +251,11 @@ impl Revocations {
         self.0.complete_since()
     }
 
+    /// Since when the store has forgotten nothing, by the latest look; `None` before the first.
+    pub(super) fn remembers_since(&self) -> Option<Timestamp> {
+        self.0.remembers_since()
+    }
+
     /// When the set was last known to be complete; `None` before the first [`Revocations::sync`].
     pub fn synced_at(&self) -> Option<Timestamp> {
         self.0.synced_at()

@@ -228,7 +228,7 @@ fn an_upload_spends_one_use_once() {
     let (clock, _, state) = setup();
     let until = clock.now().plus(Duration::from_secs(900));
     let spend = |token: &str, upload: &str, facts: u8, limit: u32| {
-        run(state.spend((token, clock.now()), upload, [facts; 32], limit, until)).unwrap()
+        run(state.spend((token, clock.now()), upload, [facts; 32], limit, until, clock.now())).unwrap()
     };
     assert_eq!(spend("t", "upload-1", 1, 2), Spent::Fresh);
     assert_eq!(spend("t", "upload-1", 1, 2), Spent::Repeated);

@@ -1,4 +1,4 @@
-"""pymacaroons, driven by tests/it/pymacaroons.rs: one JSON request on standard input, one JSON answer on standard output.
+"""pymacaroons, driven by pymacaroons.rs and offline.rs of tests/it: one JSON request on standard input, one JSON answer on standard output.
 
 {"verify": [{"token", "secret_hex", "caveats"}],   ours: is it right under the secret, given that these caveats hold?
  "narrow": [{"token", "caveats"}],                 ours, with caveats appended

@@ -197,13 +197,8 @@ impl Bench {
     async fn exchange_at_tools(&self) -> String {
         let mut claims = self.service.claims(&json!({}));
         claims["aud"] = json!("tools-aud");
-        let request = json!({
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token": self.service.provider.mint(&claims),
-            "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
-            "audience": "tools-aud",
-        });
-        outcome(&self.service.post_json("/v1/token", &request).await, &self.service)
+        let token = self.service.provider.mint(&claims);
+        outcome(&self.service.exchange(&token, &json!({"audience": "tools-aud"})).await, &self.service)
     }
 
     /// What the dry run of the exchange says.

@@ -607,12 +607,7 @@ async fn c23_trouble_elsewhere_is_retryable_and_says_when() {
 async fn the_causes_have_codes_of_their_own_on_oauth_endpoints_too() {
     let service = Service::start().await;
     let token = service.id_token(&json!({"environment": "staging"}));
-    let body = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": token,
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
-    });
-    let oauth = service.post_json("/v1/token", &body).await;
+    let oauth = service.exchange(&token, &json!({})).await;
     let pypi = mint(&service, &token).await;
     assert_eq!(
         (oauth.status, oauth.code(), &oauth.body["error"]),

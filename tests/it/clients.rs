@@ -51,6 +51,23 @@ fn uv_says_which_environment_the_rule_wants() {
 }
 
 #[test]
+fn uv_learns_nothing_of_another_projects_rule() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("widgets", "1.1.1");
+    let stranger = json!({"repository_owner_id": "8123456", "repository_id": "702345678", "repository": "mallory/gadgets",
+        "environment": "staging", "workflow_file": "other.yml", "tag": "x1"});
+    for (claims, withheld) in [
+        // A job of the same owner that has everything of the rule's but the repository's id.
+        (json!({"repository_id": "702345678"}), &["widgets-release", "widgets-yank", "701234567", "v*"][..]),
+        (stranger, &["widgets-release", "widgets-yank", "9123456", "701234567", "acme/widgets", "release.yml", "v*"]),
+    ] {
+        let said = front.uv(&front.github_job(&claims), &wheel).withholds(withheld);
+        said.failure(&["no rule of this registry matches this job", "`repository_id: 702345678`"]);
+        assert!(!front.has(&wheel));
+    }
+}
+
+#[test]
 fn uv_says_that_the_id_token_was_used_before() {
     let front = PYPISERVER.front();
     let (first, second) = (front.wheel("sprockets", "1.1.0"), front.wheel("sprockets", "1.2.0"));
@@ -114,6 +131,14 @@ fn twines_own_exchange_says_which_environment_the_rule_wants() {
     let front = PYPISERVER.front();
     let said = front.twine_exchange(&front.github_job(&json!({"environment": "staging"})));
     said.failure(&["* `environment-mismatch`:", ENVIRONMENT_MISMATCH]);
+}
+
+#[test]
+fn twines_own_exchange_says_that_the_id_token_was_used_before() {
+    let front = PYPISERVER.front();
+    let job = front.github_job_with_one_token(AUDIENCE);
+    front.twine_exchange(&job).success();
+    front.twine_exchange(&job).failure(&["* `token-replayed`:", "this ID token was already exchanged, at 20"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use crate::support::front::CARGO;
 use crate::support::front::Front;
 use crate::support::front::Said;
 use crate::support::front::said;
+use crate::support::page::gitlab_block;
 
 #[test]
 fn cargo_publishes_a_crate_and_the_index_has_it() {
@@ -83,6 +85,25 @@ fn cargo_yanks_only_with_a_token_that_may_yank() {
     said.failure(&["not-covered"]);
 }
 
+#[test]
+fn the_pages_steps_for_gitlab_publish_and_say_that_the_id_token_was_used_before() {
+    let front = CARGO.front();
+    let (id_tokens, script) = gitlab_block("Rust: cargo");
+    assert_eq!(id_tokens, "{CRATES_ID_TOKEN: {aud: crates.acme.example}}");
+    let host = front.url.trim_start_matches("https://").trim_end_matches('/');
+    let job = front.gitlab_job_with("CRATES_ID_TOKEN", host);
+    let run = |name: &str, version: &str| {
+        let mut bash = environment(&front, Path::new("bash"));
+        job.enter(&mut bash);
+        bash.env("CURL_CA_BUNDLE", front.ca()).args(["-c", &script.replace("crates.acme.example", host)]);
+        said(bash.current_dir(package(&front, name, version)))
+    };
+    run("sprockets", "5.0.0").success();
+    assert!(front.stored("5.0.0.crate").is_some());
+    run("sprockets", "5.1.0").failure(&["this ID token was already exchanged, at 20"]);
+    assert!(front.stored("5.1.0.crate").is_none());
+}
+
 /// A package of that name on disk.
 fn package(front: &Front, name: &str, version: &str) -> PathBuf {
     let folder = front.path(&format!("{name}-{version}"));
@@ -103,13 +124,19 @@ fn publish(front: &Front, token: &str, package: &Path) -> Said {
 
 /// cargo with nothing of this machine's settings.
 fn cargo(front: &Front, arguments: &[&str], token: &str) -> Said {
-    let program = Path::new(env!("CARGO"));
-    let mut cargo = front.client(program);
-    cargo.env("PATH", format!("{}:/usr/bin:/bin", program.parent().unwrap().display()));
-    cargo.env("CARGO_HOME", front.path("home/.cargo")).env("CARGO_HTTP_CAINFO", front.ca());
-    cargo.env("CARGO_REGISTRIES_ACME_INDEX", format!("sparse+{}index/", front.url));
+    let mut cargo = environment(front, Path::new(env!("CARGO")));
     if !token.is_empty() {
         cargo.env("CARGO_REGISTRIES_ACME_TOKEN", token);
     }
     said(cargo.args(arguments).current_dir(front.path("home")))
+}
+
+/// A program that finds cargo, and cargo the registry.
+fn environment(front: &Front, program: &Path) -> Command {
+    let mut command = front.client(program);
+    let cargo = Path::new(env!("CARGO")).parent().unwrap();
+    command.env("PATH", format!("{}:/usr/bin:/bin", cargo.display()));
+    command.env("CARGO_HOME", front.path("home/.cargo")).env("CARGO_HTTP_CAINFO", front.ca());
+    command.env("CARGO_REGISTRIES_ACME_INDEX", format!("sparse+{}index/", front.url));
+    command
 }

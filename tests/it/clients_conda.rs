@@ -38,6 +38,17 @@ fn rattler_build_publishes_and_the_file_arrives_byte_for_byte() {
     assert!(front.has(&package));
 }
 
+/// The name of the variable is made of the registry's host, as the page says; a shell could not set this one.
+#[test]
+fn rattler_build_in_a_gitlab_job_publishes_with_the_id_token_of_its_variable_once() {
+    let front = CONDA.front();
+    let (first, second) = (package(&front, "sprockets", "1.0"), package(&front, "sprockets", "1.1"));
+    let job = front.gitlab_job_with("127_0_0_1_ID_TOKEN", "127.0.0.1");
+    upload(&front, &job, &first).success();
+    upload(&front, &job, &second).failure(&["no prefix.dev API key provided and none found in keychain"]);
+    assert!(front.has(&first) && !front.has(&second));
+}
+
 #[test]
 fn rattler_build_says_which_packages_the_token_is_for() {
     let front = CONDA.front();

@@ -12,6 +12,7 @@ use crate::support::front::GEMS;
 use crate::support::front::Said;
 use crate::support::front::said;
 use crate::support::front::tool;
+use crate::support::page::gitlab_block;
 use crate::support::service::AUDIENCE;
 
 #[test]
@@ -61,6 +62,29 @@ fn the_action_says_which_environment_the_rule_wants() {
     let error = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap_err();
     let wants = "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
     assert!(error.contains(wants), "{error}");
+}
+
+#[test]
+fn the_pages_steps_for_gitlab_push_and_say_that_the_id_token_was_used_before() {
+    let front = GEMS.front();
+    let (id_tokens, script) = gitlab_block("Ruby: gem");
+    assert_eq!(id_tokens, format!("{{GEMS_ID_TOKEN: {{aud: {AUDIENCE}}}}}"));
+    let script = script.replace("https://gems.acme.example", front.url.trim_end_matches('/'));
+    let job = front.gitlab_job_with("GEMS_ID_TOKEN", AUDIENCE);
+    let run = |version: &str| {
+        let gem = build(&front, "sprockets", version);
+        let mut bash = front.client(Path::new("bash"));
+        job.enter(&mut bash);
+        let programs = tool("TRUSTMINT_TEST_GEM").parent().unwrap().display().to_string();
+        bash.env("PATH", format!("{programs}:/usr/local/bin:/usr/bin:/bin")).env("CURL_CA_BUNDLE", front.ca());
+        bash.args(["-c", &script.replace("widgets-*", &format!("sprockets-{version}*"))]);
+        (said(bash.current_dir(gem.parent().unwrap())), front.has(&gem))
+    };
+    let (said, stored) = run("2.0.0");
+    assert!(said.success().contains("Successfully registered gem: sprockets (2.0.0)") && stored);
+    let (said, stored) = run("2.1.0");
+    said.failure(&["this ID token was already exchanged, at 20"]);
+    assert!(!stored);
 }
 
 #[test]

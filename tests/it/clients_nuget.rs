@@ -13,6 +13,7 @@ use crate::support::front::NUGET;
 use crate::support::front::Said;
 use crate::support::front::said;
 use crate::support::front::tool;
+use crate::support::page::gitlab_block;
 use crate::support::service::AUDIENCE;
 
 /// Writes the smallest package that a feed can take.
@@ -58,6 +59,28 @@ fn the_action_says_which_environment_the_rule_wants() {
     let error = nuget_login(&front, &job, "sam", AUDIENCE).unwrap_err();
     let wants = "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
     assert!(error.contains(wants), "{error}");
+}
+
+/// All of the page's steps but `dotnet` itself.
+#[test]
+fn the_pages_exchange_for_gitlab_gets_a_key_that_pushes_and_says_that_the_id_token_was_used_before() {
+    let front = NUGET.front();
+    let (id_tokens, script) = gitlab_block(".NET: NuGet");
+    assert_eq!(id_tokens, format!("{{NUGET_ID_TOKEN: {{aud: {AUDIENCE}}}}}"));
+    let (exchange, push_line) = script.split_once("\ndotnet nuget push ").unwrap();
+    assert!(push_line.contains("--api-key \"$KEY\""));
+    let exchange = exchange.replace("https://nuget.acme.example", front.url.trim_end_matches('/'));
+    let job = front.gitlab_job_with("NUGET_ID_TOKEN", AUDIENCE);
+    let run = || {
+        let mut bash = front.client(Path::new("bash"));
+        job.enter(&mut bash);
+        bash.env("CURL_CA_BUNDLE", front.ca());
+        said(bash.args(["-c", &format!("{exchange}\nprintf %s \"$KEY\"")]))
+    };
+    let package = package(&front, "Sprockets", "5.0.0");
+    push(&front, &run().success(), &package).success();
+    assert!(front.has(&package));
+    run().failure(&["this ID token was already exchanged, at 20"]);
 }
 
 /// Named as the feed stores it.

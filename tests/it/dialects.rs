@@ -533,14 +533,7 @@ async fn an_extension_is_a_namespace_and_a_name_and_each_is_exchanged_for_once()
     }
     refused(&ask(&json!("acme"), &json!("tools")).await, 400, "token-replayed");
     client.issued(&ask(&json!("acme"), &json!("other")).await);
-    let native = async |scope: Option<&str>| {
-        let mut request = json!({
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        });
-        request.as_object_mut().unwrap().extend(scope.map(|scope| ("scope".to_owned(), json!(scope))));
-        service.post_json("/v1/token", &request).await
-    };
+    let native = async |scope: Option<&str>| service.exchange(&token, &json!({"scope": scope})).await;
     for scope in [None, Some("upload:acme.*"), Some("upload:acme.a upload:acme.b")] {
         assert_eq!(native(scope).await.code(), "invalid-scope", "{scope:?}");
     }

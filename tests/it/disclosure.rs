@@ -63,11 +63,7 @@ fn found<'t>(answer: &Answer, texts: &[&'t str]) -> BTreeSet<&'t str> {
 
 /// The answers of both endpoints that mint.
 async fn refused(service: &Service, token: &str) -> [Answer; 2] {
-    let exchange = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "subject_token": token,
-    });
-    [service.mint(&json!({"token": token})).await, service.post_json("/v1/token", &exchange).await]
+    [service.mint(&json!({"token": token})).await, service.exchange(token, &json!({})).await]
 }
 
 const ALL_PINS: [Pins; 4] = [Pins::All, Pins::Owner, Pins::Project, Pins::None];
@@ -107,16 +103,61 @@ async fn a_proven_job_is_told_what_differs_in_the_rule_of_its_own_project_and_no
     assert!(log.contains("rule-node") && log.contains("job-environment") && !log.contains("job-node"), "{log}");
 }
 
+/// One rule for two projects, as blocks of their own and as one list; and the words of the second.
+const TWO_PROJECTS: [&str; 2] = [
+    r#"
+  rule-name:
+    registry: acme-pypi
+    issuer: github
+    when:
+      environment: rule-environment
+      any_of:
+        - {repository_owner_id: "11110001", repository_id: "11110002", workflow_file: release.yml}
+        - {repository_owner_id: "33330001", repository_id: "33330002", workflow_file: other-file.yml}
+    allow: {upload: [rule-package]}
+"#,
+    r#"
+  rule-name:
+    registry: acme-pypi
+    issuer: github
+    when:
+      environment: rule-environment
+      repository_owner_id: {in: ["11110001", "33330001"]}
+      repository_id: {in: ["11110002", "33330002"]}
+    allow: {upload: [rule-package]}
+"#,
+];
+const SECOND: [&str; 3] = ["33330001", "33330002", "other-file.yml"];
+
+#[actix_web::test]
+async fn a_project_of_a_rule_for_several_is_told_of_the_others_what_stands_in_one_condition_with_it() {
+    for (rules, of_the_second) in [(TWO_PROJECTS[0], &[][..]), (TWO_PROJECTS[1], &["33330001", "33330002"])] {
+        let service = Service::with_rules(rules).await;
+        for (owner, project, is_ours) in
+            [("11110001", "11110002", true), ("11110001", "44440002", false), ("22220001", "22220002", false)]
+        {
+            let job = json!({"repository_owner_id": owner, "repository_id": project, "environment": "job-environment"});
+            for answer in refused(&service, &service.id_token(&job)).await {
+                let row = format!("{owner} {project}: {}", answer.text);
+                assert_eq!(answer.code(), if is_ours { "environment-mismatch" } else { "no-matching-rule" }, "{row}");
+                let expected = if is_ours { of_the_second } else { &[] };
+                assert_eq!(found(&answer, &SECOND), expected.iter().copied().collect(), "{row}");
+                assert_eq!(
+                    found(&answer, &["rule-name", "rule-environment"]).len(),
+                    if is_ours { 2 } else { 0 },
+                    "{row}"
+                );
+            }
+        }
+    }
+}
+
 #[actix_web::test]
 async fn of_a_rule_that_matches_its_grant_is_disclosed_and_no_hidden_claim() {
     let service = Service::with_rules(RULES).await;
     let mut job = job(Pins::All, Differs::Hidden);
     job["environment_node_id"] = json!("rule-node");
-    let exchange = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "scope": "upload:another",
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "subject_token": service.id_token(&job),
-    });
-    let answer = service.post_json("/v1/token", &exchange).await;
+    let answer = service.exchange(&service.id_token(&job), &json!({"scope": "upload:another"})).await;
     assert_eq!(answer.code(), "scope-not-granted", "{}", answer.text);
     let disclosed = found(&answer, &RULE);
     assert_eq!(disclosed, RULE.into_iter().filter(|text| *text != "rule-node").collect(), "{}", answer.text);

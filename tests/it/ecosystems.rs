@@ -22,14 +22,7 @@ async fn service(ecosystem: &str, packages: &str) -> Service {
 
 /// An upload token for that scope, or for all that is granted.
 async fn exchange(service: &Service, scope: Option<&str>) -> Answer {
-    let mut request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": service.id_token(&json!({})),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-    });
-    if let Some(scope) = scope {
-        request["scope"] = json!(scope);
-    }
-    service.post_json("/v1/token", &request).await
+    service.exchange(&service.id_token(&json!({})), &json!({"scope": scope})).await
 }
 
 async fn may_upload(service: &Service, token: &str, package: &str) -> bool {

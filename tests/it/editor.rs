@@ -1,6 +1,7 @@
 //! An editor that knows the schema: a real YAML language server completes what one types into a policy and marks what is
 //! wrong with it.
 
+use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write as _;
@@ -168,7 +169,7 @@ fn read(output: &mut impl BufRead) -> Option<Value> {
 
 #[test]
 fn the_committed_schema_is_the_one_that_the_parsers_tables_give() {
-    let committed = std::fs::read_to_string(path("config/policy.schema.json")).unwrap();
+    let committed = fs::read_to_string(path("config/policy.schema.json")).unwrap();
     let current = serde_json::to_string_pretty(&schema::policy()).unwrap() + "\n";
     assert!(committed == current, "write it anew: trustmint policy schema > config/policy.schema.json");
 }
@@ -229,8 +230,17 @@ fn an_editor_marks_what_is_wrong_and_nothing_that_is_right() {
             None => assert_eq!(complaints, [], "{text}"),
         }
     }
-    for file in ["issuers", "registries", "rules"] {
-        let text = std::fs::read_to_string(path(&format!("config/policy/{file}.yaml"))).unwrap();
-        assert_eq!(editor.complaints(&text), [], "{file}");
+    let yaml = |folder: &str| {
+        let entries = fs::read_dir(path(folder)).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect::<Vec<_>>()
+    };
+    let folders = fs::read_dir(path("examples/policies")).unwrap().map(|entry| entry.unwrap().path());
+    let examples = folders.filter(|path| path.is_dir()).map(|path| path.join("policy.yaml"));
+    let good: Vec<_> =
+        yaml("config/policy").into_iter().chain(examples).chain(yaml("tests/data/policy/good")).collect();
+    for file in &good {
+        let text = fs::read_to_string(file).unwrap();
+        assert_eq!(editor.complaints(&text), [], "{}", file.display());
     }
+    assert!(good.len() >= 29, "{good:?}");
 }

@@ -13,17 +13,21 @@ use crate::support::front::Front;
 use crate::support::front::GUARDED_VERDACCIO;
 use crate::support::front::Job;
 use crate::support::front::OPEN_VSX;
+use crate::support::front::Said;
 use crate::support::front::VERDACCIO;
 use crate::support::javascript::Project;
 use crate::support::javascript::npm;
+use crate::support::javascript::npm_at;
 use crate::support::javascript::npmrc;
 use crate::support::javascript::ovsx;
 use crate::support::javascript::packument;
 use crate::support::javascript::pnpm;
+use crate::support::javascript::pnpm_at;
 use crate::support::javascript::put;
 use crate::support::javascript::tarball;
 use crate::support::javascript::upload_token;
 use crate::support::javascript::yarn;
+use crate::support::javascript::yarn_at;
 
 /// Why the rules do not grant `@acme/gadgets`, as the exchange says it.
 const NOT_GRANTED: &str = "`@acme/gadgets` is not granted: the rule `widgets-release` grants create:@acme/widgets,";
@@ -121,6 +125,56 @@ fn npm_edits_a_packument_only_as_the_token_allows() {
     npm(&["deprecate", "@acme/widgets-edited@1.0.0", "old"]).failure(&refused);
     npm(&["unpublish", "@acme/widgets-edited", "--force"]).failure(&refused);
     assert!(tarball(&front, "@acme/widgets-edited", "1.0.0").is_some());
+    assert_eq!(deprecation(&front, "@acme/widgets-edited", "1.0.0"), Value::Null);
+}
+
+#[test]
+fn npm_deprecates_with_a_token_that_may_deprecate_and_that_one_moves_no_tag() {
+    let front = VERDACCIO.front();
+    let project = Project::package("@acme/widgets-old", "1.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish"]).success();
+    let token = upload_token(&front, "@acme/widgets-old", &json!({"environment": "retire"}));
+    let project = project.with(".npmrc", &npmrc(&front, &token));
+    let npm = |arguments: &[&str]| npm(&front, &Job::none(), &project, arguments);
+    npm(&["deprecate", "@acme/widgets-old@1.0.0", "use widgets"]).success();
+    assert_eq!(deprecation(&front, "@acme/widgets-old", "1.0.0"), "use widgets");
+    let refused = ["npm error code E403", "action-not-covered: "];
+    npm(&["dist-tag", "add", "@acme/widgets-old@1.0.0", "stable"]).failure(&refused);
+    npm(&["unpublish", "@acme/widgets-old", "--force"]).failure(&refused);
+    assert!(tarball(&front, "@acme/widgets-old", "1.0.0").is_some());
+}
+
+/// What the registry says of a deprecated version.
+fn deprecation(front: &Front, package: &str, version: &str) -> Value {
+    let packument: Value = serde_json::from_str(&packument(front, package)).unwrap();
+    packument["versions"][version]["deprecated"].clone()
+}
+
+/// What clients do with a registry below a path, which this one is not: whatever answers there, nginx writes down what they
+/// asked for.
+#[test]
+fn below_a_path_npm_exchanges_at_the_root_of_the_host_and_pnpm_and_yarn_below_the_path() {
+    type Client = fn(&Front, &str, &Job, &Project, &[&str]) -> Said;
+    let front = VERDACCIO.front();
+    let below = format!("{}registry/npm/", front.url);
+    let clients: [(&str, Client, &[&str], &str); 3] = [
+        ("npm", npm_at, &["publish"], ""),
+        ("pnpm", pnpm_at, &["publish"], "/registry/npm"),
+        ("yarn", yarn_at, &["npm", "publish"], "/registry/npm"),
+    ];
+    for (name, client, arguments, path) in clients {
+        let package = format!("@acme/widgets-below-{name}");
+        let project = Project::package(&package, "1.0.0");
+        client(&front, &below, &front.github_job(&json!({})), &project, arguments).failure(&[]);
+        // nginx has written down what came before it answers what comes next.
+        put(&front, "/nothing", None, &json!({}));
+        let log = fs::read_to_string(front.path("run/nginx-access.log")).unwrap();
+        let asked: Vec<&str> =
+            log.lines().filter(|line| line.contains(&format!("/exchange/package/{package} "))).collect();
+        assert!(!asked.is_empty(), "{name}");
+        let exchange = format!(" POST {path}/-/npm/v1/oidc/token/exchange/package/{package} ");
+        assert!(asked.iter().all(|line| line.contains(&exchange)), "{name}: {asked:?}");
+    }
 }
 
 #[test]

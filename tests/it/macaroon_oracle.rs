@@ -10,6 +10,9 @@ use trustmint::macaroon::FormatError;
 use trustmint::macaroon::Macaroon;
 use trustmint::macaroon::Signature;
 
+use crate::support::mutation::KINDS;
+use crate::support::mutation::change;
+
 type Theirs = libmacaroon::Macaroon;
 
 fn bytes(length: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<u8>> {
@@ -114,17 +117,10 @@ fn mutated(mut bytes: Vec<u8>, changes: &[(u8, prop::sample::Index, u8)]) -> Vec
             break;
         }
         let at = at.index(bytes.len());
-        match kind {
-            0 => bytes[at] = *value,
-            1 => bytes[at] ^= 1 << (value % 8),
-            2 => drop(bytes.remove(at)),
-            3 => bytes.insert(at, *value),
-            4 => bytes.truncate(at),
-            5 => {
-                let stretch = bytes[at..bytes.len().min(at + usize::from(*value))].to_vec();
-                bytes.splice(at..at, stretch);
-            }
-            _ => bytes[at] = [0, 1, 2, 4, 6, 0x20, 0x7f, 0x80][usize::from(*value % 8)],
+        if *kind < KINDS {
+            change(&mut bytes, *kind, at, *value);
+        } else {
+            bytes[at] = [0, 1, 2, 4, 6, 0x20, 0x7f, 0x80][usize::from(*value % 8)];
         }
     }
     bytes
@@ -175,7 +171,7 @@ proptest! {
     #[test]
     fn they_agree_on_tokens_that_were_tampered_with(
         parts in parts(),
-        changes in prop::collection::vec((0_u8..7, any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        changes in prop::collection::vec((0..=KINDS, any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         compare(&mutated(parts.ours().encode().expose().clone(), &changes));
     }

@@ -217,7 +217,12 @@ async fn a_rotation_refuses_no_token_though_replicas_reload_at_different_times()
 async fn in_an_emergency_every_token_of_a_key_is_refused_after_one_reload() {
     let fleet = Fleet::new().await;
     let replica = fleet.replica(&[("k1", fleet.now())], as_it_is).await;
-    let (stolen, _) = replica.mint(&fleet).await.unwrap();
+    let other = fleet.replica(&[("k1", fleet.now())], as_it_is).await;
+    let mut stolen = Vec::new();
+    for _ in 0..TOKENS / 20 {
+        stolen.push(replica.mint(&fleet).await.unwrap().0);
+        stolen.push(other.mint(&fleet).await.unwrap().0);
+    }
     let used = fleet.outside.id_token(&json!({}));
     let exchange = async || {
         let policy = replica.app.policy();
@@ -232,11 +237,14 @@ async fn in_an_emergency_every_token_of_a_key_is_refused_after_one_reload() {
         outcome.map(|_| ()).map_err(|failure| failure.code())
     };
     assert_eq!(exchange().await, Ok(()));
-    replica.put("k2", fleet.now());
-    replica.take("k1");
-    replica.reload().await;
-    let refused = replica.accepts(&fleet, &stolen).await.unwrap_err();
-    assert_eq!(refused, Code::UploadTokenUnknown);
+    for one in [&replica, &other] {
+        one.put("k2", fleet.now());
+        one.take("k1");
+        one.reload().await;
+        for token in &stolen {
+            assert_eq!(one.accepts(&fleet, token).await, Err(Code::UploadTokenUnknown));
+        }
+    }
     let (fresh, kid) = replica.mint(&fleet).await.unwrap();
     assert_eq!((kid.as_str(), replica.accepts(&fleet, &fresh).await), ("k2", Ok(())));
     // What the old key has sealed is not believed, and a used ID token stays used all the same.

@@ -95,14 +95,7 @@ async fn one_id_token_publishes_each_package_of_a_workspace_once() {
 async fn elsewhere_an_exchange_must_name_one_package_too() {
     let service = npm().await;
     let token = job(&service);
-    let native = async |scope: Option<&str>| {
-        let mut request = json!({
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        });
-        request.as_object_mut().unwrap().extend(scope.map(|scope| ("scope".to_owned(), json!(scope))));
-        service.post_json("/v1/token", &request).await
-    };
+    let native = async |scope: Option<&str>| service.exchange(&token, &json!({"scope": scope})).await;
     for scope in [None, Some("upload:widgets upload:@acme/a"), Some("upload:@acme/*")] {
         assert_eq!(native(scope).await.code(), "invalid-scope", "{scope:?}");
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
@@ -20,6 +22,7 @@ use trustmint::time::Timestamp;
 use trustmint::verify::Refused;
 
 use crate::support::Service;
+use crate::support::front::tool;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::policy;
@@ -252,4 +255,33 @@ async fn the_page_shows_every_endpoint_and_every_code_and_can_do_nothing() {
     let digest = STANDARD.encode(sha256(style.as_bytes()));
     assert!(allowed.contains(&format!("style-src 'sha256-{digest}'")), "{allowed}");
     assert_eq!(page.headers["x-content-type-options"], "nosniff");
+}
+
+#[actix_web::test]
+async fn a_browser_shows_the_page_with_its_style_and_finds_no_fault_in_it() {
+    let service = Service::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("page.png");
+    let mut browser = Command::new(tool("TRUSTMINT_TEST_CHROMIUM"));
+    // As root it has no sandbox of its own. The certificate is the test's.
+    browser.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--ignore-certificate-errors",
+        "--window-size=1200,1600",
+    ]);
+    browser.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
+    browser.arg(format!("--screenshot={}", picture.display())).args(["--dump-dom", "--enable-logging=stderr", "--v=0"]);
+    browser.arg(format!("{}/openapi.html", service.base));
+    let output = web::block(move || browser.output()).await.unwrap().unwrap();
+    let (shown, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    for endpoint in ENDPOINTS {
+        assert!(shown.contains(&format!("<code>{}</code></h3>", endpoint.shown_path())), "{}: {told}", endpoint.path);
+    }
+    // What the page may not do by its own policy would be told here.
+    assert!(!told.contains("Content Security Policy") && !told.contains("CONSOLE"), "{told}");
+    let picture = fs::read(picture).unwrap();
+    assert!(picture.starts_with(b"\x89PNG") && picture.len() > 20_000, "{} bytes of picture", picture.len());
 }

@@ -1,5 +1,6 @@
 //! Broken policies are refused with messages that name file, line, key and remedy; the shipped ones load.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -125,6 +126,62 @@ fn each_code_that_can_be_found_is_found_in_an_example() {
         }
     }
     assert!(wrong.is_empty(), "without an example, or with one that it should not have: {wrong:?}");
+}
+
+/// What shows that nothing that loads can have what a code is about.
+enum Shown {
+    /// This policy of the corpus, of which it is said …
+    Policy(&'static str, &'static str),
+    /// This test, where no policy can be written that would have it.
+    Test(&'static str, &'static str),
+}
+
+const IMPOSSIBLE: &[(&str, Shown)] = &[
+    ("L009", Shown::Policy("broken/impossible-sub-alone", ": L001: `repository_owner_id` is not pinned")),
+    ("L009", Shown::Policy("broken/impossible-sub-alone", ": L001: `repository_id` is not pinned")),
+    ("L011", Shown::Policy("broken/impossible-person-alone", ": L001: `repository_owner_id` is not pinned")),
+    ("L011", Shown::Policy("broken/impossible-person-alone", ": L001: `repository_id` is not pinned")),
+    ("L018", Shown::Policy("broken/impossible-path-alone", ": L001: `namespace_id` is not pinned")),
+    ("L018", Shown::Policy("broken/impossible-path-alone", ": L001: `project_id` is not pinned")),
+    ("L019", Shown::Policy("broken/impossible-job-project-alone", ": L001: `project_id` is not pinned")),
+    ("L020", Shown::Policy("warned/impossible-file-as-the-only-gate", ": L017: any branch of the project can publish")),
+    ("L024", Shown::Policy("broken/impossible-slugs-alone", ": L001: `organization_id` is not pinned")),
+    ("L024", Shown::Policy("broken/impossible-slugs-alone", ": L001: `pipeline_id` is not pinned")),
+    (
+        "L030",
+        Shown::Policy(
+            "broken/impossible-two-issuers",
+            "rules.widgets.issuer: must be text, and this is a list — write one value",
+        ),
+    ),
+    ("L037", Shown::Policy("broken/impossible-case-of-a-name", "rules.widgets.when.repository.ignore_case: ")),
+    ("L044", Shown::Test("tests/it/token_attacks.rs", "a_weak_key_verifies_nothing_though_its_issuer_publishes_it")),
+    ("L045", Shown::Test("tests/it/key_attacks.rs", "keys_are_fetched_from_no_other_host_and_no_private_address")),
+    ("L050", Shown::Policy("broken/impossible-checks-off", "issuers.it.verify_signatures: ")),
+    ("L050", Shown::Policy("broken/impossible-checks-off", "skip_audience: ")),
+];
+
+#[test]
+fn each_code_that_is_impossible_is_shown_to_be() {
+    let codes = catalogue::ALL.iter().filter(|lint| lint.ruling == Ruling::Impossible).map(|lint| lint.code);
+    let shown: BTreeSet<&str> = IMPOSSIBLE.iter().map(|(code, _)| *code).collect();
+    assert_eq!(shown, codes.collect::<BTreeSet<_>>());
+    for (code, shown) in IMPOSSIBLE {
+        match shown {
+            Shown::Policy(name, words) => {
+                let file = data(&format!("tests/data/policy/{name}.yaml"));
+                let said = match load_alone(&file) {
+                    Err(faults) => faults.to_string(),
+                    Ok(policy) => policy.warnings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+                };
+                assert!(said.contains(words), "{code}: {said}");
+            }
+            Shown::Test(file, name) => {
+                let text = fs::read_to_string(data(file)).unwrap();
+                assert!(text.contains(&format!("fn {name}()")), "{code}: {file} has no test `{name}`");
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::json;
 use trustmint::identity::claims::Claims;
+use trustmint::identity::issuer::Issuer;
 use trustmint::json::Json;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
@@ -22,15 +23,38 @@ use trustmint::policy::pair::Packages;
 use trustmint::policy::rule::Mode;
 use trustmint::policy::yaml::Faults;
 
+use crate::support::service::object;
+
+mod github;
+mod total;
+
+/// Claims, and what is demanded of each.
+type Conditions = Vec<(&'static str, Value)>;
+
 /// A rule in the making.
 #[derive(Debug, Clone)]
 struct Draft {
     registry: &'static str,
     mode: &'static str,
-    when: Vec<(&'static str, Value)>,
-    any_of: Vec<Vec<(&'static str, Value)>>,
+    when: Conditions,
+    any_of: Vec<Conditions>,
     packages: Vec<&'static str>,
+    limits: Limits,
+}
+
+/// What rules that match one job must have alike.
+#[derive(Debug, Clone, Default)]
+struct Limits {
     single_use: bool,
+    versions: Vec<&'static str>,
+}
+
+impl Draft {
+    /// One that grants a package to the jobs that meet one condition.
+    fn of(when: Conditions, package: &'static str) -> Self {
+        let (any_of, packages, limits) = (Vec::new(), vec![package], Limits::default());
+        Self { registry: "acme", mode: "enforce", when, any_of, packages, limits }
+    }
 }
 
 fn test() -> impl Strategy<Value = Value> {
@@ -50,17 +74,29 @@ fn test() -> impl Strategy<Value = Value> {
         1 => text().prop_map(|text| json!({"not": text})),
         1 => Just(json!({"not": {"glob": "x*"}})),
         1 => Just(json!({"not": {"in": ["x", 7]}})),
+        1 => prop::sample::select(vec![
+            json!({"regex": "x.*"}), json!({"contains": "x"}), json!({"exactly": ["x"]}), json!({"same_as": "d"}),
+        ]).prop_map(|test| json!({"not": test})),
         1 => Just(json!(7)),
         1 => Just(json!(true)),
     ]
 }
 
-fn conditions(least: usize, most: usize) -> impl Strategy<Value = Vec<(&'static str, Value)>> {
+fn conditions(least: usize, most: usize) -> impl Strategy<Value = Conditions> {
     prop::sample::subsequence(vec!["a", "b", "c"], least..=most)
         .prop_flat_map(|claims| claims.into_iter().map(|claim| (Just(claim), test())).collect::<Vec<_>>())
 }
 
-fn draft(single_use: bool) -> impl Strategy<Value = Draft> {
+/// None, or such that rules often differ in them.
+fn limits(limited: bool) -> BoxedStrategy<Limits> {
+    if !limited {
+        return Just(Limits::default()).boxed();
+    }
+    let versions = prop::sample::select(vec![vec![], vec![], vec!["1.0"], vec!["2.0"], vec!["2.0", "1.0"]]);
+    (any::<bool>(), versions).prop_map(|(single_use, versions)| Limits { single_use, versions }).boxed()
+}
+
+fn draft(limited: bool) -> impl Strategy<Value = Draft> {
     let packages = prop::sample::subsequence(vec!["p0", "p1", "p-*", "q-{a}"], 1..=3);
     (
         prop::sample::select(vec!["acme", "acme", "acme", "other"]),
@@ -68,19 +104,19 @@ fn draft(single_use: bool) -> impl Strategy<Value = Draft> {
         conditions(1, 2),
         prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(conditions(1, 2), 1..=3)],
         packages,
-        if single_use { any::<bool>().boxed() } else { Just(false).boxed() },
+        limits(limited),
     )
-        .prop_map(|(registry, mode, when, any_of, packages, single_use)| {
+        .prop_map(|(registry, mode, when, any_of, packages, limits)| {
             // A placeholder needs a condition on its claim in every branch.
             let named = when.iter().any(|(claim, test)| *claim == "a" && *test != json!({"absent": true}));
             let packages = packages.into_iter().filter(|package| named || !package.contains('{')).collect::<Vec<_>>();
             let packages = if packages.is_empty() { vec!["p0"] } else { packages };
-            Draft { registry, mode, when, any_of, packages, single_use }
+            Draft { registry, mode, when, any_of, packages, limits }
         })
 }
 
-fn drafts(single_use: bool) -> impl Strategy<Value = Vec<Draft>> {
-    prop::collection::vec(draft(single_use), 0..8)
+fn drafts(limited: bool) -> impl Strategy<Value = Vec<Draft>> {
+    prop::collection::vec(draft(limited), 0..8)
 }
 
 fn job() -> impl Strategy<Value = Value> {
@@ -94,31 +130,45 @@ fn job() -> impl Strategy<Value = Value> {
         .prop_map(|members| Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
-fn object(entries: &[(&'static str, Value)]) -> serde_json::Map<String, Value> {
+fn entries(entries: &[(&'static str, Value)]) -> serde_json::Map<String, Value> {
     entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
-/// The text of a policy of these rules, each by its number.
-fn json_of(drafts: &[(usize, Draft)]) -> Value {
+/// Rules, each by its number.
+fn rules_of(drafts: &[(usize, Draft)]) -> Value {
     let rule = |draft: &Draft| {
-        let mut when = object(&draft.when);
+        let mut when = entries(&draft.when);
         if !draft.any_of.is_empty() {
-            when.insert("any_of".to_owned(), draft.any_of.iter().map(|block| Value::Object(object(block))).collect());
+            when.insert("any_of".to_owned(), draft.any_of.iter().map(|block| Value::Object(entries(block))).collect());
         }
-        json!({
+        let mut rule = json!({
             "registry": draft.registry, "issuer": "ci", "mode": draft.mode, "when": when,
-            "single_use": draft.single_use, "allow": {"upload": draft.packages},
-        })
+            "single_use": draft.limits.single_use, "allow": {"upload": draft.packages},
+        });
+        if !draft.limits.versions.is_empty() {
+            rule["versions"] = json!(draft.limits.versions);
+        }
+        rule
     };
-    let rules = drafts.iter().map(|(number, draft)| (format!("r{number}"), rule(draft)));
+    drafts.iter().map(|(number, draft)| (format!("r{number}"), rule(draft))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// A policy of one issuer, `ci`, and of two registries.
+fn document(issuer: Value, rules: Value) -> Value {
     json!({
-        "issuers": {"ci": {"provider": "generic", "url": "https://ci.acme.example", "tenancy": "single"}},
+        "issuers": {"ci": issuer},
         "registries": {
             "acme": {"dialect": "pypi", "urls": ["https://pypi.acme.example/"], "audiences": ["acme"]},
             "other": {"dialect": "pypi", "urls": ["https://other.acme.example/"], "audiences": ["other"]},
         },
-        "rules": rules.collect::<serde_json::Map<_, _>>(),
+        "rules": rules,
     })
+}
+
+/// A policy of these rules for an issuer of one's own, with claims of any name.
+fn json_of(drafts: &[(usize, Draft)]) -> Value {
+    let issuer = json!({"provider": "generic", "url": "https://ci.acme.example", "tenancy": "single"});
+    document(issuer, rules_of(drafts))
 }
 
 fn load(text: String) -> Result<Policy, Faults> {
@@ -175,17 +225,47 @@ fn oddity() -> impl Strategy<Value = Value> {
     ])
 }
 
+/// A claim's name, the whole member's or a pointer's, and what the member `a` is so that the claim is missing; nothing
+/// if there is no such member.
+fn missing() -> impl Strategy<Value = (&'static str, Option<Value>)> {
+    prop::sample::select(vec![
+        ("a", None),
+        ("a", Some(json!(null))),
+        ("/a/b", None),
+        ("/a/b", Some(json!(null))),
+        ("/a/b", Some(json!({}))),
+        ("/a/b", Some(json!({"b": null}))),
+        ("/a/b", Some(json!({"c": "x", "/a/b": "x"}))),
+        ("/a/b", Some(json!("x"))),
+        ("/a/b", Some(json!(["x"]))),
+        ("/a/b/c", Some(json!({"b": "x"}))),
+        ("/a/1", Some(json!(["x"]))),
+        ("/a/01", Some(json!(["x", "x"]))),
+    ])
+}
+
+/// The job with that member in place of its own, or without it.
+fn with(mut job: Value, name: &str, value: Option<Value>) -> Value {
+    match value {
+        Some(value) => job[name] = value,
+        None => drop(job.as_object_mut().unwrap().remove(name)),
+    }
+    job
+}
+
 fn numbered(drafts: &[Draft]) -> Vec<(usize, Draft)> {
     drafts.iter().cloned().enumerate().collect()
 }
 
-fn claims(job: &Value) -> Claims {
-    let raw = Json::parse(job.to_string().as_bytes()).unwrap();
-    Claims::new(raw.as_object().unwrap().clone(), Vec::new())
+fn claims(issuer: &Issuer, job: &Value) -> Claims {
+    let raw = object(job);
+    let derived = issuer.derive(&raw);
+    Claims::new(raw, derived)
 }
 
 fn ask(policy: &Policy, job: &Value) -> Evaluation {
-    let (claims, issuer) = (claims(job), policy.issuers().by_id("ci").unwrap());
+    let issuer = policy.issuers().by_id("ci").unwrap();
+    let claims = claims(issuer, job);
     let subject = Subject { issuer, claims: &claims };
     evaluate(policy, policy.registries().by_id("acme").unwrap(), &subject, &Requested::default())
 }
@@ -206,7 +286,8 @@ fn code(evaluation: &Evaluation) -> &'static str {
 
 /// What a look at every rule gives, without the index and without the code that decides.
 fn scan(policy: &Policy, job: &Value, modes: &[Mode]) -> BTreeSet<String> {
-    let (claims, issuer) = (claims(job), policy.issuers().by_id("ci").unwrap());
+    let issuer = policy.issuers().by_id("ci").unwrap();
+    let claims = claims(issuer, job);
     let mut found = BTreeSet::new();
     for rule in policy.rules() {
         let here = policy.registry_of(&rule).unwrap().id == "acme";
@@ -273,7 +354,7 @@ proptest! {
         let mut narrower = drafts.clone();
         let place = at.index(narrower.len());
         prop_assume!(narrower[place].when.iter().all(|(named, _)| *named != claim));
-        prop_assume!(claim != "d" || more != json!({"same_as": "d"}));
+        prop_assume!(claim != "d" || !more.to_string().contains("same_as"));
         narrower[place].when.push((claim, more));
         let (before, after) = (policy(&numbered(&drafts)), policy(&numbered(&narrower)));
         for job in &jobs {
@@ -290,7 +371,8 @@ proptest! {
         let (before, after) = (policy(&all), policy(&fewer));
         for job in &jobs {
             let (before, after) = (ask(&before, job), ask(&after, job));
-            // Two rules that differ in `single_use` give nothing until one of them goes: the refusal names both.
+            // Two rules that differ in `single_use` or `versions` give nothing until one of them goes: the refusal names
+            // both.
             if code(&before) != "ambiguous-grant" {
                 prop_assert!(pairs(&after).is_subset(&pairs(&before)), "{}", job);
             }
@@ -332,21 +414,27 @@ proptest! {
     }
 
     #[test]
-    fn a_missing_claim_never_passes(condition in test(), job in job(), null in any::<bool>()) {
+    fn a_missing_claim_never_passes(condition in test(), job in job(), (claim, value) in missing()) {
         prop_assume!(condition != json!({"absent": true}));
-        let draft = Draft { registry: "acme", mode: "enforce", when: vec![("a", condition)], any_of: Vec::new(), packages: vec!["p0"], single_use: false };
-        let policy = policy(&numbered(&[draft]));
-        let mut job = job;
-        if null { job["a"] = Value::Null; } else { job.as_object_mut().unwrap().remove("a"); }
-        prop_assert_eq!(pairs(&ask(&policy, &job)), BTreeSet::new());
+        let policy = policy(&numbered(&[Draft::of(vec![(claim, condition)], "p0")]));
+        prop_assert_eq!(pairs(&ask(&policy, &with(job, "a", value))), BTreeSet::new());
+    }
+
+    #[test]
+    fn nor_does_one_that_is_compared_with_a_missing_one(negated in any::<bool>(), job in job(), (other, value) in missing()) {
+        // What is missing is told of `a`, and here it is the other side.
+        let test = json!({"same_as": other});
+        let test = if negated { json!({"not": test}) } else { test };
+        let policy = policy(&numbered(&[Draft::of(vec![("d", test)], "p0")]));
+        prop_assert_eq!(pairs(&ask(&policy, &with(job, "a", value))), BTreeSet::new());
     }
 
     #[test]
     fn a_test_and_its_negation_never_both_pass(condition in test(), job in job()) {
         let negatable = condition.as_object().is_none_or(|tests| tests.keys().all(|key| !["present", "absent", "not"].contains(&key.as_str())));
         prop_assume!(negatable);
-        let draft = |when: Value, package| Draft { registry: "acme", mode: "enforce", when: vec![("a", when)], any_of: Vec::new(), packages: vec![package], single_use: false };
-        let policy = policy(&numbered(&[draft(condition.clone(), "p0"), draft(json!({"not": condition}), "p1")]));
+        let negation = Draft::of(vec![("a", json!({"not": condition}))], "p1");
+        let policy = policy(&numbered(&[Draft::of(vec![("a", condition.clone())], "p0"), negation]));
         let pairs = pairs(&ask(&policy, &job));
         prop_assert!(pairs.len() <= 1, "{:?} {}", pairs, job);
         let value = &job["a"];

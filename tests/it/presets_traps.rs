@@ -1,5 +1,7 @@
 //! What is odd about one provider's tokens and keys, trap by trap, at the front door.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -434,15 +436,46 @@ async fn an_account_at_aws_signs_with_rsa_or_p384_under_names_that_all_accounts_
 
 #[test]
 fn no_looser_preset_may_be_configured_for_a_providers_issuer() {
-    for preset in PRESETS.iter().filter(|preset| {
-        provider::by_name(preset.name).unwrap().hosts.iter().any(|_| preset.url.starts_with("https://"))
-    }) {
-        let host = preset.url.split('/').nth(2).unwrap();
-        let Some(owner) = provider::owner(host) else { continue };
+    let mut owners = BTreeSet::new();
+    // Forgejo's preset is for one's own server there, and has a host all the same.
+    let urls = PRESETS.iter().map(|preset| preset.url).chain(["https://codeberg.org/api/actions"]);
+    for url in urls.filter(|url| url.starts_with("https://")) {
+        let Some(owner) = provider::owner(url.split('/').nth(2).unwrap()) else { continue };
+        owners.insert(owner.name);
         for looser in ["generic", "jenkins", "forgejo", "kubernetes", "gitlab"].into_iter().filter(|n| *n != owner.name)
         {
-            let faults = faults_of(&format!("{{provider: {looser}, url: \"{}\", jwks_file: keys.json}}", preset.url));
+            let faults = faults_of(&format!("{{provider: {looser}, url: \"{url}\", jwks_file: keys.json}}"));
             assert!(faults.contains(&format!("use `provider: {}`", owner.name)), "{looser}: {faults}");
+        }
+    }
+    // Whoever has hosts of its own is among them.
+    let all: BTreeSet<&str> = provider::ALL.iter().filter(|p| !p.hosts.is_empty()).map(|p| p.name).collect();
+    assert_eq!(owners, all);
+}
+
+#[test]
+fn no_other_spelling_of_a_providers_issuer_makes_a_looser_preset_pass() {
+    let github = "this host belongs to the provider `github`";
+    for (url, words) in [
+        // The issuer of one enterprise, and what is none.
+        ("https://token.actions.githubusercontent.com/octo-enterprise", github),
+        ("https://token.actions.githubusercontent.com/octo-enterprise/", github),
+        ("https://token.actions.githubusercontent.com/a/b", github),
+        ("https://token.actions.githubusercontent.com:8443", github),
+        ("https://token.actions.acme.ghe.com", github),
+        ("https://token.actions.acme.ghe.com/octo-enterprise", github),
+        ("https://acme.ghe.com", github),
+        ("https://token.actions.githubusercontent.com:443", "L006"),
+        ("https://token.actions.acme.ghe.com:443", "L006"),
+        ("https://TOKEN.actions.githubusercontent.com", "L006"),
+        ("https://token.actions.githubusercontent.com.", "L006"),
+        ("https://token.actions.githubusercontent.com/", github),
+        ("https://gitlab.com/acme", "this host belongs to the provider `gitlab`"),
+        ("https://accounts.google.com:8443", "this host belongs to the provider `google`"),
+    ] {
+        for tenancy in ["", ", tenancy: single"] {
+            let faults = faults_of(&format!("{{provider: generic, url: \"{url}\", jwks_file: keys.json{tenancy}}}"));
+            assert!(faults.contains(words), "{url}: {faults}");
         }
     }
 }

@@ -60,13 +60,6 @@ async fn introspect(service: &Service, token: &str) -> Value {
     Answer::of(request.header("content-type", FORM).body(format!("token={token}")).send().await.unwrap()).await.body
 }
 
-fn exchange(token: &str, scope: &str) -> Value {
-    json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "scope": scope,
-    })
-}
-
 #[actix_web::test]
 async fn a_jobs_token_says_what_pypis_say_and_is_verified() {
     let service = start().await;
@@ -105,12 +98,12 @@ async fn what_its_tokens_cannot_say_is_refused_and_spends_nothing() {
     assert_eq!((single.status, single.code()), (422, "bad-request"), "{}", single.text);
     assert!(single.body["message"].as_str().unwrap().contains("`single-use-token` is none of this index"));
     for scope in ["read:widgets", "upload:widgets read:widgets"] {
-        let refused = service.post_json("/v1/token", &exchange(&id_token, scope)).await;
+        let refused = service.exchange(&id_token, &json!({"scope": scope})).await;
         assert_eq!((refused.status, refused.code()), (400, "grant-not-expressible"), "{}", refused.text);
     }
-    let refused = service.post_json("/v1/token", &exchange(&id_token, "create:widgets")).await;
+    let refused = service.exchange(&id_token, &json!({"scope": "create:widgets"})).await;
     assert_eq!(refused.code(), "scope-not-granted", "{}", refused.text);
-    let answer = service.post_json("/v1/token", &exchange(&id_token, "upload:widgets")).await;
+    let answer = service.exchange(&id_token, &json!({"scope": "upload:widgets"})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.body["scope"], "upload:widgets");
     assert_eq!(caveats(answer.body["access_token"].as_str().unwrap())[1], "[1,[\"widgets\"]]");
@@ -230,7 +223,7 @@ async fn a_proxy_lets_through_what_the_caveats_allow() {
     })
     .await;
     let now = service.clock_seconds();
-    let answer = service.post_json("/v1/token", &exchange(&service.id_token(&json!({})), "upload:widgets")).await;
+    let answer = service.exchange(&service.id_token(&json!({})), &json!({"scope": "upload:widgets"})).await;
     let token = answer.body["access_token"].as_str().unwrap().to_owned();
     let put = async |token: &str, package: &str| {
         let request = service.client.get(format!("{}/v1/authorize", service.base)).bearer_auth(token);

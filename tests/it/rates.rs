@@ -160,12 +160,8 @@ async fn one_registrys_allowance_is_no_others() {
     let members = ", limits: {exchanges_per_minute: 1, calls_per_minute: 1}";
     let service = Service::with_policy(|base, issuer| tenants_with(base, issuer, members)).await;
     let exchange = async |audience: &str| {
-        let request = json!({
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token": service.id_token(&json!({"aud": audience})),
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": audience,
-        });
-        service.post_json("/v1/token", &request).await.status
+        let token = service.id_token(&json!({"aud": audience}));
+        service.exchange(&token, &json!({"audience": audience})).await.status
     };
     assert_eq!((exchange("tools-aud").await, exchange("tools-aud").await), (200, 429));
     assert_eq!((exchange("files-aud").await, exchange("acme").await, exchange("acme").await), (200, 200, 200));

@@ -17,6 +17,8 @@ use trustmint::identity::fetch::HttpsFetch;
 use trustmint::policy::Policy;
 use trustmint::policy::watch::Directory;
 use trustmint::secret::Secret;
+use trustmint::secret::hex;
+use trustmint::secret::sha256;
 use trustmint::state::SealKey;
 use trustmint::state::SealKeys;
 use trustmint::state::Store;
@@ -254,6 +256,42 @@ async fn a_planted_first_use_only_denies() {
     let key = URL_SAFE_NO_PAD.encode(key);
     server.plant(&format!("{}first-use:{key}", place.split_once("first-use:").unwrap().0), &genuine);
     assert_eq!(mint(&service, &unused).await.code(), "token-replayed");
+}
+
+#[actix_web::test]
+async fn a_planted_use_gives_no_second_upload() {
+    let server = server();
+    let service = service(&server).await;
+    let body = json!({"token": service.id_token(&json!({})), "features": ["single-use-token"]});
+    let token = service.mint(&body).await.body["token"].as_str().unwrap().to_owned();
+    let spend = async |upload: &str| {
+        let question = json!({"token": token, "package": "widgets", "exists": true, "consume": upload});
+        let answer = service.verify(&question).await;
+        if answer.body["allowed"] == true { "allowed".to_owned() } else { answer.code().to_owned() }
+    };
+    assert_eq!((spend("one").await.as_str(), spend("two").await.as_str()), ("allowed", "uses-spent"));
+    let place = only(&server, "k:uses:");
+    let name = place.split_once("k:uses:").unwrap().1;
+    let (first, second) = (sha256(b"one"), sha256(b"two"));
+    let genuine = server.member(&place, &first);
+    let facts = genuine[genuine.len() - 64..genuine.len() - 32].to_vec();
+    let own = SealKey::new("k1".to_owned(), Timestamp::from_unix_millis(0), Secret::new([7; 32]));
+    let owner = format!("{name}:{}", hex(&second));
+    let sealed = SealKeys::new(vec![own]).seal("use", &owner, service.app.now(), "", &facts).unwrap();
+    for (what, planted) in [
+        ("the digest of the facts", facts),
+        ("the genuine use of another upload", genuine.clone()),
+        ("sealed with a key of the same name", sealed),
+        ("nothing", Vec::new()),
+    ] {
+        server.plant_member(&place, &second, &planted);
+        assert_eq!(spend("two").await, "consume-conflict", "{what}");
+        server.plant_member(&place, &first, &planted);
+        let (found, genuinely) = (spend("one").await, planted == genuine);
+        assert_eq!(found, if genuinely { "allowed" } else { "consume-conflict" }, "{what}");
+    }
+    server.plant_member(&place, &first, &genuine);
+    assert_eq!(spend("one").await, "allowed", "and the genuine one is believed");
 }
 
 #[actix_web::test]

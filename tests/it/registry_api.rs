@@ -169,13 +169,7 @@ async fn holders_who_revoke_without_end_take_nothing_from_registries_or_from_oth
         assert_eq!(answer.headers["retry-after"].to_str().unwrap(), rest_of_the_hour(&service));
     }
     assert_eq!(service.post("/v1/revoke", FORM, "token=garbage".to_owned()).await.status, 200);
-    let request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": service.id_token(&json!({"aud": "files-aud"})),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "files-aud",
-    });
-    let others = service.post_json("/v1/token", &request).await;
-    let form = format!("token={}", others.body["access_token"].as_str().unwrap());
+    let form = format!("token={}", service.upload_token_for("files-aud").await);
     assert_eq!(service.post("/v1/revoke", FORM, form).await.status, 200);
     assert_eq!(revoke(&service, API_KEY, &json!({"token_id": id_of(&service, &token).await})).await.status, 200);
     assert_eq!(verdict(&service, &token).await, "upload-token-revoked");

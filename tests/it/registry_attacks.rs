@@ -53,15 +53,6 @@ async fn ask(service: &Service, endpoint: &(&str, &str, &str, String), authoriza
     Answer::of(request.body(body.clone()).send().await.unwrap()).await
 }
 
-async fn exchanged(service: &Service, audience: &str) -> String {
-    let request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": service.id_token(&json!({"aud": audience})),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": audience,
-    });
-    service.post_json("/v1/token", &request).await.body["access_token"].as_str().unwrap().to_owned()
-}
-
 async fn verify_as(service: &Service, key: &str, question: &Value) -> Answer {
     let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(key);
     Answer::of(request.body(question.to_string()).send().await.unwrap()).await
@@ -162,12 +153,12 @@ async fn about_another_registrys_token_every_answer_is_the_same_as_about_a_forge
     let members = ", routes: {proxy: nginx, allow: [{method: PUT, path: \"/f/{package}\", action: upload}]}";
     let service = Service::with_policy(|base, issuer| tenants_with(base, issuer, members)).await;
     let (live, revoked, expired) = (
-        exchanged(&service, "files-aud").await,
-        exchanged(&service, "files-aud").await,
-        narrowed(&exchanged(&service, "files-aud").await, &format!("time-before {}", service.app.now())),
+        service.upload_token_for("files-aud").await,
+        service.upload_token_for("files-aud").await,
+        narrowed(&service.upload_token_for("files-aud").await, &format!("time-before {}", service.app.now())),
     );
     assert_eq!(service.post("/v1/revoke", FORM, format!("token={revoked}")).await.status, 200);
-    let own = exchanged(&service, "tools-aud").await;
+    let own = service.upload_token_for("tools-aud").await;
     let (head, tail) = own.split_at(own.len() - 20);
     let forged = format!("{head}{}{}", if tail.starts_with('A') { "B" } else { "A" }, &tail[1..]);
     let moved = service.upload_token().await.replacen("pypi-", "tm-", 1);
@@ -396,7 +387,7 @@ async fn of_concurrent_questions_about_one_upload_one_set_of_facts_wins() {
 async fn a_rule_that_is_cut_down_takes_its_live_tokens_with_it_wherever_they_are_shown() {
     let members = ", routes: {proxy: nginx, allow: [{method: PUT, path: \"/f/{package}\", action: upload}]}";
     let service = Service::with_policy(|base, issuer| tenants_with(base, issuer, members)).await;
-    let token = exchanged(&service, "tools-aud").await;
+    let token = service.upload_token_for("tools-aud").await;
     let authorize = async |token: &str| {
         let request = service.client.get(format!("{}/v1/authorize", service.base)).header("x-trustmint-key", TOOLS_KEY);
         let request = request.header("x-original-method", "PUT").header("x-original-uri", "/f/widgets");
@@ -430,7 +421,7 @@ async fn a_request_that_asks_its_server_for_something_else_is_not_let_through() 
     for proxy in ["nginx", "traefik"] {
         let members = members.replace("PROXY", proxy);
         let service = Service::with_policy(|base, issuer| tenants_with(base, issuer, &members)).await;
-        let token = exchanged(&service, "tools-aud").await;
+        let token = service.upload_token_for("tools-aud").await;
         let names = if proxy == "nginx" {
             ["x-original-method", "x-original-uri"]
         } else {

@@ -36,6 +36,7 @@ use crate::operations::KEY;
 use crate::operations::Operations;
 use crate::support::Service;
 use crate::support::SetClock;
+use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::POLL;
 use crate::support::service::WIDGETS;
@@ -247,9 +248,14 @@ async fn a_broken_policy_leaves_the_one_before_in_force() {
     let outside = TempDir::new().unwrap();
     fs::write(outside.path().join("rules.yaml"), rule("from-outside")).unwrap();
     let mut refused = 0;
-    let breaks: [(&dyn Fn(), &str); 5] = [
+    // Every rule is good, and one of the policy's own tests says otherwise.
+    let failing = "tests:\n  - {name: a branch may, rule: widgets-release, token: github/branch-push, expect: allow}\n";
+    let without_pin = rule("no").replace("      repository_id: \"701234567\"\n", "");
+    let breaks: [(&dyn Fn(), &str); 7] = [
         (&|| watched.write("rules.yaml", "rules: ["), "rules.yaml"),
         (&|| watched.write("rules.yaml", &rule("no").replace("repository_id:", "repositry_id:")), "did you mean"),
+        (&|| watched.write("rules.yaml", &without_pin), "\"code\":\"L001\""),
+        (&|| watched.write("tests.yaml", failing), "the test `a branch may` fails: it expects allow"),
         (&|| fs::remove_file(watched.path("head.yaml")).unwrap(), "no file of the policy has a registry"),
         (&|| symlink(outside.path().join("rules.yaml"), watched.path("more.yaml")).unwrap(), "a link to outside"),
         (&|| fs::rename(watched.directory.path(), outside.path().join("gone")).unwrap(), "cannot be read"),
@@ -273,7 +279,9 @@ async fn a_broken_policy_leaves_the_one_before_in_force() {
         if !watched.directory.path().exists() {
             fs::rename(outside.path().join("gone"), watched.directory.path()).unwrap();
         }
-        drop(fs::remove_file(watched.path("more.yaml")));
+        for name in ["more.yaml", "tests.yaml"] {
+            drop(fs::remove_file(watched.path(name)));
+        }
         watched.write("head.yaml", &watched.head);
         watched.write("rules.yaml", &rule("widgets-release"));
         watched.settle().await;
@@ -333,7 +341,7 @@ async fn only_operators_see_and_reload_the_policy() {
     watched.write("rules.yaml", &rule("second"));
     let Operations { base, client, .. } = &watched.operations;
     for request in [client.get(format!("{base}/policy")), client.post(format!("{base}/policy/reload"))] {
-        for key in ["", "another-key", crate::support::service::API_KEY] {
+        for key in ["", "another-key", API_KEY] {
             let answer = Answer::of(request.try_clone().unwrap().bearer_auth(key).send().await.unwrap()).await;
             assert_eq!((answer.status, answer.code()), (401, "bad-api-key"), "{}", answer.text);
         }
@@ -349,6 +357,48 @@ async fn only_operators_see_and_reload_the_policy() {
     let operations = Operations::of(Arc::clone(&fixed.app));
     let answer = client.get(format!("{}/policy", operations.base)).bearer_auth(KEY).send().await.unwrap();
     assert_eq!(answer.status(), 404, "a policy that is not from a directory");
+}
+
+#[actix_web::test]
+async fn what_is_recorded_of_a_token_names_the_policy_by_which_it_was_judged() {
+    let watched = Watched::new().await;
+    let service = &watched.service;
+    // Of a pattern it cannot be told whether later rules still grant it.
+    let literal = |name: &str| rule(name).replace("      create: [\"widgets-*\"]\n", "");
+    watched.write("rules.yaml", &literal("widgets-release"));
+    watched.settle().await;
+    let token = service.upload_token().await;
+    let minted_by = service.app.policy().revision().to_owned();
+    let ask = async |path: &str, body: String, form: bool| {
+        let request = service.client.post(format!("{}{path}", service.base)).bearer_auth(API_KEY).body(body);
+        let kind = if form { "application/x-www-form-urlencoded" } else { "application/json" };
+        Answer::of(request.header("content-type", kind).send().await.unwrap()).await
+    };
+    // The rule; the same under a second name beside it; under that alone, so that the token has none.
+    let both = format!("{}{}", literal("widgets-release"), literal("second").trim_start_matches("rules:\n"));
+    for (rules, same, good) in
+        [(literal("widgets-release"), true, true), (both, false, true), (literal("second"), false, false)]
+    {
+        watched.write("rules.yaml", &rules);
+        watched.settle().await;
+        service.pass(Duration::from_secs(1)).await;
+        let revision = service.app.policy().revision().to_owned();
+        assert_eq!(revision == minted_by, same, "{rules}");
+        let question = json!({"token": token, "package": "widgets", "exists": true}).to_string();
+        let verified = ask("/v1/verify", question, false).await;
+        assert_eq!(verified.body["allowed"], good, "{}", verified.text);
+        let event = service.last_event();
+        assert_eq!((&event["event"], &event["policy_revision"]), (&json!("verify"), &json!(revision)), "{event}");
+        // The registry is told by which policy the token was minted.
+        let told = verified.body["publisher"]["policy_revision"].as_str();
+        assert_eq!(told, good.then_some(minted_by.as_str()), "{}", verified.text);
+        let introspected = ask("/v1/introspect", format!("token={token}"), true).await;
+        assert_eq!(introspected.body["active"], good, "{}", introspected.text);
+        let event = service.last_event();
+        // Of what is not active nothing is recorded.
+        let kind = if good { "introspect" } else { "verify" };
+        assert_eq!((&event["event"], &event["policy_revision"]), (&json!(kind), &json!(revision)), "{event}");
+    }
 }
 
 #[actix_web::test]

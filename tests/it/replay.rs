@@ -57,12 +57,7 @@ async fn a_token_is_exchanged_once() {
         assert_eq!((again.status, again.code()), (422, "token-replayed"), "{}", again.text);
         assert!(again.body.get("token").is_none());
     }
-    let oauth = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": token,
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-    });
-    let again = service.post_json("/v1/token", &oauth).await;
+    let again = service.exchange(&token, &json!({})).await;
     assert_eq!((again.status, again.code()), (400, "token-replayed"), "at another endpoint too: {}", again.text);
     // The refusals are recorded, the first token goes on working.
     let events = service.audit();

@@ -51,14 +51,7 @@ fn job(service: &Service) -> String {
 }
 
 async fn exchange(service: &Service, token: &str, scope: Option<&str>) -> Answer {
-    let mut request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "tools-aud",
-    });
-    if let Some(scope) = scope {
-        request["scope"] = json!(scope);
-    }
-    service.post_json("/v1/token", &request).await
+    service.exchange(token, &json!({"audience": "tools-aud", "scope": scope})).await
 }
 
 fn told(answer: &Answer) -> (u16, &str) {
@@ -108,12 +101,8 @@ async fn a_ci_system_that_gives_a_job_one_token_for_all_its_packages_publishes_a
     for example in ["gitlab/tag-push", "circleci/tag-push"] {
         let token = presets.token(example, &json!({}));
         let ask = async |package: &str| {
-            let request = json!({
-                "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": token,
-                "subject_token_type": "urn:ietf:params:oauth:token-type:id_token", "audience": AUDIENCE,
-                "scope": format!("upload:{package}"),
-            });
-            presets.service.post_json("/v1/token", &request).await
+            let more = json!({"audience": AUDIENCE, "scope": format!("upload:{package}")});
+            presets.service.exchange(&token, &more).await
         };
         for package in ["widgets", "widgets/core", "widgets/cli"] {
             let answer = ask(package).await;

@@ -207,13 +207,7 @@ async fn the_form_is_read_as_the_rfc_says() {
 #[actix_web::test]
 async fn a_token_of_any_registry_of_the_host_can_be_revoked() {
     let service = Service::with_policy(tenants).await;
-    let request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": service.id_token(&json!({"aud": "files-aud"})),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "files-aud",
-    });
-    let minted = service.post_json("/v1/token", &request).await;
-    assert_eq!(revoke(&service, minted.body["access_token"].as_str().unwrap()).await.status, 200);
+    assert_eq!(revoke(&service, &service.upload_token_for("files-aud").await).await.status, 200);
     let event = service.last_event();
     assert_eq!((&event["event"], &event["registry"]), (&json!("revoke"), &json!("files")));
 }

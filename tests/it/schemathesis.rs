@@ -60,12 +60,7 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
     let (file, authority) = (folder.path().join("openapi.json"), folder.path().join("ca.pem"));
     fs::write(&file, with_real_tokens(&service, document).await).unwrap();
     fs::write(&authority, &service.authority_pem).unwrap();
-    let request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token": service.id_token(&json!({"aud": "tools-aud"})),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "tools-aud",
-    });
-    let token = service.post_json("/v1/token", &request).await.body["access_token"].as_str().unwrap().to_owned();
+    let token = service.upload_token_for("tools-aud").await;
 
     let id_token = service.id_token(&json!({"aud": "npm:127.0.0.1"}));
 
@@ -107,7 +102,7 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
         assert!(allowed(kind) >= least, "{kind}: {} of {least}", allowed(kind));
     }
     let metrics = service.app.metrics().render().unwrap();
-    for line in metrics.lines().filter(|line| line.starts_with("trustmint_http_responses_total")) {
-        assert!(!line.contains("status=\"5"), "{line}");
-    }
+    let responses = || metrics.lines().filter(|line| line.starts_with("trustmint_http_responses_total{"));
+    assert!(responses().any(|line| line.contains("status=\"4")), "{metrics}");
+    assert_eq!(responses().find(|line| line.contains("status=\"5")), None);
 }

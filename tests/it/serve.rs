@@ -14,6 +14,7 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use actix_web::web;
@@ -192,6 +193,20 @@ fn a_fault_anywhere_stops_it_before_anything_starts() {
     failed(&output, 1, "policy/acme.yaml:");
     assert!(err(&output).contains("`pypy`") && err(&output).contains("alow"), "every fault: {}", err(&output));
     assert_eq!(out(&output), "");
+
+    // Nor do rules that leave a pin open, or that fail one of the policy's own tests.
+    let pin = "      repository_id: \"701234567\"\n";
+    home.write("policy/acme.yaml", &policy.replace(pin, ""));
+    let open = serve();
+    failed(&open, 1, "L001: `repository_id` is not pinned");
+    home.write("policy/acme.yaml", &policy);
+    let test = "tests:\n  - {name: a branch may, rule: widgets-release, token: github/branch-push, expect: allow}\n";
+    home.write("policy/tests.yaml", test);
+    let failing = serve();
+    failed(&failing, 1, "policy/tests.yaml:2:5: tests[0]: the test `a branch may` fails: it expects allow");
+    assert_eq!((out(&open), out(&failing)), ("", ""), "nothing was served");
+    fs::remove_file(home.path().join("policy/tests.yaml")).unwrap();
+    home.write("policy/acme.yaml", &policy.replace("dialect: pypi", "dialect: pypy").replace("allow:", "alow:"));
 
     // Policy, keys and certificate are all read before anything is said.
     fs::write(home.path().join("keys/k2"), "not a key").unwrap();
@@ -410,6 +425,27 @@ async fn at_a_hangup_it_reads_its_policy_again() {
 }
 
 #[actix_web::test]
+async fn at_a_hangup_it_reads_its_keys_again_and_otherwise_every_poll() {
+    for (poll, hangup) in [("1h", true), ("1s", false)] {
+        let home = Home::with_key();
+        let settings = "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n";
+        home.write("trustmint.yaml", &format!("{settings}keys: {{poll: {poll}}}\n"));
+        let mut served = home.serve();
+        let told = |served: &Served| {
+            if hangup {
+                send("-HUP", served.child.id());
+            }
+        };
+        succeeded(&home.run(&["keys", "new", "--kid", "k2"], ""));
+        told(&served);
+        line_with(&mut served.log, "the keys were read again");
+        home.write("keys/k3.key", "no key\n");
+        told(&served);
+        line_with(&mut served.log, "the keys directory is refused");
+    }
+}
+
+#[actix_web::test]
 async fn a_renewed_certificate_is_presented_to_whoever_connects_from_then_on() {
     let home = Home::with_key();
     let now = SystemClock.now();
@@ -492,6 +528,42 @@ fn check_shows_what_would_run() {
     assert_eq!(facts["policy"]["registries"], json!(["acme-pypi"]));
     assert_eq!(facts["keys"], json!({"known": ["k1"], "minting": "k1"}));
     assert_eq!(facts["settings"]["operations"]["address"], "127.0.0.1:0", "settings are facts, not a text: {facts}");
+}
+
+#[actix_web::test]
+async fn health_is_asked_where_the_settings_say() {
+    let home = Home::with_key();
+    let served = home.serve();
+    let port = served.operations.rsplit(':').next().unwrap().to_owned();
+    // What listens at every address is reached by loopback.
+    for address in ["127.0.0.1", "0.0.0.0"] {
+        home.write("port.yaml", &format!("operations: {{address: \"{address}:{port}\"}}\n"));
+        let output = home.run(&["health", "--config", "trustmint.yaml", "--config", "port.yaml"], "");
+        succeeded(&output);
+        assert_eq!(out(&output), "ready\n");
+    }
+    served.terminate();
+    assert_eq!(served.ended().await.0, Some(0));
+    home.write("nobody.yaml", "operations: {address: \"127.0.0.1:1\"}\n");
+    failed(&home.run(&["health", "--config", "nobody.yaml"], ""), 1, "nothing answers at 127.0.0.1:1: ");
+    failed(&home.run(&["health", "--config", "none.yaml"], ""), 1, "none.yaml");
+}
+
+#[test]
+fn health_is_not_what_is_not_ready() {
+    let home = Home::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.write("port.yaml", &format!("operations: {{address: \"{}\"}}\n", listener.local_addr().unwrap()));
+    let answering = thread::spawn(move || {
+        let (mut asking, _) = listener.accept().unwrap();
+        let request: Vec<String> =
+            BufReader::new(&asking).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        assert_eq!(request[0], "GET /readyz HTTP/1.1");
+        asking.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 15\r\n\r\nnot \x1b[2J ready\n").unwrap();
+    });
+    let output = home.run(&["health", "--config", "port.yaml"], "");
+    answering.join().unwrap();
+    failed(&output, 1, "the service answers 503: not \\u{1b}[2J ready");
 }
 
 #[test]
@@ -644,11 +716,12 @@ fn a_token_that_cannot_be_read_says_so() {
 #[test]
 fn every_verb_helps_and_a_wrong_call_ends_with_two() {
     let home = Home::new();
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 15] = [
         &[],
         &["serve"],
         &["demo"],
         &["check"],
+        &["health"],
         &["policy"],
         &["policy", "explain"],
         &["issuer"],

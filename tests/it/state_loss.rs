@@ -229,7 +229,10 @@ async fn what_replicas_hold_is_written_back_once_as_it_was() {
     let stops = a.stops(replicas.clock.now());
 
     replicas.store.lose(&replicas.clock);
+    let lost_at = Some(replicas.clock.now());
+    assert!(a.remembers_since().is_some_and(|since| Some(since) < lost_at));
     replicas.seconds(60, &[&a, &b, &c]).await;
+    assert_eq!([&a, &b, &c].map(State::remembers_since), [lost_at; 3]);
     assert_eq!((replicas.store.appended("revocations"), replicas.store.appended("stops")), (1201, 1));
     let late = replicas.start(&[(1, BEGIN)]).await;
     assert!((0..1200).all(|number| late.revocations().is_revoked(&format!("acme:t{number}"))));

@@ -1,6 +1,9 @@
 //! The drill of the stolen token: a job narrows its token to the very file that it is about to upload, and whoever
 //! steals that publishes nothing else. With uv, unmodified, through nginx and TLS into a pypiserver that asks trustmint.
 
+use trustmint::secret::hex;
+use trustmint::secret::sha256;
+
 use crate::support::front::PYPISERVER;
 
 #[test]
@@ -34,6 +37,34 @@ fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
     // The token as it was exchanged, which never left the job, could have done all of it: that is what narrowing is for.
     front.uv_with(&token, &other_version).success();
     assert!(front.has(&other_version));
+}
+
+#[test]
+fn a_token_narrowed_to_a_version_a_digest_and_a_size_publishes_no_other_file_of_any_package() {
+    let front = PYPISERVER.front();
+    let (wheel, other_version) = (front.wheel("widgets", "4.2.0"), front.wheel("widgets", "4.2.1"));
+    let (other_package, other_file) = (front.wheel("widgets-extra", "4.2.0"), front.tampered(&wheel));
+    let bytes = std::fs::read(&wheel).unwrap();
+    let (digest, size) = (hex(&sha256(&bytes)), bytes.len().to_string());
+    let token = front.exchanged_token();
+    let narrowed = front.narrowed(&token, &["--version", "4.2.0", "--sha256", &digest, "--max-size", &size]);
+
+    let not_this = format!("digest-not-covered: the token is for the file with SHA-256 `{digest}`");
+    front.uv_with(&narrowed, &other_version).failure(&["403 Forbidden", "version-not-covered"]);
+    front.uv_with(&narrowed, &other_package).failure(&["403 Forbidden", &not_this]);
+    front.uv_with(&narrowed, &other_file).failure(&["403 Forbidden", &not_this]);
+    // For a byte less than the file has, the size alone stops it.
+    let smaller = front.narrowed(&token, &["--max-size", &(bytes.len() - 1).to_string()]);
+    front.uv_with(&smaller, &wheel).failure(&["403 Forbidden", "size-not-covered"]);
+    assert!(!front.has(&wheel) && !front.has(&other_version) && !front.has(&other_package) && !front.has(&other_file));
+
+    front.uv_with(&narrowed, &wheel).success();
+    assert!(front.has(&wheel));
+    // The token that was never stolen publishes the others: what refused them is what was appended.
+    for file in [&other_version, &other_package] {
+        front.uv_with(&token, file).success();
+        assert!(front.has(file));
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::time::Instant;
 use actix_web::rt;
 use actix_web::web;
 use reqwest::Client;
+use serde_json::Value;
+use serde_json::json;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
@@ -30,9 +32,16 @@ use crate::support::redis::Server;
 use crate::support::redis::Watched;
 use crate::support::redis::eventually;
 use crate::support::send;
+use crate::support::service::API_KEY;
+use crate::support::service::Answer;
 
 /// What an exchange takes at most, whatever the store does.
 const LONGEST: Duration = Duration::from_secs(4);
+/// Twice the time-out of the store is what most of those wait that it does not answer; the rest is for a machine that is
+/// busy.
+const USUAL: Duration = Duration::from_millis(600);
+/// Fresh tokens are served within a second of the store's return; the rest is for a machine that is busy.
+const SERVED_AGAIN: Duration = Duration::from_secs(5);
 /// How long the load runs before the store goes, and how long it is away.
 const WHILE: Duration = Duration::from_millis(800);
 /// Jobs that have their tokens before the store goes, and use them when it is back.
@@ -40,6 +49,8 @@ const LATECOMERS: usize = 10;
 
 /// Settings of a service whose output nobody reads once it has said where it serves.
 const QUIET: &str = "audit: {sink: file, file: audit.jsonl}\ntelemetry: {level: \"error,trustmint::cli=info\"}\n";
+
+const HOST: &str = "pypi.acme.example";
 
 /// One drill at a time: each loads the machine.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -63,6 +74,15 @@ struct Drill {
     seen: Arc<Mutex<Vec<Seen>>>,
     over: Arc<AtomicBool>,
     latecomers: Vec<Arc<str>>,
+    uploads: Uploads,
+}
+
+/// Upload tokens from before the store goes.
+#[derive(Default)]
+struct Uploads {
+    single_use: String,
+    revoked: String,
+    other: String,
 }
 
 impl Drill {
@@ -75,6 +95,7 @@ impl Drill {
             seen: Arc::default(),
             over: Arc::default(),
             latecomers: Vec::new(),
+            uploads: Uploads::default(),
         };
         for job in 0..6 {
             let (provider, replicas) = (Arc::clone(&drill.provider), Arc::clone(&drill.replicas));
@@ -103,7 +124,72 @@ impl Drill {
         drill.recovered().await;
         rt::time::sleep(WHILE).await;
         let latecomers = (0..LATECOMERS).map(|_| id_token_at(&drill.provider, SystemClock.now()).into()).collect();
-        Self { latecomers, ..drill }
+        let uploads = drill.uploads().await;
+        Self { latecomers, uploads, ..drill }
+    }
+
+    /// An upload token for one use, one that is revoked everywhere, and another.
+    async fn uploads(&self) -> Uploads {
+        let replicas = self.replicas.lock().unwrap().clone();
+        let mint = async |body: Value| {
+            let request = self.client.post(format!("{}/_/oidc/mint-token", replicas[0])).header("host", HOST);
+            let answer = Answer::of(request.body(body.to_string()).send().await.unwrap()).await;
+            answer.body["token"].as_str().unwrap_or_else(|| panic!("{}", answer.text)).to_owned()
+        };
+        let id_token = || id_token_at(&self.provider, SystemClock.now());
+        let uploads = Uploads {
+            single_use: mint(json!({"token": id_token(), "features": ["single-use-token"]})).await,
+            revoked: mint(json!({"token": id_token()})).await,
+            other: mint(json!({"token": id_token()})).await,
+        };
+        let revoke = self.client.post(format!("{}/v1/revoke", replicas[0])).header("host", HOST);
+        let revoke = revoke.header("content-type", "application/x-www-form-urlencoded");
+        let revoked = revoke.body(format!("token={}", uploads.revoked)).send().await.unwrap();
+        assert_eq!(revoked.status(), 200);
+        let started = Instant::now();
+        for replica in &replicas {
+            while self.verdict(replica, &uploads.revoked).await != "upload-token-revoked" {
+                assert!(started.elapsed() < PATIENCE);
+                rt::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        uploads
+    }
+
+    async fn verdict(&self, replica: &str, token: &str) -> String {
+        let question = json!({"token": token, "package": "widgets", "exists": true, "consume": "late"});
+        let request = self.client.post(format!("{replica}/v1/verify")).header("host", HOST).bearer_auth(API_KEY);
+        let answer = Answer::of(request.body(question.to_string()).send().await.unwrap()).await;
+        if answer.body["allowed"] == true { "allowed".to_owned() } else { answer.code().to_owned() }
+    }
+
+    /// What the registry is told at each replica: of the token for one use, the revoked one, and the other.
+    async fn late_uploads(&self) -> Vec<[String; 3]> {
+        let replicas = self.replicas.lock().unwrap().clone();
+        let Uploads { single_use, revoked, other } = &self.uploads;
+        let mut told = Vec::new();
+        for replica in &replicas {
+            told.push([
+                self.verdict(replica, single_use).await,
+                self.verdict(replica, revoked).await,
+                self.verdict(replica, other).await,
+            ]);
+        }
+        told
+    }
+
+    /// Replicas that were there before the loss know what was revoked, and refuse what may have been used.
+    async fn has_lost(&self) {
+        assert_eq!(self.late().await, ["503 state-lost"; LATECOMERS]);
+        let told = ["state-lost", "upload-token-revoked", "allowed"].map(str::to_owned);
+        assert!(self.late_uploads().await.into_iter().all(|one| one == told), "{:?}", self.late_uploads().await);
+    }
+
+    async fn has_lost_nothing(&self, before: usize) {
+        assert_eq!(self.late().await, ["200 "; LATECOMERS]);
+        assert_eq!(self.count("state-lost"), before);
+        let told = ["allowed", "upload-token-revoked", "allowed"].map(str::to_owned);
+        assert!(self.late_uploads().await.into_iter().all(|one| one == told), "{:?}", self.late_uploads().await);
     }
 
     /// Waits until every replica has accepted a token since, and says how long that took.
@@ -188,6 +274,12 @@ impl Drill {
         assert!(grants.values().all(|times| *times == 1), "a token was accepted twice: {outcomes:?}");
         assert!(accepted.len() > 20, "hardly a load: {outcomes:?}");
         assert!(longest < LONGEST, "{longest:?}");
+        assert!(recovered < SERVED_AGAIN, "fresh tokens are served after {recovered:?}");
+        let unanswered = seen.iter().filter(|one| one.code == "store-unavailable").map(|one| one.took);
+        let mut unanswered: Vec<Duration> = unanswered.collect();
+        unanswered.sort_unstable();
+        let median = unanswered.get(unanswered.len() / 2).copied().unwrap_or_default();
+        assert!(median < USUAL, "half of those that the store did not answer waited for {median:?}");
     }
 }
 
@@ -243,7 +335,7 @@ async fn redis_is_killed_and_comes_back_empty() {
         assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
         let server = beside(server, Server::start_again).await;
         let recovered = drill.recovered().await;
-        assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+        drill.has_lost().await;
         (recovered, server)
     })
     .await;
@@ -259,8 +351,7 @@ async fn redis_does_not_answer_for_a_while_and_has_lost_nothing() {
         assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
         send("-CONT", process);
         let recovered = drill.recovered().await;
-        assert_eq!(drill.late().await, ["200 "; LATECOMERS]);
-        assert_eq!(drill.count("state-lost"), lost);
+        drill.has_lost_nothing(lost).await;
         (recovered, server)
     })
     .await;
@@ -271,7 +362,7 @@ async fn redis_is_flushed() {
     redis("flushed", async |drill, server| {
         let server = beside(server, |server| assert_eq!(server.cli(&["FLUSHALL"]), "OK\n")).await;
         let recovered = drill.recovered().await;
-        assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+        drill.has_lost().await;
         (recovered, server)
     })
     .await;
@@ -300,7 +391,7 @@ async fn redis_fails_over_and_its_last_writes_are_lost() {
         });
         let watched = watched.await.unwrap();
         let recovered = drill.recovered().await;
-        assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+        drill.has_lost().await;
         (recovered, watched)
     })
     .await;
@@ -319,8 +410,7 @@ async fn redis_is_behind_a_network_that_is_cut_and_has_lost_nothing() {
         assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
         space.mend();
         let recovered = drill.recovered().await;
-        assert_eq!(drill.late().await, ["200 "; LATECOMERS]);
-        assert_eq!(drill.count("state-lost"), lost);
+        drill.has_lost_nothing(lost).await;
         (recovered, server)
     })
     .await;
@@ -340,5 +430,7 @@ async fn the_memory_store_restarts() {
     drill.replicas.lock().unwrap().splice(.., [second.public.clone()]);
     let recovered = drill.recovered().await;
     assert_eq!(drill.late().await, ["503 state-lost"; LATECOMERS]);
+    // It holds nothing of what was revoked or used before it.
+    assert_eq!(drill.late_uploads().await, [["state-lost"; 3].map(str::to_owned)]);
     drill.end("memory store restarted", recovered).await;
 }

@@ -376,6 +376,15 @@ fn a_token_that_is_none_is_not_narrowed_and_never_shown() {
             assert!(!err(&output).contains(&world.token[30..60]), "{}", err(&output));
         }
     }
+    let id_token = format!("eyJhbGciOiJSUzI1NiJ9.{}.{}", "e30", "c2ln".repeat(85));
+    for argument in [id_token.as_str(), "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2EuZXhhbXBsZSJ9.c2ln"] {
+        let probe = ["probe", "--url", "https://127.0.0.1:1", "--registry", "acme-pypi", "--token-file"];
+        for verb in [&["policy", "explain", "--token"][..], &probe] {
+            let output = world.home.run(&[verb, &[argument]].concat(), "");
+            failed(&output, 1, "a token is given on standard input or in a file");
+            assert!(!err(&output).contains(&argument[..40]), "{}", err(&output));
+        }
+    }
     fs::write(world.home.path().join("binary"), [0xff; 40]).unwrap();
     failed(&world.home.run(&["token", "attenuate", "--max-size", "1", "binary"], ""), 1, "UTF-8");
 }

@@ -24,6 +24,7 @@ use crate::support::service::policy_text;
 use crate::support::tenants::TOOLS_KEY;
 use crate::support::tenants::narrowed;
 use crate::support::tenants::tenants;
+use crate::support::tenants::tenants_with;
 
 const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 const OTHER_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -125,18 +126,12 @@ async fn names_are_canonical() {
 #[actix_web::test]
 async fn other_actions_are_asked_for_by_name() {
     let service = Service::with_policy(tenants).await;
-    let id_token = service.id_token(&json!({"aud": "tools-aud"}));
-    let request = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": id_token,
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "audience": "tools-aud",
-    });
-    let minted = service.post_json("/v1/token", &request).await;
-    let token = minted.body["access_token"].as_str().unwrap();
+    let token = service.upload_token_for("tools-aud").await;
     let key = format!("Bearer {TOOLS_KEY}");
     let ask = async |overrides: Value| {
         let mut overrides = overrides;
         overrides["exists"] = Value::Null;
-        ask_with_key(&service, &key, &question(token, &overrides)).await
+        ask_with_key(&service, &key, &question(&token, &overrides)).await
     };
     allowed(&ask(json!({"action": "yank"})).await);
     allowed(&ask(json!({"action": "read"})).await);
@@ -326,6 +321,31 @@ async fn a_policy_that_switches_something_off_ends_live_tokens() {
     refused(&ask(&service, &token, json!({})).await, "upload-token-unknown", "");
     service.app.activate(policy(&text));
     allowed(&ask(&service, &token, json!({})).await);
+}
+
+#[actix_web::test]
+async fn a_raised_epoch_ends_the_live_tokens_of_its_registry_and_of_no_other() {
+    let service = Service::with_policy(tenants).await;
+    let (acme, tools) = (service.upload_token().await, service.upload_token_for("tools-aud").await);
+    let key = format!("Bearer {TOOLS_KEY}");
+    allowed(&ask_with_key(&service, &key, &question(&tools, &json!({}))).await);
+    service.app.activate(tenants_with(&service.base, service.provider.issuer(), ", epoch: 1"));
+    let ended = ask_with_key(&service, &key, &question(&tools, &json!({}))).await;
+    refused(&ended, "upload-token-unknown", "");
+    allowed(&ask(&service, &acme, json!({})).await);
+}
+
+#[actix_web::test]
+async fn a_registry_that_is_renamed_keeps_its_key_by_its_key_id_and_not_its_live_tokens() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let text = policy_text(&service.base, service.provider.issuer(), WIDGETS).replace("acme-pypi", "python");
+    service.app.activate(policy(&text.replace("dialect: pypi", "dialect: pypi\n    key_id: acme-pypi")));
+    // Known, and its caveat names the registry as it was called.
+    refused(&ask(&service, &token, json!({})).await, "wrong-registry", "the registry `acme-pypi`; `python` asked");
+    allowed(&ask(&service, &service.upload_token().await, json!({})).await);
+    service.app.activate(policy(&text));
+    refused(&ask(&service, &token, json!({})).await, "upload-token-unknown", "");
 }
 
 #[actix_web::test]

@@ -35,7 +35,7 @@ func main() {
 		if err := json.Unmarshal(lines.Bytes(), &question); err != nil {
 			log.Fatal(err)
 		}
-		facts := Facts{}
+		facts := map[string]string{}
 		for name, value := range question {
 			if number, is := value.(float64); is {
 				facts[name] = strconv.FormatFloat(number, 'f', -1, 64)
@@ -43,10 +43,10 @@ func main() {
 				facts[name] = fmt.Sprint(value)
 			}
 		}
-		publisher, err := Verify(secrets, facts["token"], facts, now)
-		answer := map[string]any{"allowed": err == nil, "publisher": publisher}
-		if err != nil {
-			answer = map[string]any{"allowed": false, "reason": err.Error()}
+		publisher, refused := Verify(secrets, facts["token"], facts, now)
+		answer := map[string]any{"allowed": refused == nil, "publisher": publisher}
+		if refused != nil {
+			answer = map[string]any{"allowed": false, "reason": fmt.Sprint(refused)}
 		}
 		if err := out.Encode(answer); err != nil {
 			log.Fatal(err)

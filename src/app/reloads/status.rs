@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::Policy;
+use crate::app::PolicyInForce;
 use crate::policy::yaml::Faults;
 use crate::time::Timestamp;
 
@@ -10,9 +10,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Status {
     /// The policy in force.
-    pub policy: Arc<Policy>,
-    /// Since when it is.
-    pub since: Timestamp,
+    pub policy: Arc<PolicyInForce>,
     /// The names of its files.
     pub sources: Vec<String>,
     /// Where it is from.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::escape::is_deceptive;
 use crate::package::Ecosystem;
+use crate::secret::sha256_of_hex;
 use crate::time::Timestamp;
 
 /// A version as the registry spells it. What nobody can see is a mistake, and would be refused without a visible reason.
@@ -20,11 +21,7 @@ pub(super) fn version(text: &str) -> Result<String, String> {
 
 /// The SHA-256 of a file: 64 hexadecimal digits.
 pub(super) fn sha256(text: &str) -> Result<[u8; 32], String> {
-    let bad = || "a SHA-256 is 64 hexadecimal digits".to_owned();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(bad()) };
-    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)
+    sha256_of_hex(&text.to_ascii_lowercase()).ok_or_else(|| "a SHA-256 is 64 hexadecimal digits".to_owned())
 }
 
 /// A network, or one address as the network that holds nothing else.

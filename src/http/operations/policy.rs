@@ -70,7 +70,7 @@ fn state(app: &App, status: &Status) -> Value {
     json!({
         "revision": policy.revision(),
         "directory_revision": policy.directory_revision(),
-        "active_since": app.policy_since().to_string(),
+        "active_since": policy.since().to_string(),
         "serving": serving.as_str(),
         // What the directory holds is refused, so that something older decides.
         "last_good": *serving != Serving::Directory,

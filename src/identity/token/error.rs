@@ -238,6 +238,15 @@ impl TokenError {
             Self::LifetimeTooLong { .. } => Code::LifetimeTooLong,
         }
     }
+
+    /// How far in the future a proven token's own time lies, where that is what is wrong.
+    pub fn ahead(&self) -> Option<Duration> {
+        if let Self::NotYetValid { not_before: begins, now } | Self::IssuedInFuture { issued_at: begins, now } = self {
+            Some(begins.since(*now))
+        } else {
+            None
+        }
+    }
 }
 
 const fn hint(wrapped: bool) -> &'static str {

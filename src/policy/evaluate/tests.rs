@@ -391,6 +391,39 @@ fn a_single_use_grant_is_not_merged_with_one_for_many_uses() {
 }
 
 #[test]
+fn a_grant_for_some_versions_is_not_merged_with_one_for_others_or_for_all() {
+    let job = r#"{"sub":"j"}"#;
+    let some = |grant: &Grant| grant.versions().map(<[String]>::to_vec);
+    for (limit, of_b) in [
+        (", versions: ['2.0']", Some(vec!["2.0".to_owned()])),
+        // More is other too, and all is most.
+        (", versions: ['2.0', '1.0']", Some(vec!["1.0".to_owned(), "2.0".to_owned()])),
+        ("", None),
+    ] {
+        let policy = several("allow: {upload: [a]}, versions: ['1.0']", &format!("allow: {{upload: [b]}}{limit}"));
+        let both = Requested { package: None, narrow: Some(pairs("upload:a upload:b")) };
+        for requested in [Requested::default(), both] {
+            let refusal = denied(ask(&policy, "acme", "jenkins", job, &requested));
+            assert_eq!(refusal.cause(), Cause::AmbiguousGrant, "{limit}");
+            assert!(refusal.sentence().contains("`a`, `b`"), "{}", refusal.sentence());
+        }
+        for (name, versions) in [("a", Some(vec!["1.0".to_owned()])), ("b", of_b)] {
+            let narrow = Requested { package: None, narrow: Some(pairs(&format!("upload:{name}"))) };
+            for requested in [narrow, Requested { package: package(name), narrow: None }] {
+                let grant = granted(ask(&policy, "acme", "jenkins", job, &requested));
+                assert_eq!((grant.rules(), some(&grant)), (&[name.to_owned()][..], versions.clone()), "{limit}");
+            }
+        }
+    }
+    // The same ones are the same in any order.
+    let alike =
+        several("allow: {upload: [a]}, versions: ['1.0', '2.0']", "allow: {upload: [b]}, versions: ['2.0', '1.0']");
+    let grant = granted(ask(&alike, "acme", "jenkins", job, &Requested::default()));
+    assert_eq!(grant.permissions(), &pairs("upload:a upload:b"));
+    assert_eq!(grant.versions().unwrap(), ["1.0", "2.0"]);
+}
+
+#[test]
 fn names_ignore_case_only_where_the_provider_does_and_ids_never() {
     let policy = policy(WIDGETS);
     let allowed = |overrides: &str| {

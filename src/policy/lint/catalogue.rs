@@ -27,9 +27,9 @@ catalogue! {
         why "A token that another service accepts, or that a provider issues unasked, can be relayed here by that service."
         mend "Choose an audience that no other service uses. Where the provider fixes it, accept that with \
               `accept_fixed_audience: true` and keep all rules of the issuer at one registry."
-    L004 Impossible "a regex matches more than it seems to"
+    L004 Refused "a regex that is none by itself, or is too large"
         why "`^a|b$` matches whatever begins with `a`, and an unbalanced `)` can close the group that was meant to anchor it."
-        mend "A pattern is compiled alone, so an unbalanced one is refused, and then anchored on both ends as a whole."
+        mend "Write a short pattern that is complete by itself: it is compiled alone, and then anchored on both ends as a whole."
     L005 Refused "the pattern leaves the owner open"
         why "Anyone can register the owner `acme-evil` that `acme*` covers."
         mend "Write the owner out: only what follows the first `/` may be a pattern."

@@ -143,7 +143,7 @@ impl<'a> Field<'a> {
                 None
             }
             Value::Null | Value::Seq(_) | Value::Map(_) => {
-                self.wrong_type(faults, "text", "");
+                self.wrong_type(faults, "text", "write one value");
                 None
             }
         }

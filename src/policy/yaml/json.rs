@@ -1,4 +1,4 @@
-//! JSON, for files that programs write: YAML too, but read thirty times as fast, and its large sections entry by entry.
+//! JSON, for files that programs write: YAML too, but read many times as fast, and its large sections entry by entry.
 //!
 //! Strict RFC 8259: what is not JSON is left to the YAML reader, which says what is wrong with it. The nodes are the same.
 

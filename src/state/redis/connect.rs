@@ -229,16 +229,18 @@ impl Connection {
 
     /// Whether the server, or each node, is new enough and evicts nothing.
     async fn examine(&mut self) -> Result<(), Fault> {
-        for text in [self.info("server").await?, self.info("memory").await?].concat() {
-            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-            if let Some(version) = field("redis_version:") {
-                let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-                if major.is_none_or(|major| major < OLDEST) {
-                    return Err(Fault::Version);
-                }
+        let field = |text: &str, name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        for text in self.info("server").await? {
+            let version = field(&text, "redis_version:");
+            let major =
+                version.and_then(|version| version.split('.').next().and_then(|major| major.parse::<u32>().ok()));
+            if major.is_none_or(|major| major < OLDEST) {
+                return Err(Fault::Version);
             }
-            // SECURITY: an evicted first use lets its token be used again.
-            if field("maxmemory_policy:").is_some_and(|policy| policy.trim() != "noeviction") {
+        }
+        // SECURITY: an evicted first use lets its token be used again. One that does not say evicts for all we know.
+        for text in self.info("memory").await? {
+            if field(&text, "maxmemory_policy:").is_none_or(|policy| policy.trim() != "noeviction") {
                 return Err(Fault::Evicts);
             }
         }

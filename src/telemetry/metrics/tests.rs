@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
+use super::instrument::LONGEST_LABEL;
 use super::*;
 
 const TOOK: Duration = Duration::from_millis(3);
@@ -53,47 +56,77 @@ fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
     (types, series)
 }
 
+/// Metrics of a service to which everything has happened.
 fn exercised() -> Metrics {
     let metrics = Metrics::new().unwrap();
     metrics.exchange("ok", "acme-pypi", "github", TOOK);
     metrics.exchange("ok", "acme-pypi", "github", TOOK);
     metrics.exchange("unknown-issuer", NONE, NONE, TOOK);
     metrics.verification("ok", "acme-pypi", TOOK);
+    metrics.verification_by_old_lists("acme-pypi");
     metrics.revocation("ok");
-    metrics.jwks_refresh("github", "ok");
     metrics.response("/v1/token", 200);
+    metrics.rate_limited("exchanges", "acme-pypi");
+    metrics.overloaded("exchanges");
+    metrics.jwks_refresh("github", "ok");
+    metrics.issuer_clock_ahead("github", Duration::ZERO);
+    metrics.issuer_clock_ahead("github", Duration::from_secs(7));
+    metrics.observe_issuers(|| {
+        let down = IssuerReading { issuer: "gitlab".to_owned(), keys_at: None, stale: true };
+        vec![IssuerReading { issuer: "github".to_owned(), keys_at: Some(1_800_000_000), stale: false }, down]
+    });
+    metrics.keyring_reload(false);
+    metrics.keys_in_force(vec![KeyReading { kid: "k1".to_owned(), activate_at: 1_790_000_000 }]);
+    metrics.certificate_in_force(1_810_000_000);
+    metrics.certificate_reload(true);
+    metrics.observe_store_epoch(|| Some(1_795_000_000));
+    metrics.bundle_refresh("acme-pypi", "new");
+    metrics.bundles_in_force(vec![BundleReading { registry: "acme-pypi".to_owned(), serial: 7, not_after: 8 }]);
+    metrics.rules_in_force(rules(&["widgets", "gadgets"]));
+    metrics.rule_matched("acme-pypi", "widgets");
+    metrics.rule_matched("acme-pypi", "acme-pypi/one-of-its-own");
+    metrics.shadow_disagreement("widgets-next");
     metrics.store_call("set-once", None, TOOK);
     metrics.store_call("set-once", Some("timeout"), TOOK);
     metrics.policy_reload("activated");
     metrics.policy_activated("9f86d081");
     metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
     metrics.observe_audit_dropped(|| 7);
+    metrics.observe_audit_queue(|| (3, 4096));
     metrics
 }
 
+fn rules(names: &[&str]) -> impl Iterator<Item = (String, String)> {
+    names.iter().map(|name| ("acme-pypi".to_owned(), (*name).to_owned()))
+}
+
+/// The labels of a series, but `le`.
+fn labels(id: &str) -> BTreeSet<&str> {
+    let (_, labels) = id.split_once('{').unwrap_or((id, ""));
+    labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).filter(|label| *label != "le").collect()
+}
+
 #[test]
-fn every_family_has_its_name_type_and_labels() {
-    let (types, series) = read(&exercised().render().unwrap());
-    let expected = [
-        ("trustmint_audit_dropped_total", "counter"),
-        ("trustmint_build_info", "gauge"),
-        ("trustmint_exchange_duration_seconds", "histogram"),
-        ("trustmint_exchanges_total", "counter"),
-        ("trustmint_http_responses_total", "counter"),
-        ("trustmint_jwks_refreshes_total", "counter"),
-        ("trustmint_keyring_refused", "gauge"),
-        ("trustmint_policy_info", "gauge"),
-        ("trustmint_policy_refused", "gauge"),
-        ("trustmint_policy_reloads_total", "counter"),
-        ("trustmint_policy_warnings", "gauge"),
-        ("trustmint_revocations_total", "counter"),
-        ("trustmint_store_duration_seconds", "histogram"),
-        ("trustmint_store_errors_total", "counter"),
-        ("trustmint_verification_duration_seconds", "histogram"),
-        ("trustmint_verifications_total", "counter"),
-    ];
-    let found: Vec<(&str, &str)> = types.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
-    assert_eq!(found, expected);
+fn what_is_described_is_what_is_rendered() {
+    let metrics = exercised();
+    let (types, series) = read(&metrics.render().unwrap());
+    let described: BTreeMap<_, _> =
+        metrics.described().iter().map(|metric| (metric.name.clone(), metric.kind.as_str().to_owned())).collect();
+    assert_eq!(described, types);
+    assert_eq!(described.len(), metrics.described().len(), "a name is described twice");
+    for metric in metrics.described() {
+        let ends: &[&str] = if metric.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        let names: BTreeSet<String> = ends.iter().map(|end| format!("{}{end}", metric.name)).collect();
+        let of = |id: &&String| names.contains(id.split('{').next().unwrap());
+        let found: BTreeSet<BTreeSet<&str>> = series.keys().filter(of).map(|id| labels(id)).collect();
+        assert_eq!(found, BTreeSet::from([metric.labels.iter().copied().collect()]), "{}", metric.name);
+        assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{}", metric.help);
+    }
+}
+
+#[test]
+fn every_series_has_its_value() {
+    let (_, series) = read(&exercised().render().unwrap());
     for (id, value) in [
         (r#"trustmint_exchanges_total{code="ok",issuer="github",registry="acme-pypi"}"#, 2.0),
         (r#"trustmint_exchanges_total{code="unknown-issuer",issuer="none",registry="none"}"#, 1.0),
@@ -110,9 +143,26 @@ fn every_family_has_its_name_type_and_labels() {
         ("trustmint_policy_refused", 0.0),
         (r#"trustmint_policy_warnings{code="L015"}"#, 3.0),
         ("trustmint_audit_dropped_total", 7.0),
+        ("trustmint_audit_queue_depth", 3.0),
+        ("trustmint_audit_queue_capacity", 4096.0),
+        (r#"trustmint_overloaded_total{limit="exchanges"}"#, 1.0),
+        (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="0"}"#, 1.0),
+        (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="5"}"#, 1.0),
+        (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="10"}"#, 2.0),
+        (r#"trustmint_issuer_keys_timestamp_seconds{issuer="github"}"#, 1_800_000_000.0),
+        (r#"trustmint_issuer_keys_stale{issuer="github"}"#, 0.0),
+        (r#"trustmint_issuer_keys_stale{issuer="gitlab"}"#, 1.0),
+        (r#"trustmint_master_key_activation_timestamp_seconds{kid="k1"}"#, 1_790_000_000.0),
+        ("trustmint_certificate_expiry_timestamp_seconds", 1_810_000_000.0),
+        ("trustmint_certificate_refused", 1.0),
+        ("trustmint_store_epoch_timestamp_seconds", 1_795_000_000.0),
+        (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="widgets"}"#, 1.0),
+        (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="gadgets"}"#, 0.0),
+        (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="*"}"#, 1.0),
     ] {
         assert_eq!(series.get(id), Some(&value), "{id} in {series:#?}");
     }
+    assert!(!series.contains_key(r#"trustmint_issuer_keys_timestamp_seconds{issuer="gitlab"}"#));
     let seconds: BTreeSet<&str> = series.keys().filter_map(|id| id.split_once("le=\"")).map(|(_, le)| le).collect();
     assert!(seconds.contains("0.0005\"}") && seconds.contains("5\"}"), "{seconds:?}");
 }
@@ -148,6 +198,45 @@ fn a_refused_policy_shows_until_it_is_mended() {
         let line = format!("trustmint_policy_refused {}", u8::from(refused));
         assert!(metrics.render().unwrap().lines().any(|shown| shown == line), "{line}");
     }
+}
+
+/// The series of matches: by rule, how many.
+fn matches(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let (_, series) = read(&metrics.render().unwrap());
+    let of = |id: &str| {
+        Some(id.strip_prefix("trustmint_rule_matches_total{")?.split("rule=").nth(1)?.replace(['"', '}'], ""))
+    };
+    series.iter().filter_map(|(id, count)| Some((of(id)?, *count))).collect()
+}
+
+fn counted(expected: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    expected.iter().map(|(rule, count)| ((*rule).to_owned(), *count)).collect()
+}
+
+#[test]
+fn a_rule_that_never_matched_shows_and_one_that_is_gone_does_not() {
+    let metrics = exercised();
+    assert_eq!(matches(&metrics), counted(&[("widgets", 1.0), ("gadgets", 0.0), ("*", 1.0)]));
+    metrics.rules_in_force(rules(&["widgets", "new"]));
+    metrics.rule_matched("acme-pypi", "widgets");
+    // Of a request that began under the policy before.
+    metrics.rule_matched("acme-pypi", "gadgets");
+    assert_eq!(matches(&metrics), counted(&[("widgets", 2.0), ("new", 0.0), ("*", 2.0)]));
+    metrics.rules_in_force([("other".to_owned(), "widgets".to_owned())].into_iter());
+    assert_eq!(matches(&metrics), counted(&[("widgets", 0.0), ("*", 2.0)]), "another rule of that name");
+}
+
+#[test]
+fn more_rules_than_may_be_named_are_counted_by_registry() {
+    let metrics = Metrics::new().unwrap();
+    let many = |count: usize| (0..count).map(|number| ("acme-pypi".to_owned(), format!("r{number}")));
+    metrics.rules_in_force(many(MOST_NAMED_RULES));
+    metrics.rule_matched("acme-pypi", "r7");
+    let named = matches(&metrics);
+    assert_eq!((named.len(), named.get("r7")), (MOST_NAMED_RULES, Some(&1.0)));
+    metrics.rules_in_force(many(MOST_NAMED_RULES + 1));
+    metrics.rule_matched("acme-pypi", "r7");
+    assert_eq!(matches(&metrics), counted(&[("*", 1.0)]));
 }
 
 #[test]

@@ -66,6 +66,15 @@ fn requests() -> Vec<Row> {
         ),
         row(false, "another action", narrowed(&[]), with(json!({"action": "yank"}))),
         row(false, "no package name at all", narrowed(&[]), with(json!({"package": "widgets-\u{212a}"}))),
+        row(
+            false,
+            "no package name at all, and a token for the words that languages make of nothing",
+            made(
+                &identifier("k1", 2, earlier(0)),
+                &[MINTED[0], MINTED[1], "allow upload:false,upload:nil,upload:none,upload:null,upload:undefined"],
+            ),
+            with(json!({"package": "widgets-\u{212a}"})),
+        ),
         row(false, "a package name with a line break", narrowed(&[]), with(json!({"package": "widgets\n"}))),
         row(true, "the longest name", narrowed(&[]), with(json!({"package": format!("widgets-{}", "a".repeat(206))}))),
         row(false, "a longer name", narrowed(&[]), with(json!({"package": format!("widgets-{}", "a".repeat(207))}))),
@@ -103,6 +112,7 @@ fn limits() -> Vec<Row> {
         row(true, "its size", narrowed(&["max-size 1000"]), upload()),
         row(true, "the largest size", narrowed(&["max-size 18446744073709551615"]), upload()),
         row(false, "one byte more", narrowed(&["max-size 999"]), upload()),
+        row(true, "an empty file", narrowed(&["max-size 0"]), with(json!({"size": 0}))),
         row(false, "a size that is not stated", narrowed(&["max-size 999"]), with(json!({"size": null}))),
         row(true, "its address", narrowed(&["ip 192.0.2.0/24,2001:db8::/32"]), upload()),
         row(
@@ -130,6 +140,10 @@ fn limits() -> Vec<Row> {
             narrowed(&["allow upload:gadgets"]),
             with(json!({"package": "gadgets"})),
         ),
+        row(true, "actions of which one begins like another", narrowed(&["allow upload:widgets,upload-x:a"]), upload()),
+        row(false, "the same in another order", narrowed(&["allow upload-x:a,upload:widgets"]), upload()),
+        row(true, "a late name before an early prefix", narrowed(&["allow upload:widgets,upload:a-*"]), upload()),
+        row(false, "an early prefix before a late name", narrowed(&["allow upload:a-*,upload:widgets"]), upload()),
         // Nobody can count offline.
         row(false, "limited in uses", narrowed(&["uses 1"]), upload()),
         row(false, "limited in uses, and only read", narrowed(&["uses 9"]), with(json!({"action": "read"}))),

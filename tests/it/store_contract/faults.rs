@@ -103,12 +103,18 @@ fn no_use_is_granted_by_a_store_that_fails() {
             let (bench, store, state) = setup();
             let until = bench.now().plus(MINUTE);
             store.fail(Some(fault));
-            assert_eq!(state.spend(("t", bench.now()), "u1", [1; 32], 1, until).await, Err(expected(fault)));
+            assert_eq!(
+                state.spend(("t", bench.now()), "u1", [1; 32], 1, until, bench.now()).await,
+                Err(expected(fault))
+            );
             store.fail(None);
             // Whether or not the use was spent, the same upload may try again and another may not have two.
-            let again = state.spend(("t", bench.now()), "u1", [1; 32], 1, until).await;
+            let again = state.spend(("t", bench.now()), "u1", [1; 32], 1, until, bench.now()).await;
             assert_eq!(again, Ok(if fault == Fault::AnswerLost { Spent::Repeated } else { Spent::Fresh }));
-            assert_eq!(state.spend(("t", bench.now()), "u2", [1; 32], 1, until).await, Ok(Spent::Exhausted));
+            assert_eq!(
+                state.spend(("t", bench.now()), "u2", [1; 32], 1, until, bench.now()).await,
+                Ok(Spent::Exhausted)
+            );
         }
     });
 }

@@ -202,6 +202,15 @@ impl Said {
         assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
     }
 
+    /// Holds that its user reads none of these words.
+    #[track_caller]
+    pub fn withholds(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(!self.text.contains(word), "`{word}` is in: {}", self.text);
+        }
+        self
+    }
+
     /// Holds that the client failed, and that its user reads these sentences.
     #[track_caller]
     pub fn failure(self, sentences: &[&str]) {
@@ -496,6 +505,14 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
                     "workflow_file": "release.yml", "environment": "yank", "tag": {"glob": "v*"},
                 },
                 "allow": {"yank": widgets, "tag": widgets},
+            },
+            "widgets-retire": {
+                "registry": "acme", "issuer": "github",
+                "when": {
+                    "repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
+                    "workflow_file": "release.yml", "environment": "retire", "tag": {"glob": "v*"},
+                },
+                "allow": {"deprecate": widgets},
             },
             "sprockets-release": {
                 "registry": "acme", "issuer": "gitlab",

@@ -72,8 +72,13 @@ fn manifest(folder: &Path, package: &Value) {
 
 /// `npm` with these arguments.
 pub fn npm(front: &Front, job: &Job, project: &Project, arguments: &[&str]) -> Said {
+    npm_at(front, &front.url, job, project, arguments)
+}
+
+/// The same, at a registry of that URL.
+pub fn npm_at(front: &Front, registry: &str, job: &Job, project: &Project, arguments: &[&str]) -> Said {
     let mut npm = node(front, "TRUSTMINT_TEST_NPM", job, project);
-    npm.args(arguments).args(["--registry", &front.url]);
+    npm.args(arguments).args(["--registry", registry]);
     // No other npmrc, which could have a `cafile`; no waiting before a second try.
     npm.env("npm_config_globalconfig", "/dev/null").env("npm_config_fetch_retries", "0");
     said(npm.env("npm_config_update_notifier", "false"))
@@ -81,15 +86,25 @@ pub fn npm(front: &Front, job: &Job, project: &Project, arguments: &[&str]) -> S
 
 /// `pnpm` with these arguments.
 pub fn pnpm(front: &Front, job: &Job, project: &Project, arguments: &[&str]) -> Said {
+    pnpm_at(front, &front.url, job, project, arguments)
+}
+
+/// The same, at a registry of that URL.
+pub fn pnpm_at(front: &Front, registry: &str, job: &Job, project: &Project, arguments: &[&str]) -> Said {
     let mut pnpm = client(front, &tool("TRUSTMINT_TEST_PNPM"), job, project);
-    said(pnpm.args(arguments).args(["--no-git-checks", "--registry", &front.url]))
+    said(pnpm.args(arguments).args(["--no-git-checks", "--registry", registry]))
 }
 
 /// `yarn` with these arguments, after it has looked at the project.
 pub fn yarn(front: &Front, job: &Job, project: &Project, arguments: &[&str]) -> Said {
+    yarn_at(front, &front.url, job, project, arguments)
+}
+
+/// The same, at a registry of that URL.
+pub fn yarn_at(front: &Front, registry: &str, job: &Job, project: &Project, arguments: &[&str]) -> Said {
     // The loopback provider has no TLS, as GitHub's has.
     let settings =
-        format!("npmPublishRegistry: '{}'\nunsafeHttpWhitelist: ['127.0.0.1']\nenableTelemetry: false\n", front.url);
+        format!("npmPublishRegistry: '{registry}'\nunsafeHttpWhitelist: ['127.0.0.1']\nenableTelemetry: false\n");
     fs::write(project.0.path().join(".yarnrc.yml"), settings).unwrap();
     // In CI it writes no lock file unless it is told to.
     said(node(front, "TRUSTMINT_TEST_YARN", job, project).args(["install", "--no-immutable"])).success();

@@ -426,6 +426,11 @@ impl Presets {
     }
 }
 
+/// The policy of all issuers, with the rules [`RULES`].
+pub fn policy_of_all() -> Policy {
+    policy("https://pypi.acme.example", &KEYS, RULES)
+}
+
 fn policy(base: &str, keys: &BTreeMap<&'static str, Arc<SigningKey>>, rules: &str) -> Policy {
     load(base, keys, rules).unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::secret::hex;
 use trustmint::state::ReadFile;
 use trustmint::state::RedisOptions;
 use trustmint::state::RedisStore;
@@ -147,6 +148,22 @@ impl Server {
         let mut command = Command::new(program("redis-cli"));
         let output = command.args(["-p", &self.port.to_string(), "GET", key]).output().unwrap();
         output.stdout.strip_suffix(b"\n").unwrap().to_vec()
+    }
+
+    /// What a hash holds under that name.
+    pub fn member(&self, key: &str, name: &[u8]) -> Vec<u8> {
+        let script = "return (redis.call('HGET', KEYS[1], (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) \
+                      end))):gsub('.', function(c) return ('%02x'):format(c:byte()) end))";
+        let text = self.cli(&["EVAL", script, "1", key, &hex(name)]);
+        let digits = text.trim_end().as_bytes().chunks(2);
+        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    /// Writes into a hash past the service.
+    pub fn plant_member(&self, key: &str, name: &[u8], value: &[u8]) {
+        let script = "local function bytes(text) return (text:gsub('..', function(h) return string.char(tonumber(h, 16)) end)) \
+                      end redis.call('HSET', KEYS[1], bytes(ARGV[1]), bytes(ARGV[2])) return 'done'";
+        assert_eq!(self.cli(&["EVAL", script, "1", key, &hex(name), &hex(value)]), "done\n");
     }
 
     /// Writes a value past the service.

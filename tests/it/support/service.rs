@@ -299,6 +299,24 @@ impl Service {
         self.post_json("/_/oidc/mint-token", body).await
     }
 
+    /// `POST /v1/token` (RFC 8693), with these parameters besides; `null` is none.
+    pub async fn exchange(&self, subject_token: &str, more: &Value) -> Answer {
+        let mut request = json!({
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": subject_token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        });
+        let more = more.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null());
+        request.as_object_mut().unwrap().extend(more);
+        self.post_json("/v1/token", &request).await
+    }
+
+    /// An upload token for that audience, by [`exchange`](Self::exchange), which must succeed.
+    pub async fn upload_token_for(&self, audience: &str) -> String {
+        let answer = self.exchange(&self.id_token(&json!({"aud": audience})), &json!({"audience": audience})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.body["access_token"].as_str().unwrap().to_owned()
+    }
+
     /// Mints an upload token, which must succeed.
     pub async fn upload_token(&self) -> String {
         let answer = self.mint(&json!({"token": self.id_token(&json!({}))})).await;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use trustmint::time::Timestamp;
 
 use super::front::tool;
+use super::python;
 
 /// What one verifier says to each question.
 pub struct Answers {
@@ -58,16 +59,41 @@ pub fn folder(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/offline").join(language)
 }
 
-/// The Go program, built once. Go checks the modules that it is made of against `go.sum`.
+/// The verifier in Go.
 fn go() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("offline-ask");
-        let mut go = Command::new(tool("TRUSTMINT_TEST_GO"));
-        go.args(["build", "-o"]).arg(&program).arg(".").current_dir(folder("go"));
-        go.env("GOFLAGS", "-mod=readonly -modcacherw").env("GOWORK", "off").env("GOTOOLCHAIN", "local");
-        let output = go.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        program
-    })
+    BUILT.get_or_init(|| go_build("offline-ask", Path::new(".")))
+}
+
+/// pymacaroons, which appends caveats to tokens of the text codec without their prefix.
+pub fn narrow_in_python(request: &Value) -> Value {
+    python::ask("pymacaroons_interop.py", request)
+}
+
+/// The same by Go's macaroon.v2.
+pub fn narrow_in_go(request: &Value) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/macaroon_v2_narrow.go");
+    let child = Command::new(go_build("offline-narrow", &script))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .and_then(|mut child| {
+            // It answers when it has read everything.
+            child.stdin.take().unwrap().write_all(request.to_string().as_bytes())?;
+            child.wait_with_output()
+        });
+    let output = child.unwrap();
+    assert!(output.status.success(), "the program failed; its own message is above");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Builds a Go program in the example's module. Go checks the modules that it is made of against `go.sum`.
+fn go_build(name: &str, source: &Path) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut go = Command::new(tool("TRUSTMINT_TEST_GO"));
+    go.args(["build", "-o"]).arg(&program).arg(source).current_dir(folder("go"));
+    go.env("GOFLAGS", "-mod=readonly -modcacherw").env("GOWORK", "off").env("GOTOOLCHAIN", "local");
+    let output = go.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    program
 }

@@ -1,0 +1,87 @@
+//! What the service writes to: the store that replicas share, and the audit log.
+
+use std::time::Duration;
+
+use super::Metrics;
+use super::instrument::Asked;
+use super::instrument::Count;
+use super::instrument::Maker;
+use super::instrument::Seconds;
+use super::instrument::plain;
+use super::requests::BUCKETS;
+
+#[derive(Debug)]
+pub(super) struct Stores {
+    errors: Count<2>,
+    duration: Seconds<1>,
+    epoch: Asked<Option<i64>>,
+    audit_dropped: Asked<Option<u64>>,
+    /// How many events wait, and how many may.
+    audit_queue: Asked<Option<(usize, usize)>>,
+}
+
+impl Stores {
+    pub(super) fn new(make: &mut Maker) -> Self {
+        let epoch: Asked<Option<i64>> = Asked::default();
+        let shown = epoch.clone();
+        make.gauge(
+            "store_epoch_timestamp_seconds",
+            [],
+            "The moment, in Unix time, since when the store has forgotten nothing, as this replica knows it.",
+            move || plain(shown.read()),
+        );
+        let audit_dropped: Asked<Option<u64>> = Asked::default();
+        let shown = audit_dropped.clone();
+        make.total("audit_dropped", [], "Audit events that were lost.", move || plain(shown.read()));
+        let audit_queue: Asked<Option<(usize, usize)>> = Asked::default();
+        let mut queue = |name, help, part: fn((usize, usize)) -> usize| {
+            let shown = audit_queue.clone();
+            let number = move |it| i64::try_from(part(it)).unwrap_or(i64::MAX);
+            make.gauge(name, [], help, move || plain(shown.read().map(number)));
+        };
+        queue("audit_queue_depth", "Audit events that wait to be written.", |(depth, _)| depth);
+        queue("audit_queue_capacity", "How many audit events may wait; what comes beyond is lost.", |(_, most)| most);
+        Self {
+            errors: make.counter(
+                "store_errors",
+                ["operation", "reason"],
+                "Calls of the shared store that failed, by operation and reason.",
+            ),
+            duration: make.seconds(
+                "store_duration",
+                ["operation"],
+                &BUCKETS,
+                "How long a call of the shared store took.",
+            ),
+            epoch,
+            audit_dropped,
+            audit_queue,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a call of the shared store: what was asked, and why it failed if it did.
+    pub fn store_call(&self, operation: &'static str, error: Option<&'static str>, took: Duration) {
+        self.stores.duration.record([operation.into()], took);
+        if let Some(reason) = error {
+            self.stores.errors.one([operation.into(), reason.into()]);
+        }
+    }
+
+    /// Takes from there, at each rendering, since when the store has forgotten nothing, in seconds of Unix time; `None`
+    /// while that is not known.
+    pub fn observe_store_epoch(&self, epoch: impl Fn() -> Option<i64> + Send + Sync + 'static) {
+        self.stores.epoch.of(epoch);
+    }
+
+    /// Takes the number of lost audit events from there, at each rendering.
+    pub fn observe_audit_dropped(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.stores.audit_dropped.of(move || Some(dropped()));
+    }
+
+    /// Takes from there, at each rendering, how many audit events wait, and how many may.
+    pub fn observe_audit_queue(&self, queue: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
+        self.stores.audit_queue.of(move || Some(queue()));
+    }
+}
