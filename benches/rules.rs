@@ -184,7 +184,7 @@ impl<'p> Jobs<'p> {
     fn new(rules: u64, policy: &'p Policy) -> Self {
         let job = |serial: u64, environment: &str| {
             let mut job = support::claims(support::NOW, serial, serial % rules);
-            job["environment"] = environment.into();
+            job.as_object_mut().unwrap().insert("environment".to_owned(), environment.into());
             claims(policy, &job)
         };
         // A prime far from the size's factors: neighbours in time are none in memory.
