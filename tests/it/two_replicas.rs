@@ -17,8 +17,8 @@ use crate::operations::KEY;
 use crate::operations::Operations;
 use crate::support::Service;
 use crate::support::redis;
+use crate::support::redis::PATIENCE;
 use crate::support::redis::Server;
-use crate::support::redis::eventually;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -215,11 +215,20 @@ async fn a_refusal_at_one_is_listed_at_the_other() {
     assert_eq!(listed(&fleet.two).await, Vec::<Value>::new());
     let refused = fleet.one.mint(&json!({"token": fleet.one.id_token(&json!({"environment": "staging"}))})).await;
     assert_eq!(refused.status, 422, "{}", refused.text);
-    eventually("the refusal is kept", || !fleet.server.keys("l:refusals:").is_empty());
+    is_kept(&fleet, "l:refusals:").await;
     let there = listed(&fleet.two).await;
     assert_eq!(there.len(), 1, "{there:?}");
     assert_eq!(there[0]["code"], "environment-mismatch");
     assert_eq!(listed(&fleet.one).await, there);
+}
+
+/// Waits for a key that is written beside an answer, by the thread of this test.
+async fn is_kept(fleet: &Fleet, part: &str) {
+    let started = Stopwatch::start();
+    while fleet.server.keys(part).is_empty() {
+        assert!(started.elapsed() < PATIENCE, "in vain: {part}");
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The keys that the page lists, and when each ends.
@@ -252,7 +261,7 @@ async fn what_redis_holds_is_documented_ends_and_names_no_token() {
         assert_eq!(fleet.one.mint(&json!({"token": fleet.one.id_token(&job)})).await.status, 422);
     }
     for kept in ["l:refusals:", "k:refusals-of-strangers:", "k:copy:"] {
-        eventually(kept, || !fleet.server.keys(kept).is_empty());
+        is_kept(&fleet, kept).await;
     }
     let mut held = String::new();
     let keys = fleet.server.cli(&["KEYS", "*"]);
