@@ -11,13 +11,7 @@
 //! The longest request is that of exchanges, in process, one after the other, while a registry's bundle of a million
 //! rules, of which a hundred have changed, is fetched (from memory), read, put in force and kept in the store; the control
 //! run is the same without the refresh.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a measurement must stop on failure"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a measurement must stop on failure")]
 #![expect(unreachable_pub, reason = "set-up")]
 
 use std::fmt::Write as _;
