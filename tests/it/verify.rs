@@ -364,6 +364,7 @@ async fn a_single_use_is_spent_once_for_each_upload() {
     refused(&not_covered, "package-not-covered", "gadgets");
     let first = ask(&service, &token, upload.clone()).await;
     allowed(&first);
+    service.clock.pass(Duration::from_secs(5));
     let again = ask(&service, &token, upload.clone()).await;
     assert_eq!(again.body, first.body, "a repeat with equal facts gets the first answer");
     for (name, value) in
