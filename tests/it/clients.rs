@@ -166,7 +166,7 @@ fn pdm_hides_that_the_id_token_was_used_before_and_the_registry_can_look_it_up()
     front.pdm(&job, &first).success();
     front.pdm(&job, &second).failure(&["Failed to get PyPI token via OIDC", "Username and password are required"]);
     assert!(front.has(&first) && !front.has(&second));
-    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up(&job, "token-replayed", "this ID token was already exchanged");
 }
 
 #[test]
@@ -195,11 +195,12 @@ fn maturin_hides_why_its_exchange_was_refused_and_the_registry_can_look_it_up() 
     front.maturin(&job, &first).success();
     front.maturin(&job, &second).failure(&["missing field `token`"]);
     assert!(front.has(&first) && !front.has(&second));
-    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up(&job, "token-replayed", "this ID token was already exchanged");
 
-    front.maturin(&front.github_job(&json!({"environment": "staging"})), &second).failure(&["missing field `token`"]);
+    let job = front.github_job(&json!({"environment": "staging"}));
+    front.maturin(&job, &second).failure(&["missing field `token`"]);
     assert!(!front.has(&second));
-    front.assert_looked_up("environment-mismatch", ENVIRONMENT_MISMATCH);
+    front.assert_looked_up(&job, "environment-mismatch", ENVIRONMENT_MISMATCH);
 }
 
 #[test]

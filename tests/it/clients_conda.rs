@@ -69,10 +69,10 @@ fn rattler_build_hides_why_its_exchange_was_refused_and_the_registry_can_look_it
     upload(&front, &job, &first).success();
     upload(&front, &job, &second).failure(&["no prefix.dev API key provided and none found in keychain"]);
     assert!(front.has(&first) && !front.has(&second));
-    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
-    upload(&front, &front.github_job(&json!({"environment": "staging"})), &second)
-        .failure(&["no prefix.dev API key provided and none found in keychain"]);
-    front.assert_looked_up("environment-mismatch", "wants `environment: release`");
+    front.assert_looked_up(&job, "token-replayed", "this ID token was already exchanged");
+    let job = front.github_job(&json!({"environment": "staging"}));
+    upload(&front, &job, &second).failure(&["no prefix.dev API key provided and none found in keychain"]);
+    front.assert_looked_up(&job, "environment-mismatch", "wants `environment: release`");
 }
 
 fn package(front: &Front, name: &str, version: &str) -> PathBuf {

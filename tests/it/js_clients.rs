@@ -74,7 +74,7 @@ fn npm_shows_why_a_package_is_refused_only_when_it_is_asked_to_and_the_registry_
     let said = npm(&front, &job, &project, &["publish", "--loglevel", "verbose"]);
     said.failure(&["npm verbose oidc Failed token exchange request with body message: `@acme/gadgets`", NOT_GRANTED]);
     assert_eq!(tarball(&front, "@acme/gadgets", "1.0.0"), None);
-    front.assert_looked_up("package-not-granted", NOT_GRANTED);
+    front.assert_looked_up(&job, "package-not-granted", NOT_GRANTED);
 }
 
 #[test]
@@ -240,10 +240,11 @@ fn yarn_in_a_gitlab_job_publishes_a_workspace_with_one_id_token() {
 fn yarn_does_not_say_why_a_package_is_refused_and_the_registry_can_look_it_up() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "4.0.0");
-    let said = yarn(&front, &front.github_job(&json!({})), &project, &["npm", "publish"]);
+    let job = front.github_job(&json!({}));
+    let said = yarn(&front, &job, &project, &["npm", "publish"]);
     said.failure(&["YN0033: No authentication configured for request"]);
     assert_eq!(tarball(&front, "@acme/gadgets", "4.0.0"), None);
-    front.assert_looked_up("package-not-granted", NOT_GRANTED);
+    front.assert_looked_up(&job, "package-not-granted", NOT_GRANTED);
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn yarn_publishes_a_package_once_with_one_id_token() {
     yarn(&front, &job, &second, &["npm", "publish"]).failure(&["YN0033: No authentication configured for request"]);
     assert!(tarball(&front, "@acme/sprockets-yarn", "4.0.0").is_some());
     assert_eq!(tarball(&front, "@acme/sprockets-yarn", "4.1.0"), None);
-    front.assert_looked_up("token-replayed", REPLAYED);
+    front.assert_looked_up(&job, "token-replayed", REPLAYED);
 }
 
 #[test]
