@@ -95,8 +95,14 @@ fn npm_publishes_a_package_once_with_one_id_token() {
 fn npm_that_goes_on_with_a_stored_token_is_stopped_by_the_registry() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "1.1.0").with(".npmrc", &npmrc(&front, "stored-long-ago"));
-    let said = npm(&front, &front.github_job(&json!({})), &project, &["publish"]);
-    said.failure(&["npm error code E403", "403 Forbidden - PUT", "upload-token-malformed: "]);
+    let said = npm(&front, &front.github_job(&json!({})), &project, &["publish", "--loglevel", "verbose"]);
+    said.failure(&[
+        "npm verbose oidc Failed token exchange request",
+        NOT_GRANTED,
+        "npm error code E403",
+        "403 Forbidden - PUT",
+        "upload-token-malformed: ",
+    ]);
     assert_eq!(tarball(&front, "@acme/gadgets", "1.1.0"), None);
 }
 
