@@ -69,9 +69,13 @@ fn npm_in_a_gitlab_job_publishes_a_workspace_with_one_id_token() {
 fn npm_shows_why_a_package_is_refused_only_when_it_is_asked_to_and_the_registry_can_look_it_up() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "1.0.0");
-    let job = front.github_job(&json!({}));
+    let logs = tempfile::tempdir().unwrap();
+    let job = front.github_job(&json!({})).with("npm_config_logs_dir", logs.path().to_str().unwrap());
     let said = npm(&front, &job, &project, &["publish"]).withholds(&["is not granted", "grants create:"]);
     said.failure(&["npm error code ENEEDAUTH", "`npm login`"]);
+    let mut logged = fs::read_dir(logs.path()).unwrap().map(|log| fs::read_to_string(log.unwrap().path()).unwrap());
+    let reason = "oidc Failed token exchange request with body message: `@acme/gadgets`";
+    assert!(logged.any(|log| log.contains(reason)), "its debug log has the reason");
     let said = npm(&front, &job, &project, &["publish", "--loglevel", "verbose"]);
     said.failure(&["npm verbose oidc Failed token exchange request with body message: `@acme/gadgets`", NOT_GRANTED]);
     assert_eq!(tarball(&front, "@acme/gadgets", "1.0.0"), None);
