@@ -202,8 +202,9 @@ impl Said {
 
     /// Holds that its user reads this sentence, whatever the client makes of it.
     #[track_caller]
-    pub fn says(self, sentence: &str) {
+    pub fn says(self, sentence: &str) -> Self {
         assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+        self
     }
 
     /// Holds that its user reads none of these words.
