@@ -132,6 +132,7 @@ fn npm_edits_a_packument_only_as_the_token_allows() {
     let project = project.with(".npmrc", &npmrc(&front, &token));
     let npm = |arguments: &[&str]| npm(&front, &Job::none(), &project, arguments);
     npm(&["dist-tag", "add", "@acme/widgets-edited@1.0.0", "stable"]).success();
+    assert_eq!(tagged(&front, "@acme/widgets-edited", "stable"), "1.0.0");
     let refused = ["npm error code E403", "action-not-covered: "];
     npm(&["deprecate", "@acme/widgets-edited@1.0.0", "old"]).failure(&refused);
     npm(&["unpublish", "@acme/widgets-edited", "--force"]).failure(&refused);
@@ -153,6 +154,12 @@ fn npm_deprecates_with_a_token_that_may_deprecate_and_that_one_moves_no_tag() {
     npm(&["dist-tag", "add", "@acme/widgets-old@1.0.0", "stable"]).failure(&refused);
     npm(&["unpublish", "@acme/widgets-old", "--force"]).failure(&refused);
     assert!(tarball(&front, "@acme/widgets-old", "1.0.0").is_some());
+}
+
+/// The version that the registry has under a tag.
+fn tagged(front: &Front, package: &str, tag: &str) -> Value {
+    let packument: Value = serde_json::from_str(&packument(front, package)).unwrap();
+    packument["dist-tags"][tag].clone()
 }
 
 /// What the registry says of a deprecated version.
