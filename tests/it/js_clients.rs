@@ -168,6 +168,25 @@ fn deprecation(front: &Front, package: &str, version: &str) -> Value {
     packument["versions"][version]["deprecated"].clone()
 }
 
+/// The requests for an upload token for a package, as nginx writes them down.
+fn exchanges(front: &Front, package: &str) -> Vec<String> {
+    // It has written down what came before it answers what comes next.
+    put(front, "/nothing", None, &json!({}));
+    let log = fs::read_to_string(front.path("run/nginx-access.log")).unwrap();
+    let exchange = format!("/exchange/package/{package} ");
+    log.lines().filter(|line| line.contains(&exchange)).map(str::to_owned).collect()
+}
+
+#[test]
+fn npm_that_publishes_nothing_but_a_try_exchanges_all_the_same() {
+    let front = VERDACCIO.front();
+    let project = Project::package("@acme/widgets-tried", "1.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish", "--dry-run"]).success();
+    let asked = exchanges(&front, "@acme/widgets-tried");
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(tarball(&front, "@acme/widgets-tried", "1.0.0"), None);
+}
+
 /// What clients do with a registry below a path, which this one is not: whatever answers there, nginx writes down what they
 /// asked for.
 #[test]
@@ -184,11 +203,7 @@ fn below_a_path_npm_exchanges_at_the_root_of_the_host_and_pnpm_and_yarn_below_th
         let package = format!("@acme/widgets-below-{name}");
         let project = Project::package(&package, "1.0.0");
         client(&front, &below, &front.github_job(&json!({})), &project, arguments).failure(&[]);
-        // nginx has written down what came before it answers what comes next.
-        put(&front, "/nothing", None, &json!({}));
-        let log = fs::read_to_string(front.path("run/nginx-access.log")).unwrap();
-        let asked: Vec<&str> =
-            log.lines().filter(|line| line.contains(&format!("/exchange/package/{package} "))).collect();
+        let asked = exchanges(&front, &package);
         assert!(!asked.is_empty(), "{name}");
         let exchange = format!(" POST {path}/-/npm/v1/oidc/token/exchange/package/{package} ");
         assert!(asked.iter().all(|line| line.contains(&exchange)), "{name}: {asked:?}");
@@ -280,12 +295,16 @@ fn yarn_publishes_a_package_once_with_one_id_token() {
 }
 
 #[test]
-fn yarn_with_a_stored_token_is_stopped_by_the_registry() {
+fn yarn_with_a_stored_token_exchanges_nothing_and_is_stopped_by_the_registry() {
     let front = VERDACCIO.front();
-    let project = Project::package("@acme/gadgets", "4.1.0").with(".npmrc", "");
+    let project = Project::package("@acme/gadgets-stored", "4.1.0").with(".npmrc", "");
     let job = front.github_job(&json!({})).with("YARN_NPM_AUTH_TOKEN", "stored-long-ago");
     yarn(&front, &job, &project, &["npm", "publish"]).failure(&["upload-token-malformed: "]);
-    assert_eq!(tarball(&front, "@acme/gadgets", "4.1.0"), None);
+    assert_eq!(tarball(&front, "@acme/gadgets-stored", "4.1.0"), None);
+    assert_eq!(exchanges(&front, "@acme/gadgets-stored"), Vec::<String>::new());
+    // Without that token it would have asked.
+    yarn(&front, &front.github_job(&json!({})), &project, &["npm", "publish"]).failure(&[]);
+    assert!(!exchanges(&front, "@acme/gadgets-stored").is_empty());
 }
 
 #[test]
