@@ -68,6 +68,24 @@ fn a_token_narrowed_to_a_version_a_digest_and_a_size_publishes_no_other_file_of_
 }
 
 #[test]
+fn without_a_package_the_same_file_is_published_under_any_name_that_the_token_covers() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("widgets", "6.3.0");
+    let name = wheel.file_name().unwrap().to_str().unwrap().replace("widgets", "widgets_extra");
+    let renamed = wheel.with_file_name(name);
+    std::fs::copy(&wheel, &renamed).unwrap();
+    let options = ["--version", "6.3.0", "--file", wheel.to_str().unwrap()];
+    let without = front.narrowed(&front.exchanged_token(), &options);
+    let with = front.narrowed(&without, &["--package", "widgets"]);
+    let said = front.curl_with(&with, "widgets-extra", "6.3.0", &renamed);
+    said.failure(&["package-not-covered: the token is for `widgets`; `widgets-extra` was uploaded"]);
+    assert!(!front.has(&renamed));
+    // uv would read the name in the file; a thief need not, and this registry does not.
+    front.curl_with(&without, "widgets-extra", "6.3.0", &renamed).success();
+    assert!(front.has(&renamed));
+}
+
+#[test]
 fn a_token_narrowed_to_several_files_publishes_each_of_them() {
     let front = PYPISERVER.front();
     let (first, second) = (front.wheel("widgets", "6.1.0"), front.wheel("widgets-extra", "6.1.0"));

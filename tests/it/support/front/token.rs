@@ -48,6 +48,14 @@ impl Front {
         said(uv.arg(wheel).env("UV_PUBLISH_TOKEN", token))
     }
 
+    /// An upload with curl, which says of a file whatever it is told to.
+    pub fn curl_with(&self, token: &str, package: &str, version: &str, file: &Path) -> Said {
+        let mut curl = self.client(Path::new("curl"));
+        curl.args(["-sS", "--fail-with-body", "-u", &format!("__token__:{token}"), "-F", ":action=file_upload", "-F"]);
+        curl.arg(format!("name={package}")).arg("-F").arg(format!("version={version}")).arg("-F");
+        said(curl.arg(format!("content=@{}", file.display())).arg(&self.url).arg("--cacert").arg(self.ca()))
+    }
+
     /// A file of the same name and length as a wheel, and a wheel like it, with another content.
     pub fn tampered(&self, wheel: &Path) -> PathBuf {
         let mut bytes = fs::read(wheel).unwrap();
