@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 
 use crate::support::front::DEVPI;
 use crate::support::front::PYPISERVER;
 use crate::support::service::AUDIENCE;
+use crate::support::verifiers::ask_all;
 
 const ENVIRONMENT_MISMATCH: &str =
     "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
@@ -18,6 +21,20 @@ fn uv_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
     let wheel = front.wheel("widgets", "1.0.0");
     front.uv(&front.github_job(&json!({})), &wheel).success();
     assert!(front.has(&wheel));
+}
+
+#[test]
+fn the_offline_verifiers_read_the_running_services_tokens() {
+    let front = PYPISERVER.front();
+    let token = front.exchanged_token();
+    let questions =
+        ["widgets", "gadgets"].map(|package| json!({"token": token, "package": package, "action": "upload"}));
+    for asked in ask_all(&front.secrets(), SystemClock.now(), &questions) {
+        let [widgets, gadgets] = &asked.answers[..] else { panic!("{}: {:?}", asked.language, asked.answers) };
+        assert_eq!(widgets["allowed"], true, "{}: {widgets}", asked.language);
+        assert_eq!(widgets["publisher"]["claims"]["repository"], "acme/widgets", "{}: {widgets}", asked.language);
+        assert_eq!(gadgets["allowed"], false, "{}: {gadgets}", asked.language);
+    }
 }
 
 #[test]

@@ -34,6 +34,16 @@ impl Front {
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// The registry's secrets, as its operator exports them for it.
+    pub fn secrets(&self) -> String {
+        let folder = tempfile::tempdir_in(self.directory.path()).unwrap();
+        let file = folder.path().join("secrets.json");
+        let mut export = Command::new(TRUSTMINT);
+        export.args(["keys", "export", "--registry", "acme", "--directory"]).arg(self.path("keys"));
+        said(export.arg("--policy").arg(self.path("policy")).arg("--out").arg(&file)).success();
+        fs::read_to_string(file).unwrap()
+    }
+
     /// `trustmint token attenuate` in the job: what it prints is the narrowed token.
     pub fn narrowed(&self, token: &str, options: &[&str]) -> String {
         let file = tempfile::NamedTempFile::new_in(self.directory.path()).unwrap();
