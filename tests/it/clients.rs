@@ -9,6 +9,9 @@ use trustmint::time::SystemClock;
 
 use crate::support::front::DEVPI;
 use crate::support::front::PYPISERVER;
+use crate::support::page::exchange_by_hand;
+use crate::support::page::masked_token;
+use crate::support::page::revoke_by_hand;
 use crate::support::service::AUDIENCE;
 use crate::support::verifiers::ask_all;
 
@@ -156,6 +159,21 @@ fn twines_own_exchange_says_that_the_id_token_was_used_before() {
     let job = front.github_job_with_one_token(AUDIENCE);
     front.twine_exchange(&job).success();
     front.twine_exchange(&job).failure(&["* `token-replayed`:", "this ID token was already exchanged, at 20"]);
+}
+
+#[test]
+fn the_pages_last_section_gets_a_token_that_twine_uploads_with_and_revokes_it() {
+    let front = PYPISERVER.front();
+    let output = exchange_by_hand(&front, &front.github_job(&json!({})), AUDIENCE, "").success();
+    let token = masked_token(&output);
+    let (first, second) = (front.wheel("widgets", "2.3.0"), front.wheel("widgets", "2.4.0"));
+    front.twine(&token, &[&first]).success();
+    revoke_by_hand(&front, &token).success();
+    front.twine(&token, &[&second]).failure(&["upload-token-revoked: the upload token has been revoked"]);
+    assert!(front.has(&first) && !front.has(&second));
+
+    let said = exchange_by_hand(&front, &front.github_job(&json!({"environment": "staging"})), AUDIENCE, "");
+    said.failure(&[ENVIRONMENT_MISMATCH]);
 }
 
 #[test]

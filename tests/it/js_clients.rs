@@ -28,6 +28,9 @@ use crate::support::javascript::tarball;
 use crate::support::javascript::upload_token;
 use crate::support::javascript::yarn;
 use crate::support::javascript::yarn_at;
+use crate::support::page::exchange_by_hand;
+use crate::support::page::masked_token;
+use crate::support::page::section;
 
 /// Why the rules do not grant `@acme/gadgets`, as the exchange says it.
 const NOT_GRANTED: &str = "`@acme/gadgets` is not granted: the rule `widgets-release` grants create:@acme/widgets,";
@@ -138,6 +141,22 @@ fn npm_edits_a_packument_only_as_the_token_allows() {
     npm(&["unpublish", "@acme/widgets-edited", "--force"]).failure(&refused);
     assert!(tarball(&front, "@acme/widgets-edited", "1.0.0").is_some());
     assert_eq!(deprecation(&front, "@acme/widgets-edited", "1.0.0"), Value::Null);
+}
+
+#[test]
+fn the_pages_last_section_gets_a_token_for_one_package_that_npm_adds_a_tag_with() {
+    let said = section("Anything else");
+    assert!(said.contains("`-d scope=tag:@acme/widgets`") && said.contains("`npm:npm.acme.example`"), "{said}");
+    let front = VERDACCIO.front();
+    let project = Project::package("@acme/widgets-by-hand", "1.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish"]).success();
+    let job = front.github_job(&json!({"environment": "yank"}));
+    exchange_by_hand(&front, &job, "npm:127.0.0.1", "").failure(&["`scope` must name exactly one package"]);
+    let output = exchange_by_hand(&front, &job, "npm:127.0.0.1", "-d scope=tag:@acme/widgets-by-hand").success();
+    let project = project.with(".npmrc", &npmrc(&front, &masked_token(&output)));
+    let add = ["dist-tag", "add", "@acme/widgets-by-hand@1.0.0", "stable"];
+    npm(&front, &Job::none(), &project, &add).success();
+    assert_eq!(tagged(&front, "@acme/widgets-by-hand", "stable"), "1.0.0");
 }
 
 #[test]
