@@ -1,5 +1,10 @@
-//! The causes that users of trusted publishing meet (`pypi.md` section 6), each through the front door: a stable code
-//! of its own, and a sentence that says what is wanted, what was sent, and the mend.
+//! The causes that users of trusted publishing meet, each through the front door: a stable code of its own, and a
+//! sentence that says what is wanted, what was sent, and the mend.
+//!
+//! They are numbered as in a list of what users of PyPI have met. Four of it cannot be met here. 16 and 17 are about
+//! pending publishers, and 22 is a limit on registering publishers: nobody registers any, since rules are the operator's or
+//! a registry's own, and one that grants `create` covers a package that does not exist yet. 18 is an upload whose file
+//! names another package than its token does: the registry asks about the file's name, and the answer is that of 19.
 
 use std::sync::Arc;
 use std::time::Duration;

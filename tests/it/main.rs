@@ -13,6 +13,7 @@ mod attacks;
 mod audit;
 mod audit_verb;
 mod authorize;
+mod bundle_lifetimes;
 mod bundles;
 mod causes;
 mod chart;

@@ -24,10 +24,10 @@ use trustmint::state::SealKeys;
 use trustmint::state::Store;
 use trustmint::time::Timestamp;
 
-use crate::bundles;
 use crate::operations::KEY;
 use crate::operations::Operations;
 use crate::support::Service;
+use crate::support::bundles;
 use crate::support::redis;
 use crate::support::redis::Server;
 use crate::support::redis::eventually;

@@ -420,7 +420,7 @@ async fn a_request_that_waits_is_decided_by_the_policy_that_it_began_under() {
     let event = service.last_event();
     let (rules, revision) = (json!(["widgets-release"]), json!(before));
     assert_eq!((&event["rules"], &event["policy_revision"]), (&rules, &revision), "{event}");
-    // The token names its rule, so it is good where there is one of that name.
+    // What the token itself says of its policy is told where that is in force again.
     service.activate(WIDGETS);
     let question = json!({"token": answer.body["token"], "package": "widgets", "exists": true});
     let verified = service.verify(&question).await;

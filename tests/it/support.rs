@@ -2,6 +2,7 @@
 //! provider that signs with real keys, a clock that is set and an audit log that can be read.
 
 pub mod actions;
+pub mod bundles;
 pub mod clock;
 pub mod codecs;
 pub mod described;
