@@ -1,14 +1,18 @@
 //! `/v1/authorize`: forward-auth, asked as proxies ask, and behind a real nginx.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -24,6 +28,7 @@ use crate::support::front::Process;
 use crate::support::front::free_address;
 use crate::support::front::said;
 use crate::support::front::tool;
+use crate::support::redis::PATIENCE;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -31,6 +36,11 @@ use crate::support::service::policy_text;
 use crate::support::tenants::TOOLS_KEY;
 use crate::support::tenants::narrowed;
 use crate::support::tenants::tenants_with;
+
+/// What is uploaded.
+const BODY: &str = "data";
+/// What a store wants that was there before.
+const STORES_OWN: &str = "Basic dXA6c2VjcmV0";
 
 const ALLOW: &str = "allow: [{method: PUT, path: \"/files/{package}/{version}/{*}\", action: upload}, {method: DELETE, \
                      path: \"/files/{package}/{version}/{*}\", action: yank}, {method: GET, path: \
@@ -394,12 +404,9 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
     assert!(gone.starts_with("HTTP/1.1 204"), "{gone}");
 }
 
-#[actix_web::test]
-async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() {
-    let service = behind("nginx").await;
-    let token = service.upload_token_for("tools-aud").await;
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name);
+/// The command that starts the example, with what it needs in that folder.
+fn example(service: &Service, folder: &Path, front: SocketAddr, store: SocketAddr) -> Command {
+    let path = |name: &str| folder.join(name);
     let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
     fs::write(path("certificate.pem"), certificate.certificate_pem()).unwrap();
     certificate.write_key(&path("key.pem")).unwrap();
@@ -407,20 +414,37 @@ async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() 
     fs::write(path("service.pem"), &service.authority_pem).unwrap();
     fs::write(path("api-key"), TOOLS_KEY).unwrap();
     fs::set_permissions(path("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
-    let (front, store) = (free_address(), free_address());
-    let mut start = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/start"));
+    // Whatever becomes of it, it ends.
+    let mut start = Command::new("timeout");
+    start.arg("120").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/forward-auth/start"));
     start.env("DIRECTORY", path("run")).env("CERTIFICATE", path("certificate.pem")).env("KEY", path("key.pem"));
     start.env("API_KEY_FILE", path("api-key")).env("TRUSTMINT", &service.base).env("CA", path("service.pem"));
     start.env("LISTEN", front.to_string()).env("STORE", store.to_string()).env("NGINX", tool("TRUSTMINT_TEST_NGINX"));
-    let ca = path("front.pem");
+    start
+}
+
+/// Starts it, and gives what it takes to send files through it: the body and the status of the answer.
+fn started(start: &mut Command, folder: &Path) -> (Process, impl Fn(String, &str) -> String) {
+    let (process, _) = Process::start(start, |child| Box::new(child.stdout.take().unwrap()), "ready: ");
+    let ca = folder.join("front.pem");
+    let put = move |url: String, authorization: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-m", "60", "-X", "PUT", "-d", BODY, "-w", " %{http_code}", &url]).arg("--cacert").arg(&ca);
+        said(curl.args(["-H", &format!("Authorization: {authorization}")])).success()
+    };
+    (process, put)
+}
+
+#[actix_web::test]
+async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() {
+    let service = behind("nginx").await;
+    let token = service.upload_token_for("tools-aud").await;
+    let directory = tempfile::tempdir().unwrap();
+    let (front, store) = (free_address(), free_address());
+    let mut start = example(&service, directory.path(), front, store);
+    let folder = directory.path().to_owned();
     let answers = tokio::task::spawn_blocking(move || {
-        let (_process, _) = Process::start(&mut start, |child| Box::new(child.stdout.take().unwrap()), "ready: ");
-        let put = |url: String, token: &str| {
-            let mut curl = Command::new("curl");
-            curl.args(["-sS", "-X", "PUT", "-d", "data", "-w", " %{http_code}", &url]).arg("--cacert").arg(&ca);
-            curl.args(["-H", &format!("Authorization: {token}")]);
-            said(&mut curl).success()
-        };
+        let (_process, put) = started(&mut start, &folder);
         let bearer = format!("Bearer {token}");
         [
             put(format!("https://{front}/files/widgets/1.0/w"), &bearer),
@@ -433,6 +457,67 @@ async fn the_example_starts_with_one_command_and_its_store_never_sees_a_token() 
     for (answer, expected) in answers.iter().zip(["201", "package-not-covered: ", " 401", " 401"]) {
         assert!(answer.contains(expected), "{answers:?}");
     }
-    let kept = files_below(&path("run/files"));
+    let kept = files_below(&directory.path().join("run/files"));
     assert!(kept.len() == 1 && kept[0].ends_with("/files/widgets/1.0/w"), "{kept:?}");
+}
+
+/// A store that takes one request, answers that the file is there, and tells what came, byte for byte.
+fn take_one(store: &TcpListener) -> String {
+    let (mut stream, _) = store.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut request, end) = (Vec::new(), format!("\r\n\r\n{BODY}"));
+    while !request.ends_with(end.as_bytes()) {
+        let mut part = [0; 1024];
+        let read = stream.read(&mut part).unwrap();
+        assert!(read > 0, "it ends early: {}", String::from_utf8_lossy(&request));
+        request.extend_from_slice(&part[..read]);
+    }
+    stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    String::from_utf8(request).unwrap()
+}
+
+#[actix_web::test]
+async fn a_store_of_ones_own_gets_its_own_credential_once_and_never_a_token() {
+    let service = behind("nginx").await;
+    let token = service.upload_token_for("tools-aud").await;
+    let directory = tempfile::tempdir().unwrap();
+    let store = TcpListener::bind("127.0.0.1:0").unwrap();
+    let front = free_address();
+    let mut start = example(&service, directory.path(), front, store.local_addr().unwrap());
+    let folder = directory.path().to_owned();
+    let credential = folder.join("credential");
+    fs::write(&credential, STORES_OWN).unwrap();
+    start.env("CREDENTIAL_FILE", &credential);
+    let proof = tokio::task::spawn_blocking(move || {
+        let mode = |mode| fs::set_permissions(&credential, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        let refused = start.output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert_eq!(said, format!("start: {} is open to everybody: chmod 600 it\n", credential.display()));
+
+        mode(0o600);
+        let (_process, put) = started(&mut start, &folder);
+        let bearer = format!("Bearer {token}");
+        let (sender, stored) = mpsc::channel();
+        thread::spawn(move || {
+            let request = take_one(&store);
+            sender.send((store, request))
+        });
+        let answer = put(format!("https://{front}/files/widgets/1.0/w"), &bearer);
+        assert!(answer.ends_with("201"), "{answer}");
+        let (store, request) = stored.recv_timeout(PATIENCE).unwrap();
+        assert!(request.starts_with("PUT /files/widgets/1.0/w HTTP/1."), "{request}");
+        let credentials: Vec<&str> =
+            request.lines().filter(|line| line.to_ascii_lowercase().starts_with("authorization:")).collect();
+        assert_eq!(credentials, [format!("Authorization: {STORES_OWN}")], "{request}");
+        assert!(!request.contains(&token), "{request}");
+
+        let answer = put(format!("https://{front}/files/gadgets/1.0/w"), &bearer);
+        assert!(answer.contains("package-not-covered: ") && answer.ends_with(" 403"), "{answer}");
+        // Whoever connects waits here to be let in, whatever becomes of it.
+        store.set_nonblocking(true).unwrap();
+        assert_eq!(store.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody came to the store");
+    });
+    proof.await.unwrap();
 }
