@@ -164,7 +164,12 @@ fn messages() -> Vec<Vec<String>> {
             }
         }
         let calls = ["{ fail ", "{- fail ", " required "].map(|call| source.matches(call).count());
-        assert_eq!(messages.len() - before, calls.iter().sum::<usize>(), "a message that is not read: {}", path.display());
+        assert_eq!(
+            messages.len() - before,
+            calls.iter().sum::<usize>(),
+            "a message that is not read: {}",
+            path.display()
+        );
     }
     messages
 }
