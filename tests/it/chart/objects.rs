@@ -223,6 +223,18 @@ fn with_the_memory_store_one_replica_ends_before_the_next_begins() {
 }
 
 #[test]
+fn replicas_that_write_the_audit_log_to_a_volume_write_files_of_their_own() {
+    let mut seen = 0;
+    for (set, objects) in all().iter().filter(|(_, objects)| settings(objects).contains("sink: file")) {
+        let container = &deployment(objects)["spec"]["template"]["spec"]["containers"][0];
+        let audit = list(&container["volumeMounts"]).iter().find(|mount| mount["name"] == "audit").unwrap();
+        assert_eq!(audit["subPathExpr"], "$(POD_NAME)", "{set}");
+        seen += 1;
+    }
+    assert_eq!(seen, 1);
+}
+
+#[test]
 fn an_autoscaler_that_may_go_down_to_one_replica_has_a_budget_for_the_others() {
     let budgets = |values: &str| of_kind(&objects("redis", &["--set", values]), "PodDisruptionBudget").len();
     assert_eq!(budgets("autoscaling.enabled=true,autoscaling.minReplicas=1"), 1);
