@@ -1,7 +1,7 @@
 # One static binary, the public certificate authorities, licences, and the list of what the binary is made of. docs/image.md says how
 # to build, run and verify the image; tests/image builds and runs it by these lines, without a Docker engine.
 
-# For an image that can be built again to the letter, put the digest of your mirror's copy after the tag.
+# For an image that is built from the same toolchain each time, put the digest of your mirror's copy after the tag.
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 RUN cargo install --locked --debug --version 0.5.9 cargo-cyclonedx

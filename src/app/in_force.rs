@@ -79,7 +79,7 @@ impl InForce {
         let in_force = Self { policy, composition, keys, metrics, clock, retired: Mutex::default() };
         let policy = in_force.policy();
         in_force.keys.install(policy.issuers().iter());
-        in_force.metrics.policy_activated(policy.revision());
+        in_force.metrics.policy_activated(policy.directory_revision());
         warnings::announce(&policy, &in_force.metrics);
         measures::rules(&policy, &in_force.metrics);
         in_force
@@ -144,7 +144,7 @@ impl InForce {
         // The keys first: a request under the new policy then never meets an issuer without keys, nor keys that were
         // fetched in the old policy's way. One under the old policy may find its issuer gone: so it is.
         self.keys.install(policy.issuers().iter());
-        self.metrics.policy_activated(policy.revision());
+        self.metrics.policy_activated(policy.directory_revision());
         self.metrics.bundles_in_force(composition.readings());
         let in_force = || Arc::new(PolicyInForce { policy: Arc::clone(&policy), since: self.clock.now() });
         retired.push(self.policy.swap(in_force()));

@@ -51,6 +51,8 @@ async fn a_registrys_own_rules_are_fetched_and_used() {
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
+    let line = format!("trustmint_policy_info{{revision=\"{directory}\"}} 1");
+    assert!(metrics.contains(&line), "a registry that changes its rules makes no replica differ: {metrics}");
     // A bundle without the rule withdraws it.
     bench.serve(&Text { rules: "  {}".into(), ..Text::new(&bench.service, 8) }).await;
     assert_eq!(bench.exchange().await, "no-matching-rule");

@@ -73,7 +73,7 @@ fn happens(metrics: &Metrics) {
     }
 }
 
-/// A Prometheus that reads one replica every second.
+/// A Prometheus that reads one replica every second, and another service: itself.
 struct Prometheus {
     process: Child,
     client: reqwest::Client,
@@ -103,13 +103,14 @@ impl Prometheus {
         let data = TempDir::new().unwrap();
         let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/trustmint/files/alerts.yaml");
         let config = data.path().join("prometheus.yml");
+        let address = bind().unwrap().local_addr().unwrap();
         let text = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n  \
-             - {{job_name: trustmint, static_configs: [{{targets: ['{replica}']}}]}}\n",
+             - {{job_name: trustmint, static_configs: [{{targets: ['{replica}']}}]}}\n  \
+             - {{job_name: prometheus, static_configs: [{{targets: ['{address}']}}]}}\n",
             alerts.display()
         );
         fs::write(&config, text).unwrap();
-        let address = bind().unwrap().local_addr().unwrap();
         let mut command = Command::new(prometheus);
         command.arg(format!("--config.file={}", config.display())).arg(format!("--web.listen-address={address}"));
         command.arg(format!("--storage.tsdb.path={}", data.path().join("data").display()));
@@ -140,15 +141,15 @@ impl Drop for Prometheus {
     }
 }
 
-/// Every question of the dashboard, with its panel.
+/// Every question of the dashboard, with its panel, as Grafana asks it where nobody has chosen a job: of all.
 fn questions() -> Vec<(String, String)> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/trustmint/files/dashboard.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     let mut questions = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
-            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "10s");
-            let query = query.replace("$job", "trustmint").replace("$namespace", ".*");
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "10s").replace("$__range", "10s");
+            let query = query.replace("$job", ".*").replace("$namespace", ".*");
             questions.push((panel["title"].as_str().unwrap().to_owned(), query));
         }
     }
@@ -170,6 +171,16 @@ async fn every_panel_shows_something_and_every_alert_is_evaluated() {
         }
     });
     assert!(shown.await.is_ok(), "no data: {:?}", open.last());
+    let read = "count(up == 1) == 2";
+    let both = tokio::time::timeout(PATIENCE, async {
+        while !prometheus.has(read).await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    assert!(both.await.is_ok(), "the other service is not read");
+    let (_, replicas) = questions().into_iter().find(|(panel, _)| panel == "Replicas").unwrap();
+    let counted = prometheus.data("query", &replicas).await.unwrap();
+    assert_eq!(counted["result"][0]["value"][1], "1", "{replicas}: {counted}");
     let firing = |alert: &str| format!("ALERTS{{alertstate=\"firing\",alertname=\"{alert}\"}}");
     let fired = tokio::time::timeout(PATIENCE, async {
         for alert in ["TrustmintCertificateExpired", "TrustmintAuditDropped"] {
@@ -180,7 +191,8 @@ async fn every_panel_shows_something_and_every_alert_is_evaluated() {
     });
     assert!(fired.await.is_ok(), "an alert does not fire");
     let rules = prometheus.data("rules", "").await.unwrap();
-    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    let rules: Vec<Value> = groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
     assert!(rules.len() >= 30, "{}", rules.len());
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");

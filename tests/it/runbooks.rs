@@ -98,12 +98,14 @@ fn calls(page: &str) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     let mut inside = false;
     let joined = page.replace("\\\n", " ");
-    for line in joined.lines() {
+    for line in joined.lines().map(str::trim_start) {
         if line.starts_with("```") {
             inside = !inside;
         }
         let spans: Vec<&str> = if inside { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
         for span in spans {
+            // In a container it is called by its path.
+            let span = span.split_once(" /usr/local/bin/").map_or(span, |(_, call)| call);
             let Some(command) = span.split("  #").next().and_then(|span| span.strip_prefix("trustmint ")) else {
                 continue;
             };
@@ -144,7 +146,8 @@ fn fault(call: &[String], helps: &mut BTreeMap<Vec<String>, Option<String>>) -> 
 fn every_command_on_the_operators_pages_exists() {
     let mut helps = BTreeMap::new();
     let mut found = 0;
-    for path in ["docs/operations.md", "docs/keys.md", "docs/redis.md", "docs/metrics.md", "docs/issuers.md"] {
+    let guides = ["operations", "keys", "redis", "metrics", "issuers", "image"].map(|name| format!("docs/{name}.md"));
+    for path in guides.iter().map(String::as_str).chain(["charts/trustmint/README.md"]) {
         for call in calls(&page(path)) {
             found += 1;
             assert_eq!(fault(&call, &mut helps), None, "{path}: trustmint {}", call.join(" "));
@@ -155,6 +158,7 @@ fn every_command_on_the_operators_pages_exists() {
         ("trustmint kyes list", "no such command"),
         ("trustmint keys list --dir keys", "no option --dir"),
         ("trustmint stop --issuer github --because x", "no option --because"),
+        ("kubectl exec deployment/trustmint -- /usr/local/bin/trustmint chekc", "no such command"),
     ] {
         let [call] = calls(&format!("`{wrong}`")).try_into().unwrap();
         assert!(fault(&call, &mut helps).is_some_and(|fault| fault.contains(words)), "{wrong}");

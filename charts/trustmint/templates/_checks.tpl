@@ -16,8 +16,13 @@
 {{- fail "keys.existingSecret and keys.volume are both set: keep one" -}}
 {{- end -}}
 
-{{- if hasKey $values.keys.volume "configMap" -}}
+{{- range concat (list $values.keys.volume) (dig "projected" "sources" list $values.keys.volume) -}}
+{{- if hasKey . "configMap" -}}
 {{- fail "keys.volume: a ConfigMap is no place for master keys: whoever reads one can mint for every registry. Use a Secret, or a CSI driver" -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey $values.keys.volume "hostPath" -}}
+{{- fail "keys.volume: a node's folder is no place for master keys: what else runs there may read it, and each node has its own. Use a Secret, or a CSI driver" -}}
 {{- end -}}
 
 {{- $sources := 0 -}}
@@ -29,6 +34,9 @@
 {{- end -}}
 {{- if gt (int $sources) 1 -}}
 {{- fail "policy.files, policy.existingConfigMap and policy.volume: keep one" -}}
+{{- end -}}
+{{- if and $values.policy.checkBeforeUpgrade (not $values.policy.files) -}}
+{{- fail "policy.checkBeforeUpgrade looks at policy.files, which is empty: set it to false, and lint and test the policy where it is made" -}}
 {{- end -}}
 {{- if $values.policy.files -}}
 {{- $registries := 0 -}}
@@ -71,8 +79,10 @@
 {{- if and $limit (lt $limit (int (add $capacity 64))) -}}
 {{- fail (printf "store.memory.capacity is %s, and resources.limits.memory %s: a full store would end the pod. Set the limit 64Mi above it at least" $values.store.memory.capacity $values.resources.limits.memory) -}}
 {{- end -}}
-{{- range $key := list "url" "cluster" "username" "existingSecret" -}}
-{{- if get $values.store.redis $key -}}
+{{- range $key := list "url" "sentinel.name" "sentinel.urls" "cluster" "username" "existingSecret" "ca.existingSecret" "ca.existingConfigMap" -}}
+{{- $found := $values.store.redis -}}
+{{- range splitList "." $key }}{{ $found = get $found . }}{{ end -}}
+{{- if $found -}}
 {{- fail (printf "store.redis.%s is set, and store.type is memory: set store.type=redis, or remove it" $key) -}}
 {{- end -}}
 {{- end -}}
@@ -108,6 +118,9 @@
 
 {{- if and (not $values.tls.existingSecret) (not $values.trustedProxies) -}}
 {{- fail "tokens would cross the network unencrypted: set tls.existingSecret, or name the proxies that speak https for the service in trustedProxies (the pod network of the ingress controller, as [10.0.0.0/8])" -}}
+{{- end -}}
+{{- if and $values.trustedProxies $values.networkPolicy.enabled (not $values.networkPolicy.from) -}}
+{{- fail "trustedProxies: networkPolicy.from is empty, so every pod of those networks reaches the port and is believed: name the proxies' pods there, as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]" -}}
 {{- end -}}
 {{- range $values.trustedProxies -}}
 {{- if hasSuffix "/0" . }}{{ fail (printf "trustedProxies: %s is everybody, and each could then claim any address: name the networks of your proxies" .) }}{{ end -}}
@@ -182,13 +195,13 @@
 {{- end -}}
 {{- end }}
 
-{{/* A size in MiB; 0 for what has another form. */}}
+{{/* A size in MiB, rounded down; 0 for what has another form. */}}
 {{- define "trustmint.mebibytes" -}}
-{{- $number := regexFind "^[0-9]+" (toString .) | default "0" | int -}}
-{{- if regexMatch "^[0-9]+(Gi|GiB)$" (toString .) -}}
-{{- mul $number 1024 -}}
-{{- else if regexMatch "^[0-9]+(Mi|MiB)$" (toString .) -}}
-{{- $number -}}
+{{- $units := dict "bytes" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $size := toString . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $size | trimSuffix "B" | default "bytes" -}}
+{{- if regexMatch "^[0-9.]+(e[+]?[0-9]+)?[A-Za-z]*$" $size -}}
+{{- divf (mulf (regexFind "^[0-9.]+(e[+]?[0-9]+)?" $size | float64) (get $units $unit | default 0)) 1048576 | floor | int -}}
 {{- else -}}
 0
 {{- end -}}

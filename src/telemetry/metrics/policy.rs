@@ -32,9 +32,12 @@ impl Policies {
     pub(super) fn new(make: &mut Maker) -> Self {
         let revision: Told<Option<String>> = Told::default();
         let shown = revision.clone();
-        make.gauge("policy_info", ["revision"], "The policy that decides, by its revision.", move || {
-            shown.with(|revision| revision.iter().map(|revision| ([configured(revision)], 1)).collect())
-        });
+        make.gauge(
+            "policy_info",
+            ["revision"],
+            "The directory of the policy that decides, by its revision.",
+            move || shown.with(|revision| revision.iter().map(|revision| ([configured(revision)], 1)).collect()),
+        );
         let refused: Told<bool> = Told::default();
         let shown = refused.clone();
         make.gauge(
@@ -97,7 +100,8 @@ impl Metrics {
         self.policy.bundles.set(bundles);
     }
 
-    /// Says which policy decides from now on.
+    /// Says which directory's policy decides from now on, by the directory's revision. Registries' bundles are not in it: they
+    /// come to each replica at a moment of its own, and when they change is the registries' affair.
     pub fn policy_activated(&self, revision: &str) {
         self.policy.revision.set(Some(revision.to_owned()));
     }

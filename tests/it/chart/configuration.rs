@@ -29,8 +29,9 @@ impl Mounted {
         for volume in list(&spec["volumes"]) {
             let name = volume["name"].as_str().unwrap();
             let mounts = list(&spec["containers"][0]["volumeMounts"]);
-            let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap()["mountPath"].as_str().unwrap();
-            let Some(folder) = mount.strip_prefix("/etc/trustmint/") else { continue };
+            // What it does not mount is another container's.
+            let Some(mount) = mounts.iter().find(|mount| mount["name"] == name) else { continue };
+            let Some(folder) = mount["mountPath"].as_str().unwrap().strip_prefix("/etc/trustmint/") else { continue };
             let folder = mounted.0.path().join(folder);
             fs::create_dir(&folder).unwrap();
             let map = volume["configMap"]["name"].as_str();

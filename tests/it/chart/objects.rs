@@ -19,9 +19,6 @@ use super::pod;
 use super::pods;
 use super::settings;
 
-/// Containers that a set of values brings itself.
-const FOREIGN: [&str; 2] = ["fetch", "sync"];
-
 #[test]
 fn no_pod_may_anything_whatever_the_values() {
     let mut seen = 0;
@@ -38,7 +35,7 @@ fn no_pod_may_anything_whatever_the_values() {
             let user = context["runAsUser"].as_u64();
             assert!(if set == "openshift" { user.is_none() } else { user.is_some_and(|user| user > 0) }, "{set} {pod}");
             let containers = list(&spec["containers"]).iter().chain(list(&spec["initContainers"]));
-            for container in containers.filter(|container| !FOREIGN.contains(&container["name"].as_str().unwrap())) {
+            for container in containers {
                 seen += 1;
                 let expected = json!({
                     "allowPrivilegeEscalation": false,
@@ -106,6 +103,9 @@ fn a_network_policy_lets_out_what_is_needed_and_no_more() {
             assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]), "{set}");
             for rule in list(&policy["spec"]["egress"]) {
                 assert!(!list(&rule["ports"]).is_empty(), "{set}: a rule without ports is for all of them");
+                let dns = list(&rule["ports"]).iter().any(|port| port["port"] == 53);
+                let node = json!({"ipBlock": {"cidr": "169.254.20.10/32"}});
+                assert!(!dns || list(&rule["to"]).contains(&node), "{set}: nodes may have a DNS cache of their own");
                 for peer in list(&rule["to"]) {
                     let cidr = peer["ipBlock"]["cidr"].as_str().unwrap_or_default();
                     let except = list(&peer["ipBlock"]["except"]);
@@ -220,6 +220,25 @@ fn with_the_memory_store_one_replica_ends_before_the_next_begins() {
     assert_eq!(spec["replicas"], 1);
     assert!(of_kind(&objects, "PodDisruptionBudget").is_empty(), "its node could never be drained");
     assert!(settings(&objects).contains("store: memory"));
+}
+
+#[test]
+fn replicas_that_write_the_audit_log_to_a_volume_write_files_of_their_own() {
+    let mut seen = 0;
+    for (set, objects) in all().iter().filter(|(_, objects)| settings(objects).contains("sink: file")) {
+        let container = &deployment(objects)["spec"]["template"]["spec"]["containers"][0];
+        let audit = list(&container["volumeMounts"]).iter().find(|mount| mount["name"] == "audit").unwrap();
+        assert_eq!(audit["subPathExpr"], "$(POD_NAME)", "{set}");
+        seen += 1;
+    }
+    assert_eq!(seen, 1);
+}
+
+#[test]
+fn an_autoscaler_that_may_go_down_to_one_replica_has_a_budget_for_the_others() {
+    let budgets = |values: &str| of_kind(&objects("redis", &["--set", values]), "PodDisruptionBudget").len();
+    assert_eq!(budgets("autoscaling.enabled=true,autoscaling.minReplicas=1"), 1);
+    assert_eq!(budgets("autoscaling.enabled=true,autoscaling.minReplicas=1,autoscaling.maxReplicas=1"), 0);
 }
 
 #[test]

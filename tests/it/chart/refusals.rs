@@ -26,7 +26,14 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("redis", &["keys.existingSecret="], "trustmint keys new --directory keys"),
     ("redis", &["keys.volume.emptyDir.medium=Memory"], "keys.existingSecret and keys.volume are both set"),
     ("redis", &["keys.existingSecret=", "keys.volume.configMap.name=a"], "a ConfigMap is no place for master keys"),
+    (
+        "redis",
+        &["keys.existingSecret=", "keys.volume.projected.sources[0].configMap.name=a"],
+        "a ConfigMap is no place for master keys",
+    ),
+    ("redis", &["keys.existingSecret=", "keys.volume.hostPath.path=/keys"], "a node's folder is no place"),
     ("existing-policy", &["policy.existingConfigMap="], "there is no policy: put its files into policy.files"),
+    ("existing-policy", &["policy.checkBeforeUpgrade=true"], "looks at policy.files, which is empty"),
     (
         "redis",
         &["policy.existingConfigMap=other"],
@@ -48,8 +55,13 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["replicaCount=2"], "Set replicaCount=1, or store.type=redis and store.redis.url"),
     ("trial", &["autoscaling.enabled=true"], "autoscaling.enabled needs the store in Redis"),
     ("trial", &["store.redis.url=rediss://redis.acme.svc:6379"], "store.type is memory: set store.type=redis"),
+    ("trial", &["store.redis.sentinel.name=a"], "store.redis.sentinel.name is set, and store.type is memory"),
+    ("trial", &["store.redis.ca.existingSecret=a"], "store.redis.ca.existingSecret is set, and store.type is memory"),
     ("trial", &["store.memory.capacity=1GiB"], "Set the limit 64Mi above it at least"),
     ("trial", &["store.memory.capacity=449MiB"], "a full store would end the pod"),
+    ("trial", &["resources.limits.memory=335M"], "a full store would end the pod"),
+    ("trial", &["resources.limits.memory=0.3Gi"], "a full store would end the pod"),
+    ("trial", &["resources.limits.memory=335000000"], "a full store would end the pod"),
     ("redis", &["store.redis.url="], "--set store.type=memory,replicaCount=1"),
     (
         "redis",
@@ -66,6 +78,7 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("cluster", &["store.redis.ca.existingConfigMap=a"], "store.redis.ca.existingConfigMap: keep one"),
     ("redis", &["tls.existingSecret="], "set tls.existingSecret, or name the proxies"),
     ("trial", &["trustedProxies[0]=0.0.0.0/0"], "is everybody"),
+    ("trial", &["networkPolicy.from=null"], "name the proxies' pods there"),
     ("watched", &["operations.existingSecret=a"], "operations.callers and operations.existingSecret: keep one"),
     ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "mount a volume for the file"),
     ("redis", &["terminationGracePeriodSeconds=20"], "must be greater than preStopSeconds + drainSeconds, which is 25"),
@@ -105,13 +118,8 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
 
 #[test]
 fn every_check_of_the_templates_fires_and_says_what_to_do() {
-    let source = fs::read_to_string(Path::new(CHART).join("templates/_checks.tpl")).unwrap();
-    // One more is of the release's name.
-    assert!(
-        source.matches("{ fail ").count() + source.matches("{- fail ").count() <= CHECKS.len() + 1,
-        "a check without a row here"
-    );
     let [three, four] = helms();
+    let mut all_said = Vec::new();
     for (set, values, words) in CHECKS {
         let settings: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
         for helm in [&three, &four] {
@@ -119,10 +127,61 @@ fn every_check_of_the_templates_fires_and_says_what_to_do() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success() && said.contains(words), "{set} {values:?}: {words}: {said}");
             assert!(output.stdout.is_empty(), "{set} {values:?}");
+            all_said.push(said.into_owned());
         }
     }
+    // What takes more than values: a name of the release, and a large file.
     let output = template_as("1st", &three, "redis", &["--set", "nameOverride=mint"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("set fullnameOverride"));
+    all_said.push(String::from_utf8_lossy(&output.stderr).into_owned());
+    let large = NamedTempFile::new().unwrap();
+    fs::write(large.path(), "a".repeat(900_000)).unwrap();
+    let large = format!("policy.files.large\\.txt={}", large.path().display());
+    let output = template(&three, "redis", &["--set-file", &large]);
+    all_said.push(String::from_utf8_lossy(&output.stderr).into_owned());
+
+    let messages = messages();
+    assert!(messages.len() > 45, "{messages:?}");
+    for message in messages {
+        assert!(all_said.iter().any(|said| says(said, &message)), "nothing here makes a template say {message:?}");
+    }
+    assert!(!says("policy.files: a is YAML", &["policy.files: ".to_owned(), " is not YAML: ".to_owned()]));
+}
+
+/// Every message with which a template refuses values, as its parts around what is put in.
+fn messages() -> Vec<Vec<String>> {
+    let mut messages = Vec::new();
+    for file in fs::read_dir(Path::new(CHART).join("templates")).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        let before = messages.len();
+        for call in ["fail \"", "fail (printf \"", "required \""] {
+            for rest in source.split(call).skip(1) {
+                let message = rest.split('"').next().unwrap().replace("\\\\", "\\").replace("%d", "%s");
+                messages.push(message.split("%s").map(ToOwned::to_owned).collect());
+            }
+        }
+        let calls = ["{ fail ", "{- fail ", " required "].map(|call| source.matches(call).count());
+        assert_eq!(
+            messages.len() - before,
+            calls.iter().sum::<usize>(),
+            "a message that is not read: {}",
+            path.display()
+        );
+    }
+    messages
+}
+
+/// Whether a text has all parts of a message, in their order.
+fn says(said: &str, message: &[String]) -> bool {
+    let mut rest = said;
+    message.iter().all(|part| {
+        let Some((_, after)) = rest.split_once(part.as_str()) else { return false };
+        rest = after;
+        true
+    })
 }
 
 /// Every map of the schema that takes no other keys than its own.
@@ -192,6 +251,7 @@ fn values_of_the_wrong_kind_are_refused() {
         "settings.state.store=memory",
         "settings.limits.shutdown_timeout=1h",
         "prometheusRule.enabled=maybe",
+        "prometheusRule.runbookUrl=docs/operations.md",
         "networkPolicy.identityProviders.cidrs[0]=everywhere",
         "security.appArmorProfile.type=Unconfined",
         "security.seLinuxOptions.type=spc_t",
@@ -269,7 +329,7 @@ fn what_stands_in_a_value_stays_in_its_place() {
         "tolerations": [{"key": evil}],
         "store": {"redis": {"username": evil}},
         "settings": {"telemetry": {"level": evil}},
-        "prometheusRule": {"enabled": true, "selector": "job=\"a\"", "runbookUrl": evil, "alertLabels": {"evil": evil}},
+        "prometheusRule": {"enabled": true, "selector": "job=\"a\"", "alertLabels": {"evil": evil}},
         "tests": {"exchange": {"registry": evil, "audience": evil}},
         "policy": {"files": {"evil.txt": evil, "map.yaml": {"rules": {evil: {"registry": evil}}}}},
     }));

@@ -11,11 +11,14 @@ use trustmint::telemetry::Metrics;
 use trustmint::telemetry::metrics::Kind;
 
 use super::all;
+use super::helms;
 use super::list;
 use super::named;
 use super::objects;
 use super::of_kind;
+use super::read;
 use super::run;
+use super::template_as;
 use super::text;
 use super::tool;
 
@@ -121,7 +124,7 @@ fn every_alert_asks_for_series_that_exist() {
                 || (label == "instance" && expression.starts_with("up{"));
             assert!(kept, "{name}: {label} is not kept");
         }
-        assert_eq!(rule["annotations"]["runbook_url"], format!("docs/operations.md#{}", name.to_lowercase()));
+        assert_eq!(rule["annotations"]["runbook_url"], Value::Null, "{name}: nobody has said where the runbooks are");
         for (series, matchers) in selectors(expression) {
             let of_release =
                 [("job".to_owned(), "trial-trustmint".to_owned()), ("namespace".to_owned(), "acme".to_owned())];
@@ -151,14 +154,50 @@ fn values_choose_alerts_their_labels_and_their_runbooks() {
     let rules = rules(watched);
     let has = |name: &str| rules.iter().any(|rule| rule["alert"] == name);
     assert!(has("TrustmintAbsent") && !has("TrustmintRateLimited") && has("AcmeQuiet"));
-    let first = &rules[0];
-    assert_eq!(first["labels"]["team"], "packages");
-    assert_eq!(first["annotations"]["runbook_url"], "https://wiki.acme.example/trustmint#trustmintdown");
+    for rule in rules.iter().filter(|rule| rule["alert"] != "AcmeQuiet") {
+        assert_eq!(rule["labels"]["team"], "packages");
+        let runbook = rule["alert"].as_str().unwrap().to_lowercase();
+        assert_eq!(
+            rule["annotations"]["runbook_url"],
+            format!("https://wiki.acme.example/trustmint#{runbook}"),
+            "{runbook}"
+        );
+    }
     let (_, other) = all().iter().find(|(set, _)| set == "pod-monitor").unwrap();
     for rule in super::watching::rules(other) {
         assert!(rule["expr"].as_str().unwrap().contains("{job=\"acme/trustmint\""), "{rule}");
         assert!(!rule["expr"].as_str().unwrap().contains("job=\"trustmint\""), "{rule}");
     }
+}
+
+#[test]
+fn alerts_of_two_releases_are_two() {
+    let [helm, _] = helms();
+    let labels = |release: &str, namespace: &str| {
+        let more = ["--namespace", namespace, "--set", "prometheusRule.enabled=true"];
+        let objects = read(&text(template_as(release, &helm, "redis", &more)), &[]);
+        let alerts = rules(&objects).iter().map(|rule| format!("{} {}", rule["alert"], rule["labels"]));
+        alerts.collect::<BTreeSet<String>>()
+    };
+    let (here, there, beside) = (labels("trial", "acme"), labels("trial", "staging"), labels("second", "acme"));
+    assert!(here.is_disjoint(&there) && here.is_disjoint(&beside), "Alertmanager would take one for the other");
+    assert_eq!(here, labels("trial", "acme"));
+    // What somebody sets wins.
+    let own = objects("redis", &["--set", "prometheusRule.enabled=true,prometheusRule.alertLabels.namespace=other"]);
+    assert!(rules(&own).iter().all(|rule| rule["labels"]["namespace"] == "other"));
+}
+
+#[test]
+fn the_prober_is_watched_where_there_is_one() {
+    let of = |more: &str| {
+        let objects = objects("redis", &["--set", more]);
+        rules(&objects).iter().find(|rule| rule["alert"] == "TrustmintProberFailing").cloned()
+    };
+    assert!(of("prometheusRule.enabled=true").is_none());
+    let rule = of("prometheusRule.enabled=true,prober.enabled=true").unwrap();
+    let expression = rule["expr"].as_str().unwrap();
+    let selector = "{cronjob=\"trial-trustmint-prober\",namespace=\"acme\"}";
+    assert_eq!(expression.matches(selector).count(), expression.matches('{').count(), "{expression}");
 }
 
 #[test]
