@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web;
 use base64::Engine;
@@ -43,6 +44,8 @@ pub const AUDIENCE: &str = "acme";
 const RULES_FILE: &str = "policy/rules.yaml";
 const STORE_CAPACITY: usize = 1 << 24;
 const AUDIT_CAPACITY: usize = 1024;
+/// How long the last audit events may take.
+const AUDIT_WAIT: Duration = Duration::from_secs(5);
 
 /// Everything that runs. It ends, and its files are removed, when this is dropped.
 #[derive(Debug)]
@@ -58,8 +61,14 @@ pub struct World {
     clock: Arc<dyn Clock>,
     /// Since when the store remembers.
     started: Timestamp,
-    /// Last, so that nothing writes to it any more when it is removed.
     directory: Directory,
+}
+
+impl Drop for World {
+    /// The audit log looks whether its file is still there, and makes it anew: it is to be idle when the directory goes.
+    fn drop(&mut self) {
+        self.app.close(AUDIT_WAIT);
+    }
 }
 
 impl World {

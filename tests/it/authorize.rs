@@ -242,7 +242,7 @@ fn start_nginx(configuration: &Path, port: u16) -> Running {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             return running;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     panic!("nginx does not listen: see its error log beside {}", configuration.display());
 }

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_bound_and_are_spread() {
         let top: Vec<_> = (0..7).map(|failed| pause(failed, u16::MAX).as_millis()).collect();
-        assert_eq!(top, [50, 100, 200, 400, 800, 800, 800]);
+        assert_eq!(top, [50, 100, 200, 400, 400, 400, 400]);
         for failed in 0..40 {
             assert_eq!(pause(failed, 0) * 2, pause(failed, u16::MAX));
         }
