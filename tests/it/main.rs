@@ -26,6 +26,7 @@ mod demo;
 mod dialects;
 mod disclosure;
 mod docs;
+mod draining;
 mod ecosystems;
 mod editor;
 mod exchange;
