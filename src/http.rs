@@ -6,6 +6,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::num::NonZero;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
 use crate::code::Code;
+use crate::http::context::Backlogs;
 use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
@@ -36,6 +38,7 @@ use crate::state::revocations::RevokeError;
 
 pub mod arrival;
 pub mod authorize;
+pub mod backlog;
 pub mod body;
 pub mod context;
 pub mod credential;
@@ -59,9 +62,9 @@ pub mod token;
 pub mod verify;
 
 /// Most anonymous calls at once on one replica; the rest is refused at once.
-const MAX_EXCHANGES: usize = 1024;
+const MAX_EXCHANGES: usize = 512;
 /// Most registries' calls at once on one replica.
-const MAX_REGISTRY_CALLS: usize = 1024;
+const MAX_REGISTRY_CALLS: usize = 512;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an open connection of a scraper may delay the end of the process.
@@ -179,7 +182,8 @@ pub fn public_routes(public: web::Data<Public>) -> impl Fn(&mut ServiceConfig) +
         let routes = of(Base::Host)
             .chain(of(Base::Registry))
             .fold(routes, |routes, endpoint| routes.service(endpoint.resource()));
-        config.app_data(public.clone()).service(routes);
+        // Workers, each of which calls this, fall behind each by itself.
+        config.app_data(public.clone()).app_data(Rc::new(Backlogs::default())).service(routes);
     }
 }
 
