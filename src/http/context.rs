@@ -1,12 +1,8 @@
 //! What every handler knows of its request before it reads it: the request's id and the client.
 
-use std::rc::Rc;
-use std::time::Duration;
-
 use actix_web::Error;
 use actix_web::HttpMessage;
 use actix_web::HttpRequest;
-use actix_web::body::EitherBody;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
@@ -23,15 +19,13 @@ use crate::app::Caller;
 use crate::code::Code;
 use crate::http::ENDPOINTS;
 use crate::http::Public;
-use crate::http::backlog::Backlog;
-use crate::http::backlog::PAUSE;
+use crate::http::admission::Connection;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::origin;
 use crate::macaroon::TokenId;
 use crate::secret::random_bytes;
-use crate::telemetry::Stopwatch;
 use crate::telemetry::metrics::NONE;
 use crate::time::Timestamp;
 
@@ -57,35 +51,11 @@ pub fn draw_id(now: Timestamp) -> String {
     TokenId::new(now, random_bytes().unwrap_or_default()).to_string()
 }
 
-/// One worker's backlogs.
-///
-/// SECURITY: registries' calls, which have API keys and allowances, are shed last: a flood of strangers does not get as far.
-#[derive(Debug)]
-pub struct Backlogs {
-    anonymous: Backlog,
-    registries: Backlog,
-}
-
-impl Default for Backlogs {
-    fn default() -> Self {
-        let [anonymous, registries] = [10, 100].map(|millis| Backlog::new(Duration::from_millis(millis)));
-        Self { anonymous, registries }
-    }
-}
-
-impl Backlogs {
-    fn of(&self, endpoint: Option<&Endpoint>) -> &Backlog {
-        if endpoint.is_some_and(Endpoint::is_for_registries) { &self.registries } else { &self.anonymous }
-    }
-}
-
-/// Gives every request an id, refuses oversized headers and what has waited too long, and keeps browsers from guessing
-/// content types.
+/// Gives every request an id, refuses oversized headers, and keeps browsers from guessing content types.
 pub async fn middleware<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let waiting = Stopwatch::start();
+) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
     let now =
         request.app_data::<web::Data<Public>>().map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
     let id = draw_id(now);
@@ -99,23 +69,14 @@ pub async fn middleware<B: MessageBody + 'static>(
         let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
         request.into_response(refusal.respond(spelling, &id)).map_into_right_body()
     } else {
-        let request_id = id.clone();
-        let handler = async move {
-            // A task is begun in its turn: by then everything has been waited for that came before.
-            let backlogs = request.app_data::<Rc<Backlogs>>();
-            if backlogs.is_none_or(|backlogs| backlogs.of(endpoint).admits(waiting.elapsed())) {
-                return next.call(request).await.map(ServiceResponse::map_into_left_body);
-            }
-            let refusal = shed(request, spelling, &request_id).await;
-            Ok(refusal.map_into_right_body())
-        };
-        to_its_end(handler, spelling, &id).await?
+        to_its_end(next.call(request), spelling, &id).await?.map_into_left_body()
     };
     if let Some(public) = response.request().app_data::<web::Data<Public>>() {
         // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
         public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
-        // Whoever comes again shall find another replica, and not a connection that is closed as it is used.
-        if public.app.is_draining() {
+        let kept = response.request().conn_data::<Connection>().is_none_or(Connection::is_kept);
+        // Whoever comes again to a replica that ends shall find another, and no connection that is closed as it is used.
+        if !kept || public.app.is_draining() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
     }
@@ -125,18 +86,6 @@ pub async fn middleware<B: MessageBody + 'static>(
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
-}
-
-/// Refuses a request whose body nobody reads.
-async fn shed(request: ServiceRequest, spelling: Spelling, id: &str) -> ServiceResponse {
-    let (request, payload) = request.into_parts();
-    drop(payload);
-    if let Some(public) = request.app_data::<web::Data<Public>>() {
-        public.app.metrics().overloaded("queue");
-    }
-    tokio::time::sleep(PAUSE).await;
-    let refusal = Refusal::new(Code::Overloaded, "this replica has more to do than it can");
-    ServiceResponse::new(request, refusal.respond(spelling, id))
 }
 
 /// The endpoint that the request's path is.

@@ -182,14 +182,6 @@ impl Answer {
 }
 
 impl Endpoint {
-    /// Whether whoever calls it presents a registry's API key.
-    pub fn is_for_registries(&self) -> bool {
-        self.operations.iter().all(|operation| match operation.access {
-            Access::Registry | Access::RegistryAlways | Access::Proxy => true,
-            Access::Anyone | Access::Job | Access::JobHeader | Access::Holder | Access::HolderHeader => false,
-        })
-    }
-
     /// The path as documents spell it.
     pub fn shown_path(&self) -> String {
         self.path.replace(":.*}", "}")
@@ -321,7 +313,7 @@ impl Access {
             Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => &[codes::ANY, codes::HOST, codes::BODY],
             Self::Registry => &[codes::ANY, codes::KEY, codes::RATE, codes::BODY],
             Self::RegistryAlways => &[codes::ANY, codes::KEY, codes::BODY],
-            Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE],
+            Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE, codes::BUSY],
         }
     }
 }
