@@ -83,6 +83,7 @@ mod schemathesis;
 mod serve;
 mod settings_corpus;
 mod shared_keys;
+mod slow_clients;
 mod state_loss;
 mod stolen_token;
 mod stops;

@@ -63,6 +63,6 @@ pub(super) async fn serve(server: Server, signals: &mut StopSignals, app: &App, 
     // A server that is dropped closes its connections.
     tokio::select! {
         end = end => Ok(end),
-        served = server => served.map(|()| End::InTurn),
+        ended = server => ended.map(|()| End::InTurn),
     }
 }
