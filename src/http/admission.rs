@@ -75,11 +75,11 @@ impl Connections {
 
     /// One more.
     ///
-    /// SECURITY: of the last quarter none is kept for what its client may yet ask. Strangers who ask one thing and then
+    /// SECURITY: of the last eighth none is kept for what its client may yet ask. Strangers who ask one thing and then
     /// nothing can hold the others; there is always room for who comes with a question.
     pub fn open(self: &Arc<Self>) -> Connection {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
-        Connection { all: Arc::clone(self), kept: before.saturating_mul(4) < self.most.saturating_mul(3) }
+        Connection { all: Arc::clone(self), kept: before.saturating_mul(8) < self.most.saturating_mul(7) }
     }
 }
 
@@ -101,11 +101,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_last_quarter_no_connection_is_kept() {
+    fn of_the_last_eighth_no_connection_is_kept() {
         let connections = Arc::new(Connections::new(8));
         let mut open: Vec<_> = (0..8).map(|_| connections.open()).collect();
         let kept: Vec<_> = open.iter().map(Connection::is_kept).collect();
-        assert_eq!(kept, [true, true, true, true, true, true, false, false]);
+        assert_eq!(kept, [true, true, true, true, true, true, true, false]);
         open.truncate(5);
         assert!(connections.open().is_kept());
     }

@@ -12,8 +12,8 @@ use crate::serve::Home;
 use crate::serve::PATIENCE;
 use crate::serve::Served;
 
-/// Of these the last quarter is never kept.
-const CONNECTIONS: usize = 100;
+/// Of these the last eighth is never kept.
+const CONNECTIONS: usize = 96;
 const ASK: &str = "GET /_/oidc/audience HTTP/1.1\r\nHost: pypi.acme.example\r\n\r\n";
 
 fn serve(home: &Home) -> Served {
@@ -106,7 +106,7 @@ fn connections_that_idle_leave_room_for_who_comes_with_a_question() {
         }
         idle.push(connection);
     }
-    assert_eq!(idle.len(), CONNECTIONS * 3 / 4);
+    assert_eq!(idle.len(), CONNECTIONS * 7 / 8);
     for _ in 0..CONNECTIONS {
         let connection = connect(&served);
         assert_eq!(ask(&connection), (SERVED.to_owned(), false));

@@ -103,8 +103,8 @@ def main():
         world.remember()
         load = Load(world, replica, 3 * short + arguments.seconds + 5)
         load.run(SATURATED, 5)
-        peak, cpu = load.run(SATURATED, short)
-        say(f"peak: {SATURATED} connections are served {peak['200']:.0f} a second, {cpu:.2f} of a core, {replica.resident()[0]:.0f} MiB")
+        peak, peak_cpu = load.run(SATURATED, short)
+        say(f"peak: {SATURATED} connections are served {peak['200']:.0f} a second, {peak_cpu:.2f} of a core, {replica.resident()[0]:.0f} MiB")
         faults = []
         for name, times, seconds in [("flood", 10, arguments.seconds), ("crowd", 24, short)]:
             watch = Watch(world, replica)
@@ -112,12 +112,13 @@ def main():
             answers, cpu = load.run(SATURATED * times, seconds)
             ended = time.monotonic()
             watch.ended()
-            goodput = answers["200"] / peak["200"]
+            # By the time that it had: what else runs on the machine takes some of the core, now more and now less.
+            goodput = answers["200"] / cpu / (peak["200"] / peak_cpu)
             say(f"{name}: {SATURATED * times} connections for {seconds} s: {answers['200']:.0f} served and {answers.get('503', 0):.0f} refused a second, "
-                f"goodput {goodput:.0%} of peak, {cpu:.2f} of a core, {watch.resident:.1f} MiB")
+                f"goodput {goodput:.0%} of peak by CPU, {answers['200'] / peak['200']:.0%} by the clock, {cpu:.2f} of a core, {watch.resident:.1f} MiB")
             say(f"    one more client, each time on a new connection: served {len(watch.served)} times after {slowest(watch.served)}, "
                 f"refused {len(watch.refused)} times after {slowest(watch.refused)}")
-            if name == "flood" and goodput < LEAST_GOODPUT:
+            if goodput < LEAST_GOODPUT:
                 faults.append(f"{name}: goodput is {goodput:.0%}")
             if watch.resident > MOST_RESIDENT:
                 faults.append(f"{name}: {watch.resident:.1f} MiB resident")
