@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -125,6 +127,18 @@ pub struct App {
     runtime: Handle,
     /// Places for refusals on their way to the store.
     refusals: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+/// Whether a replica shall be sent requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It shall.
+    Ready,
+    /// It could mint nothing.
+    NoMintingKey,
+    /// It is about to end.
+    Draining,
 }
 
 /// Who asks, as far as that matters for the record.
@@ -171,6 +185,7 @@ impl App {
             clock: parts.clock,
             runtime,
             refusals: refusals::places(),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -262,9 +277,25 @@ impl App {
         self.in_force.keys()
     }
 
-    /// Whether requests can be served: some key may mint. Deliberately not whether an identity provider answers.
-    pub fn is_ready(&self) -> bool {
-        self.keyring.load().minting_key(self.now()).is_some()
+    /// Whether requests shall be sent here. Deliberately not whether an identity provider answers.
+    pub fn readiness(&self) -> Readiness {
+        if self.is_draining() {
+            Readiness::Draining
+        } else if self.keyring.load().minting_key(self.now()).is_none() {
+            Readiness::NoMintingKey
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    /// From now on requests shall go elsewhere; those that come are served.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this replica is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Exchanges a subject token and records the outcome.

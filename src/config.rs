@@ -161,7 +161,10 @@ pub struct Limits {
     /// From the first byte of a request to the end of its headers.
     #[serde(deserialize_with = "merged::seconds")]
     pub read_timeout: Duration,
-    /// How long running requests may go on after SIGTERM.
+    /// How long the service goes on as before after SIGTERM, but for `/readyz`.
+    #[serde(deserialize_with = "merged::seconds")]
+    pub drain: Duration,
+    /// How long running requests may go on after that.
     #[serde(deserialize_with = "merged::seconds")]
     pub shutdown_timeout: Duration,
 }

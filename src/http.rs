@@ -21,11 +21,12 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
 use crate::code::Code;
+use crate::http::admission::Connections;
+use crate::http::admission::Limit;
 use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
@@ -34,6 +35,7 @@ use crate::http::operations::Operators;
 use crate::state::StoreError;
 use crate::state::revocations::RevokeError;
 
+pub mod admission;
 pub mod arrival;
 pub mod authorize;
 pub mod body;
@@ -58,10 +60,11 @@ pub mod tenant;
 pub mod token;
 pub mod verify;
 
-/// Most anonymous calls at once on one replica; the rest is refused at once.
-const MAX_EXCHANGES: usize = 1024;
+/// Most anonymous calls at once on one replica. At a millisecond each, most of it the way to the store, that is more than
+/// its cores can do.
+const MAX_EXCHANGES: usize = 64;
 /// Most registries' calls at once on one replica.
-const MAX_REGISTRY_CALLS: usize = 1024;
+const MAX_REGISTRY_CALLS: usize = 64;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an open connection of a scraper may delay the end of the process.
@@ -87,40 +90,33 @@ pub struct Public {
     pub app: Arc<App>,
     /// Peers whose forwarded headers count.
     pub trusted_proxies: Vec<IpNet>,
-    exchanges: Semaphore,
-    registry_calls: Semaphore,
+    exchanges: Limit,
+    registry_calls: Limit,
 }
 
 impl Public {
     /// Anonymous exchanges and registries' calls have limits of their own, so that a flood of one cannot starve the
     /// other.
-    pub const fn new(app: Arc<App>, trusted_proxies: Vec<IpNet>) -> Self {
+    pub fn new(app: Arc<App>, trusted_proxies: Vec<IpNet>) -> Self {
         Self {
             app,
             trusted_proxies,
-            exchanges: Semaphore::const_new(MAX_EXCHANGES),
-            registry_calls: Semaphore::const_new(MAX_REGISTRY_CALLS),
+            exchanges: Limit::new("exchanges", MAX_EXCHANGES),
+            registry_calls: Limit::new("registry-calls", MAX_REGISTRY_CALLS),
         }
     }
 
-    /// Admits an anonymous call while it runs, or refuses it at once.
+    /// Admits an anonymous call while it runs, or refuses it.
     ///
-    /// SECURITY: to be asked when the body is there. A thousand strangers who send theirs byte by byte would else hold
-    /// every place; like this they hold connections, which have a limit of their own.
-    pub fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.admit(&self.exchanges, "exchanges")
+    /// SECURITY: to be asked when the body is there. Strangers who send theirs byte by byte would else hold every place;
+    /// like this they hold connections, which have a limit of their own.
+    pub async fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.exchanges.admit(self.app.metrics()).await
     }
 
-    /// Admits a registry's call while it runs, or refuses it at once.
-    pub fn admit_registry_call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.admit(&self.registry_calls, "registry-calls")
-    }
-
-    fn admit<'a>(&self, limit: &'a Semaphore, name: &'static str) -> Result<SemaphorePermit<'a>, Refusal> {
-        limit.try_acquire().map_err(|_| {
-            self.app.metrics().overloaded(name);
-            Refusal::new(Code::Overloaded, "this replica is at its limit")
-        })
+    /// Admits a registry's call while it runs, or refuses it.
+    pub async fn admit_registry_call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.registry_calls.admit(self.app.metrics()).await
     }
 }
 
@@ -218,8 +214,12 @@ pub fn serve_public(
     limits: Limits,
 ) -> io::Result<Server> {
     let routes = public_routes(public);
+    let connections = Arc::new(Connections::new(limits.connections));
     let factory = move || Actix::new().configure(routes.clone());
     let server = HttpServer::new(factory)
+        .on_connect(move |_, connection| {
+            connection.insert(connections.open());
+        })
         .client_request_timeout(limits.read_timeout)
         .shutdown_timeout(limits.shutdown_timeout.as_secs())
         .keep_alive(KEEP_ALIVE)

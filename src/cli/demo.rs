@@ -13,7 +13,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 use crate::cli::Ended;
-use crate::cli::serve::stop_signal;
+use crate::cli::serve::draining::StopSignals;
 use crate::demo::narrative;
 use crate::demo::narrative::Step;
 use crate::demo::world::World;
@@ -43,9 +43,10 @@ impl Demo {
 
     /// Whatever ends the demonstration, what it started has ended and what it wrote is removed when this returns.
     async fn show_until_stopped(&self) -> io::Result<bool> {
+        let mut signals = StopSignals::catch()?;
         tokio::select! {
             shown = self.show() => return shown,
-            () = stop_signal() => {}
+            () = signals.next() => {}
             () = hang_up() => {}
         }
         if !self.json {

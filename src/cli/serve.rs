@@ -21,6 +21,8 @@ use crate::app::Trigger;
 use crate::audit::AuditLog;
 use crate::cli::Ended;
 use crate::cli::Failed;
+use crate::cli::serve::draining::End;
+use crate::cli::serve::draining::StopSignals;
 use crate::config;
 use crate::config::Settings;
 use crate::config::tls::Certificate;
@@ -41,6 +43,8 @@ use crate::telemetry::Metrics;
 use crate::telemetry::logs;
 use crate::time::Clock;
 use crate::time::SystemClock;
+
+pub(crate) mod draining;
 
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -190,6 +194,7 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
         tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
     }
     reload_at_hangup(Arc::clone(&app))?;
+    let mut signals = StopSignals::catch()?;
     let limits = http::Limits {
         workers: settings.limits.workers,
         connections: settings.limits.connections,
@@ -215,20 +220,18 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
 
     let attended = Arc::clone(&app);
     let background = actix_web::rt::spawn(async move { attended.attend().await });
-    let (public_handle, operations_handle) = (public.handle(), operations.handle());
-    actix_web::rt::spawn(async move {
-        stop_signal().await;
-        tracing::info!("stopping: requests in flight may finish");
-        public_handle.stop(true).await;
-        operations_handle.stop(true).await;
-    });
+    let operations_handle = operations.handle();
     let operations = actix_web::rt::spawn(operations);
-    public.await?;
+    let end = draining::serve(public, &mut signals, &app, settings.limits.drain).await?;
+    operations_handle.stop(end == End::InTurn).await;
     operations.await??;
     background.abort();
     app.close(FLUSH);
-    tracing::info!("stopped");
-    Ok(true)
+    match end {
+        End::InTurn => tracing::info!("stopped"),
+        End::AtOnce => tracing::warn!("stopped at once: requests under way were cut off"),
+    }
+    Ok(end == End::InTurn)
 }
 
 /// Reloads the policy, the keys and the certificate at SIGHUP, from now on.
@@ -248,20 +251,4 @@ fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-/// Returns at SIGTERM, which Kubernetes sends, or SIGINT, which a terminal does.
-pub(crate) async fn stop_signal() {
-    let term = signal(SignalKind::terminate());
-    match term {
-        Ok(mut term) => {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => {
-            let _interrupted = tokio::signal::ctrl_c().await;
-        }
-    }
 }

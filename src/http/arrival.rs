@@ -65,7 +65,7 @@ pub async fn anonymous(
 ) -> HttpResponse {
     let answered = async {
         let body = body::read(&request, payload).await?;
-        let place = public.admit_exchange()?;
+        let place = public.admit_exchange().await?;
         answer(&Arrival::new(&request, &public, body, place)).await
     };
     rendered(answered.await, spelling, &request)
@@ -114,7 +114,7 @@ async fn known(
 ) -> HttpResponse {
     let answered = async {
         let body = body::read(request, payload).await?;
-        let place = public.admit_registry_call()?;
+        let place = public.admit_registry_call().await?;
         answer(&Arrival::new(request, public, body, place)).await
     };
     rendered(answered.await, Spelling::Native, request)

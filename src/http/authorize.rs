@@ -125,7 +125,7 @@ async fn let_through(
     (policy, registry): (&PolicyInForce, &Registry),
     now: Timestamp,
 ) -> Result<HttpResponse, Refusal> {
-    let _place = public.admit_registry_call()?;
+    let _place = public.admit_registry_call().await?;
     let none = || Refusal::new(Code::RouteNotAllowed, "the policy has no `routes` for this registry");
     let asked = asked(request, registry.routes.as_deref().ok_or_else(none)?)?;
     let token = token(request)?;

@@ -7,6 +7,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::error::InternalError;
+use actix_web::http::ConnectionType;
 use actix_web::http::header::HeaderName;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
@@ -18,6 +19,7 @@ use crate::app::Caller;
 use crate::code::Code;
 use crate::http::ENDPOINTS;
 use crate::http::Public;
+use crate::http::admission::Connection;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
@@ -69,7 +71,15 @@ pub async fn middleware<B: MessageBody + 'static>(
     } else {
         to_its_end(next.call(request), spelling, &id).await?.map_into_left_body()
     };
-    count(endpoint, &response);
+    if let Some(public) = response.request().app_data::<web::Data<Public>>() {
+        // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
+        public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
+        let kept = response.request().conn_data::<Connection>().is_none_or(Connection::is_kept);
+        // Whoever comes again to a replica that ends shall find another, and no connection that is closed as it is used.
+        if !kept || public.app.is_draining() {
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -95,11 +105,4 @@ async fn to_its_end<T: 'static>(
         let refusal = Refusal::new(Code::Internal, "the service failed");
         Err(InternalError::from_response(cause, refusal.respond(spelling, request_id)).into())
     })
-}
-
-/// What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
-fn count<B>(endpoint: Option<&Endpoint>, response: &ServiceResponse<B>) {
-    if let Some(public) = response.request().app_data::<web::Data<Public>>() {
-        public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
-    }
 }

@@ -13,6 +13,7 @@ use actix_web::web;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::app::Readiness;
 use crate::code::Code;
 use crate::escape::escape;
 use crate::http::arrival;
@@ -81,12 +82,15 @@ pub async fn livez() -> HttpResponse {
 /// `GET /readyz`: requests can be served. Ready does not depend on any one identity provider: one that is down must
 /// not take the others' releases with it.
 pub async fn readyz(operators: web::Data<Operators>) -> HttpResponse {
-    if operators.app.is_ready() {
-        HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n")
-    } else {
-        let reason = "not ready: no key of the ring may mint now; see `trustmint keys list`\n";
-        HttpResponse::ServiceUnavailable().content_type("text/plain; charset=utf-8").body(reason)
-    }
+    let (mut response, reason) = match operators.app.readiness() {
+        Readiness::Ready => (HttpResponse::Ok(), "ready\n"),
+        Readiness::NoMintingKey => {
+            let reason = "not ready: no key of the ring may mint now; see `trustmint keys list`\n";
+            (HttpResponse::ServiceUnavailable(), reason)
+        }
+        Readiness::Draining => (HttpResponse::ServiceUnavailable(), "not ready: about to end\n"),
+    };
+    response.content_type("text/plain; charset=utf-8").body(reason)
 }
 
 /// `GET /metrics`: what is counted, in Prometheus' text format.

@@ -63,18 +63,22 @@ async fn a_body_without_a_length_has_the_same_bound() {
 #[actix_web::test]
 async fn a_flood_of_exchanges_is_shed_and_does_not_touch_registries() {
     let service = Service::start().await;
-    let public = web::Data::new(Public::new(service.app.clone(), Vec::new()));
+    let public = Public::new(service.app.clone(), Vec::new());
     let mut held = Vec::new();
     let refusal = loop {
-        match public.admit_exchange() {
-            Ok(permit) => held.push(permit),
+        match public.admit_exchange().await {
+            Ok(place) => held.push(place),
             Err(refusal) => break refusal,
         }
     };
     assert_eq!(refusal.code(), Code::Overloaded);
-    assert!(public.admit_registry_call().is_ok());
-    held.pop();
-    assert!(public.admit_exchange().is_ok());
+    assert!(public.admit_registry_call().await.is_ok());
+    let ends = async {
+        tokio::task::yield_now().await;
+        held.pop();
+    };
+    let (patient, ()) = tokio::join!(public.admit_exchange(), ends);
+    assert!(patient.is_ok(), "in a burst one waits for another's place");
 }
 
 #[actix_web::test]

@@ -111,14 +111,14 @@ async fn what_is_refused_at_a_limit_is_counted() {
     let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
     expect(&service, "overloaded_total", &[]);
     let (mut exchanges, mut calls) = (Vec::new(), Vec::new());
-    while let Ok(place) = public.admit_exchange() {
+    while let Ok(place) = public.admit_exchange().await {
         exchanges.push(place);
     }
     expect(&service, "overloaded_total", &[("limit=\"exchanges\"", 1.0)]);
-    while let Ok(place) = public.admit_registry_call() {
+    while let Ok(place) = public.admit_registry_call().await {
         calls.push(place);
     }
-    assert!(public.admit_registry_call().is_err());
+    assert!(public.admit_registry_call().await.is_err());
     expect(&service, "overloaded_total", &[("limit=\"exchanges\"", 1.0), ("limit=\"registry-calls\"", 2.0)]);
 }
 

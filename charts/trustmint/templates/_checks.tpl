@@ -134,9 +134,9 @@
 {{- end -}}
 {{- end -}}
 
-{{- $needed := int (add $values.preStopSeconds $values.drainSeconds) -}}
+{{- $needed := int (add $values.drainSeconds $values.shutdownSeconds) -}}
 {{- if le (int (include "trustmint.grace" .)) $needed -}}
-{{- fail (printf "terminationGracePeriodSeconds must be greater than preStopSeconds + drainSeconds, which is %d: else requests are cut off" $needed) -}}
+{{- fail (printf "terminationGracePeriodSeconds must be greater than drainSeconds + shutdownSeconds, which is %d: else requests are cut off" $needed) -}}
 {{- end -}}
 
 {{- if $values.autoscaling.enabled -}}

@@ -1,6 +1,6 @@
 {{/* How many seconds a pod has to end. */}}
 {{- define "trustmint.grace" -}}
-{{- $needed := add .Values.preStopSeconds .Values.drainSeconds 10 -}}
+{{- $needed := add .Values.drainSeconds .Values.shutdownSeconds 10 -}}
 {{- .Values.terminationGracePeriodSeconds | default $needed -}}
 {{- end }}
 
@@ -46,6 +46,6 @@
   "policy" (dict "directory" $directory)
   "keys" (dict "directory" "../keys")
   "state" $state
-  "limits" (dict "shutdown_timeout" (printf "%ds" (int .Values.drainSeconds)))) -}}
+  "limits" (dict "drain" (printf "%ds" (int .Values.drainSeconds)) "shutdown_timeout" (printf "%ds" (int .Values.shutdownSeconds)))) -}}
 {{- toYaml $settings -}}
 {{- end }}

@@ -185,7 +185,8 @@ fn every_setting_is_a_value_or_follows_from_others() {
         ("state.redis.prefix", "store.redis.prefix"),
         ("state.redis.timeout", "store.redis.timeout"),
         ("state.redis.wait_for_replicas", "store.redis.waitForReplicas"),
-        ("limits.shutdown_timeout", "drainSeconds"),
+        ("limits.drain", "drainSeconds"),
+        ("limits.shutdown_timeout", "shutdownSeconds"),
     ];
     let schema = fs::read_to_string("charts/trustmint/values.schema.json").unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();

@@ -1,0 +1,112 @@
+//! Load shedding: a replica does so much at once, lets some wait for a moment, and refuses the rest before it is looked at.
+//!
+//! More at once would not make it faster. Each request takes its share of the cores and of memory, and a queue without an
+//! end only means that clients have given up by the time that they are served.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+
+use crate::code::Code;
+use crate::http::error::Refusal;
+use crate::telemetry::Metrics;
+
+/// Longest wait for a place.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// For how long a refusal is held back. It costs a good part of what it refuses, and whoever is refused asks again: a flood
+/// would have the replica do nothing but refuse. Like this a connection brings two refusals a second at most.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How much of one kind a replica does at once.
+#[derive(Debug)]
+pub struct Limit {
+    /// What metrics call it.
+    name: &'static str,
+    places: Semaphore,
+    /// Places for those that wait for one.
+    waiting: Semaphore,
+}
+
+impl Limit {
+    /// So many places, and half as many to wait for one.
+    pub fn new(name: &'static str, places: usize) -> Self {
+        Self { name, places: Semaphore::new(places), waiting: Semaphore::new(places / 2) }
+    }
+
+    /// A place, or a refusal.
+    pub async fn admit(&self, metrics: &Metrics) -> Result<SemaphorePermit<'_>, Refusal> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        if let Ok(_waiting) = self.waiting.try_acquire()
+            && let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, self.places.acquire()).await
+        {
+            return Ok(place);
+        }
+        metrics.overloaded(self.name);
+        tokio::time::sleep(PAUSE).await;
+        Err(Refusal::new(Code::Overloaded, "this replica has more to do than it can"))
+    }
+}
+
+/// The open connections of a listener.
+#[derive(Debug)]
+pub struct Connections {
+    open: AtomicUsize,
+    most: usize,
+}
+
+/// One of them, for as long as this lives.
+#[derive(Debug)]
+pub struct Connection {
+    all: Arc<Connections>,
+    kept: bool,
+}
+
+impl Connections {
+    /// None yet, of so many at most.
+    pub const fn new(most: usize) -> Self {
+        Self { open: AtomicUsize::new(0), most }
+    }
+
+    /// One more.
+    ///
+    /// SECURITY: of the last eighth none is kept for what its client may yet ask. Strangers who ask one thing and then
+    /// nothing can hold the others; there is always room for who comes with a question.
+    pub fn open(self: &Arc<Self>) -> Connection {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        Connection { all: Arc::clone(self), kept: before.saturating_mul(8) < self.most.saturating_mul(7) }
+    }
+}
+
+impl Connection {
+    /// Whether it is kept open for another request.
+    pub const fn is_kept(&self) -> bool {
+        self.kept
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_last_eighth_no_connection_is_kept() {
+        let connections = Arc::new(Connections::new(8));
+        let mut open: Vec<_> = (0..8).map(|_| connections.open()).collect();
+        let kept: Vec<_> = open.iter().map(Connection::is_kept).collect();
+        assert_eq!(kept, [true, true, true, true, true, true, true, false]);
+        open.truncate(5);
+        assert!(connections.open().is_kept());
+    }
+}

@@ -1,0 +1,115 @@
+//! How a replica ends: the real binary and its signals.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::serve::Home;
+use crate::serve::PATIENCE;
+use crate::serve::Served;
+use crate::serve::line_with;
+
+/// A drain that no test waits for.
+const LONG: &str = "10m";
+
+fn connect(served: &Served) -> TcpStream {
+    let connection = TcpStream::connect(served.public.strip_prefix("http://").unwrap()).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection
+}
+
+/// A request whose head the service has, and whose body it waits for.
+fn half_sent(served: &Served) -> (TcpStream, BufReader<TcpStream>) {
+    let mut connection = connect(served);
+    let head = "POST /_/oidc/mint-token HTTP/1.1\r\nHost: pypi.acme.example\r\nContent-Length: 13\r\nExpect: \
+                100-continue\r\n\r\n";
+    connection.write_all(head.as_bytes()).unwrap();
+    let mut answer = BufReader::new(connection.try_clone().unwrap());
+    let mut line = String::new();
+    answer.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 100"), "{line}");
+    (connection, answer)
+}
+
+#[actix_web::test]
+async fn at_the_signal_it_is_not_ready_and_serves_on() {
+    let home = Home::with_key();
+    let mut served = home.serve_draining(LONG);
+    let client = Client::builder().no_proxy().build().unwrap();
+    let ready = async || {
+        let answer = client.get(format!("{}/readyz", served.operations)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let ask = async |client: &Client| {
+        let request = client.get(format!("{}/_/oidc/audience", served.public)).header("host", "pypi.acme.example");
+        let answer = request.send().await.unwrap();
+        let closes = answer.headers().get("connection").is_some_and(|value| value == "close");
+        let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        (closes, body["audience"].clone())
+    };
+    assert_eq!(ready().await, (200, "ready\n".to_owned()));
+    assert_eq!(ask(&client).await, (false, "acme".into()));
+    served.terminate();
+    line_with(&mut served.log, "draining");
+    assert_eq!(ready().await, (503, "not ready: about to end\n".to_owned()));
+    assert_eq!(ask(&client).await, (true, "acme".into()), "on a connection from before");
+    let newcomer = Client::builder().no_proxy().build().unwrap();
+    assert_eq!(ask(&newcomer).await, (true, "acme".into()), "on a new one");
+    let live = client.get(format!("{}/livez", served.operations)).send().await.unwrap();
+    assert_eq!(live.status(), 200, "nobody shall end it sooner");
+
+    served.terminate();
+    line_with(&mut served.log, "stopped at once");
+    assert_eq!(served.ended().await.0, Some(1), "whoever hurries it is told that something may be lost");
+}
+
+#[actix_web::test]
+async fn requests_under_way_finish_after_the_drain() {
+    let home = Home::with_key();
+    let mut served = home.serve();
+    let (mut connection, mut answer) = half_sent(&served);
+    let mut idle = connect(&served);
+    served.terminate();
+    line_with(&mut served.log, "stopping");
+    connection.write_all(b"{\"token\":\"x\"}").unwrap();
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("HTTP/1.1 422") && rest.contains("token-malformed"), "{rest}");
+    drop(connection);
+    assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0, "who has asked nothing is not waited for");
+    line_with(&mut served.log, "stopped");
+    assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[actix_web::test]
+async fn what_does_not_finish_in_its_time_is_cut_off() {
+    let home = Home::with_key();
+    let settings = "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n";
+    home.write("trustmint.yaml", &format!("{settings}limits: {{shutdown_timeout: 1s}}\n"));
+    let served = home.serve();
+    let (_connection, mut answer) = half_sent(&served);
+    served.terminate();
+    assert_eq!(served.ended().await.0, Some(0));
+    let mut rest = String::new();
+    drop(answer.read_to_string(&mut rest));
+    assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
+}
+
+#[actix_web::test]
+async fn a_second_signal_ends_it_at_once_whatever_is_under_way() {
+    for drain in [LONG, "1s"] {
+        let home = Home::with_key();
+        let mut served = home.serve_draining(drain);
+        let _under_way = half_sent(&served);
+        served.terminate();
+        line_with(&mut served.log, if drain == LONG { "draining" } else { "stopping" });
+        served.terminate();
+        line_with(&mut served.log, "stopped at once");
+        assert_eq!(served.ended().await.0, Some(1), "{drain}");
+    }
+}
