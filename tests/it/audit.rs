@@ -373,3 +373,20 @@ async fn what_registries_and_operators_do_is_never_held_up_by_the_log() {
     assert_eq!(service.verify(&question(&tokens[1])).await.code(), "stopped");
     drop(pipe);
 }
+
+#[actix_web::test]
+async fn a_token_that_is_revoked_again_and_again_is_recorded_as_revoked_once() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    let token_id = service.last_event()["token_id"].clone();
+    for _ in 0..3 {
+        assert_eq!(service.post("/v1/revoke", FORM, format!("token={token}")).await.status, 200);
+        let own = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+        let own = Answer::of(own.body(json!({"token_id": token_id}).to_string()).send().await.unwrap()).await;
+        assert!((200..300).contains(&own.status), "{}", own.text);
+    }
+    let events = service.audit();
+    let revoked: Vec<&Value> = events.iter().filter(|event| event["event"] == "revoke").collect();
+    assert_eq!(revoked.len(), 1, "{revoked:?}");
+    assert_eq!(revoked[0]["token_id"], token_id);
+}
