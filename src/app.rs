@@ -1,7 +1,7 @@
 //! The composition root: one concrete value that holds the service's parts and runs its use-cases.
 //!
-//! It reads the clock once per request, takes one policy revision for the whole of it, and records one audit event and
-//! one count per outcome. Built the same way by `serve`, by the demonstration and by the tests.
+//! It reads the clock once per request for what is decided, takes one policy revision for the whole of it, and makes one
+//! audit event and one count per outcome. Built the same way by `serve`, by the demonstration and by the tests.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -344,8 +344,11 @@ impl App {
                 if let Failure::Denied(explanation) = &failure {
                     event.explanation = serde_json::to_value(explanation.for_audit()).ok();
                 }
+                // The claim may have gone through all the same, and then a repetition yields this token.
+                event.token_id = proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
                 self.keep_refusal(registry, &failure, &event);
-                self.audit.record(event);
+                // Requests do not end in the order in which they came, and time must not run back.
+                self.audit.record_refusal(event, self.now());
                 Err(failure)
             }
         }
@@ -390,10 +393,14 @@ impl App {
         }
     }
 
-    /// Writes out what is still queued; for the end of the process.
+    /// Writes out what is still queued, and says what was lost; for the end of the process.
     pub fn close(&self, within: Duration) {
         if !self.audit.flush(within) {
             tracing::warn!("the last audit events could not be written in time");
+        }
+        let lost = self.audit.dropped();
+        if lost > 0 {
+            tracing::warn!(lost, "audit events were lost since the start");
         }
     }
 

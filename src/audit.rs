@@ -2,8 +2,9 @@
 //!
 //! Recording never waits: an event goes through a bounded queue to a thread of its own, which serialises and writes.
 //! When the queue is full, or the sink fails, events are lost and counted ([`AuditLog::dropped`]). What would mint an upload
-//! token has a [`Place`] in the queue first, so that no token is without its record. This module decides how an event is
-//! spelled, kept and read again; what goes into one is the use-cases' choice, and never a token, key or secret.
+//! token has a [`Place`] in the queue first, and there is none while the sink fails: so a token is without its record only
+//! if the sink, or the process, ends between the two. This module decides how an event is spelled, kept and read again;
+//! what goes into one is the use-cases' choice, and never a token, key or secret.
 
 mod event;
 mod lines;

@@ -14,7 +14,8 @@ use crate::state::revocations::Revoker;
 use crate::time::Timestamp;
 
 /// Revokes the token if it is an authentic, live one of one of the registries: the answer is its id and registry, and
-/// nothing when there was nothing to revoke, which to the holder is the same (RFC 7009 section 2.2).
+/// nothing when there was nothing to revoke, or it was revoked before, which to the holder is the same (RFC 7009 section
+/// 2.2).
 pub async fn revoke(
     keyring: &Keyring,
     state: &State,
@@ -31,8 +32,8 @@ pub async fn revoke(
         let id = authentic.identifier().id;
         // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
         let until = authentic.retired_at().plus(RETENTION_MARGIN);
-        state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await?;
-        return Ok(Some((id, registry.id.clone())));
+        let revoked = state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await?;
+        return Ok(revoked.then(|| (id, registry.id.clone())));
     }
     Ok(None)
 }

@@ -37,6 +37,9 @@ pub enum Own {
 
 impl App {
     /// Revokes a token of one of the registries, if it is one, and records that.
+    ///
+    /// SECURITY: only what changed something is recorded, here and below. Whoever holds a token may revoke it as often as
+    /// they like, and must not be able to fill the audit log with it.
     pub async fn revoke(
         &self,
         registries: &[&Registry],
@@ -82,7 +85,9 @@ impl App {
             Own::Rule { rule, issued_before } => self.state.revoke_rule(key_id, rule, *issued_before, now).await,
         };
         self.count_revocation(revoked.as_ref().err());
-        revoked?;
+        if !revoked? {
+            return Ok(until);
+        }
         let mut event = event(AuditKind::Revoke, None, caller, now);
         event.registry = Some(registry.id.clone());
         match own {

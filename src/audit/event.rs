@@ -126,6 +126,20 @@ pub enum AuditDecision {
     Fault,
 }
 
+impl AuditDecision {
+    /// Every one.
+    pub(super) const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Fault];
+
+    /// Its name in events and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Fault => "fault",
+        }
+    }
+}
+
 impl AuditEvent {
     /// An event with the members that every event has.
     pub const fn new(

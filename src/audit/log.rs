@@ -14,25 +14,37 @@ use std::time::Duration;
 
 use super::event::AuditDecision;
 use super::event::AuditEvent;
+use super::event::AuditKind;
 use super::sink::AuditSink;
 use super::sink::Sink;
 use super::writer;
+use crate::time::Allowance;
+use crate::time::Timestamp;
+
+/// How long until one more refused exchange is recorded, when as many as may be were. At some kilobytes each these are a
+/// few gigabytes a day.
+const REFUSAL_EVERY: Duration = Duration::from_millis(100);
+/// How many are recorded however fast they come.
+const REFUSALS_AT_ONCE: u32 = 2000;
 
 /// The running log. Dropping it lets the writer finish what was recorded; [`AuditLog::flush`] waits for that.
 ///
-/// SECURITY: the queue has three lanes, so that when the sink is slow the last room is for what matters most.
+/// SECURITY: the queue has lanes, so that when the sink is slow the last room is for what matters most.
 ///
 /// | who | leaves free |
 /// |---|---|
 /// | what was refused or failed | a quarter of the queue |
 /// | exchanges that are about to mint ([`AuditLog::reserve`]) | an eighth |
-/// | what was allowed and is not held up by this log: verifications, revocations, stops, reloads | nothing |
+/// | verifications and introspections that were allowed | a sixteenth |
+/// | what was allowed besides: revocations, stops, lifts, reloads | nothing |
 ///
 /// Anyone with a job at a shared provider can be refused as often as they like, and must not be able to push the record of
-/// a publication out of the log, nor to keep others from publishing.
+/// a publication out of the log, nor to keep others from publishing. So they may not fill the disk either: of refused
+/// exchanges only so many are recorded ([`AuditLog::record_refusal`]).
 #[derive(Debug)]
 pub struct AuditLog {
     queue: Arc<Queue>,
+    refusals: Mutex<Allowance>,
 }
 
 /// A place in the log, kept for the record of an upload token. It is spent by recording and given back when dropped.
@@ -51,14 +63,36 @@ struct Queue {
     progress: Arc<Progress>,
 }
 
+/// How many events were lost, by the decision that they record.
+#[derive(Debug, Default)]
+struct Dropped {
+    allow: AtomicU64,
+    deny: AtomicU64,
+    fault: AtomicU64,
+}
+
+impl Dropped {
+    const fn of(&self, decision: AuditDecision) -> &AtomicU64 {
+        match decision {
+            AuditDecision::Allow => &self.allow,
+            AuditDecision::Deny => &self.deny,
+            AuditDecision::Fault => &self.fault,
+        }
+    }
+}
+
 /// What the log and its writer tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    pub(super) dropped: AtomicU64,
+    dropped: Dropped,
+    /// How many refusals were one too many to be recorded.
+    suppressed: AtomicU64,
     /// How many places of the queue are taken: by events, or for some that are about to come.
     waiting: AtomicUsize,
     /// How often the sink's file could not be opened anew.
     pub(super) lost_files: AtomicU64,
+    /// Whether something of what was written last was lost by the sink.
+    pub(super) failing: AtomicBool,
     /// Whether nobody writes any more.
     ended: AtomicBool,
     /// How many recorded events were written, or lost by the sink.
@@ -70,6 +104,15 @@ impl Progress {
     /// One event was taken out of the queue. To be said after it was: whoever finds a place free finds room as well.
     pub(super) fn taken(&self) {
         self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// An event that records this decision was lost.
+    pub(super) fn lose(&self, decision: AuditDecision) {
+        self.dropped.of(decision).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn dropped(&self) -> [(AuditDecision, u64); 3] {
+        AuditDecision::ALL.map(|decision| (decision, self.dropped.of(decision).load(Ordering::Relaxed)))
     }
 
     /// So many more events were written or lost.
@@ -93,36 +136,63 @@ impl AuditLog {
         let (events, waiting) = mpsc::sync_channel(capacity);
         let progress = Arc::new(Progress::default());
         writer::start(sink, waiting, Arc::clone(&progress))?;
-        Ok(Self { queue: Arc::new(Queue { events, capacity, recorded: AtomicU64::new(0), progress }) })
+        let queue = Arc::new(Queue { events, capacity, recorded: AtomicU64::new(0), progress });
+        Ok(Self { queue, refusals: Mutex::new(Allowance::new(REFUSAL_EVERY, REFUSALS_AT_ONCE)) })
     }
 
-    /// Keeps a place for the record of an upload token that is about to be minted; `None` while there is none to be had.
-    /// Never waits.
+    /// Keeps a place for the record of an upload token that is about to be minted; `None` while there is none to be had, or
+    /// the sink loses what it is given. Never waits.
+    ///
+    /// SECURITY: the next event that the sink takes ends that: those of the exchanges that are refused meanwhile are
+    /// recorded, so there is one.
     pub fn reserve(&self) -> Option<Place> {
         let queue = &self.queue;
-        queue.enter(queue.capacity / 8).then(|| Place { queue: Arc::clone(queue), spent: false })
+        let free = !queue.progress.failing.load(Ordering::Acquire) && queue.enter(queue.capacity / 8);
+        free.then(|| Place { queue: Arc::clone(queue), spent: false })
     }
 
     /// Hands the event over, or counts it as dropped. Never waits.
     pub fn record(&self, event: AuditEvent) {
         let queue = &self.queue;
-        let kept = if event.decision == AuditDecision::Allow { 0 } else { queue.capacity / 4 };
+        let kept = match (event.decision, event.event) {
+            (AuditDecision::Deny | AuditDecision::Fault, _) => queue.capacity / 4,
+            (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 16,
+            (AuditDecision::Allow, _) => 0,
+        };
         if queue.enter(kept) {
             queue.send(event);
         } else {
-            queue.progress.dropped.fetch_add(1, Ordering::Relaxed);
+            queue.progress.lose(event.decision);
+        }
+    }
+
+    /// Records an exchange that was refused or failed, if not too many were before `now`: at most 2,000 at once and ten a
+    /// second. The rest is counted ([`AuditLog::suppressed_reading`]). Never waits.
+    ///
+    /// SECURITY: one proven ID token can be sent again and again while it lasts, and each time yields an event of kilobytes.
+    pub fn record_refusal(&self, event: AuditEvent, now: Timestamp) {
+        if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).spend(now) {
+            self.record(event);
+        } else {
+            self.queue.progress.suppressed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How many events were lost.
     pub fn dropped(&self) -> u64 {
-        self.queue.progress.dropped.load(Ordering::Relaxed)
+        self.queue.progress.dropped().iter().map(|(_, lost)| lost).sum()
     }
 
-    /// A reading of [`AuditLog::dropped`] for metrics, which may outlive the log.
-    pub fn dropped_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+    /// A reading of how many events were lost, by the decision that they record, for metrics, which may outlive the log.
+    pub fn dropped_reading(&self) -> impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static {
         let progress = Arc::clone(&self.queue.progress);
-        move || progress.dropped.load(Ordering::Relaxed)
+        move || progress.dropped().map(|(decision, lost)| (decision.as_str(), lost))
+    }
+
+    /// A reading of how many refusals were not recorded, since too many came, for metrics, which may outlive the log.
+    pub fn suppressed_reading(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let progress = Arc::clone(&self.queue.progress);
+        move || progress.suppressed.load(Ordering::Relaxed)
     }
 
     /// A reading of how many places are taken, and how many there are, for metrics, which may outlive the log.
@@ -158,12 +228,10 @@ impl AuditLog {
 impl Queue {
     /// Takes a place, if more than `kept` are free and somebody writes.
     fn enter(&self, kept: usize) -> bool {
-        let waiting = self.progress.waiting.fetch_add(1, Ordering::AcqRel);
-        let free = waiting.saturating_add(kept) < self.capacity && !self.progress.ended.load(Ordering::Acquire);
-        if !free {
-            self.leave();
-        }
-        free
+        // One step: who asks in vain takes nothing meanwhile from who does not.
+        let taken = |waiting: usize| (waiting.saturating_add(kept) < self.capacity).then(|| waiting.saturating_add(1));
+        !self.progress.ended.load(Ordering::Acquire)
+            && self.progress.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, taken).is_ok()
     }
 
     fn leave(&self) {
@@ -172,11 +240,12 @@ impl Queue {
 
     /// Hands over the event of somebody who has a place, for which there is always room.
     fn send(&self, event: AuditEvent) {
+        let decision = event.decision;
         if self.events.try_send(Box::new(event)).is_ok() {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         } else {
             self.leave();
-            self.progress.dropped.fetch_add(1, Ordering::Relaxed);
+            self.progress.lose(decision);
         }
     }
 }

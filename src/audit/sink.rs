@@ -1,12 +1,16 @@
 //! Where events go. A file is followed: when its path has come to name another, or none, that one is written from then on.
+//! One that was cut short is as another.
 
 use std::fmt;
 use std::fs;
 use std::fs::File;
+use std::fs::Metadata;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -17,7 +21,7 @@ pub enum AuditSink {
     /// Standard output.
     Stdout,
     /// The end of a file, which is made, readable by its owner and group alone, if it is not there. It may be renamed or
-    /// removed at any time.
+    /// removed, or emptied, at any time.
     File(PathBuf),
     /// Anything else that takes bytes: it is offered whole lines, many at a time, or the rest after a part that it took.
     Writer(Box<dyn Write + Send>),
@@ -51,6 +55,8 @@ struct Held {
     file: File,
     /// Device and inode: what makes it the same file under any name.
     identity: (u64, u64),
+    /// How long a file is at least, unless somebody cuts it short; a pipe or a device has no length.
+    length: Option<u64>,
     /// Whether its last line has no end.
     torn: bool,
 }
@@ -59,7 +65,7 @@ struct Held {
 pub(super) enum Look {
     /// To the file that is held.
     Same,
-    /// To another, which is held now.
+    /// To another, which is held now; or to the same one, in which there is less than was written.
     Another,
     /// To another that cannot be opened, which was not so at the last look: the file that was held goes on being written.
     Astray(io::Error),
@@ -68,7 +74,8 @@ pub(super) enum Look {
 impl Sink {
     pub(super) fn open(sink: AuditSink) -> io::Result<Self> {
         Ok(match sink {
-            AuditSink::Stdout => Self::Stream(Box::new(io::stdout())),
+            // Not by way of its buffer, which says that it took what it may fail to write later.
+            AuditSink::Stdout => Self::Stream(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
             AuditSink::Writer(writer) => Self::Stream(writer),
             AuditSink::File(path) => {
                 let held = Held::open(&path)?;
@@ -106,7 +113,7 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stream(writer) => writer.write(bytes),
-            Self::File(followed) => followed.held.file.write(bytes),
+            Self::File(followed) => followed.held.write(bytes),
         }
     }
 
@@ -121,7 +128,7 @@ impl Write for Sink {
 impl Followed {
     fn follow(&mut self) -> Look {
         let named = fs::metadata(&self.path);
-        if named.is_ok_and(|named| (named.dev(), named.ino()) == self.held.identity) {
+        if named.is_ok_and(|named| self.held.is(&named)) {
             self.astray = false;
             return Look::Same;
         }
@@ -142,10 +149,25 @@ impl Followed {
 
 impl Held {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        // A pipe that nobody reads yet would hold up whoever opens it only to write.
+        let pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let file = OpenOptions::new().read(pipe).append(true).create(true).mode(0o640).open(path)?;
         let metadata = file.metadata()?;
-        let torn = metadata.is_file() && metadata.len() > 0 && !ends_a_line(path, metadata.len());
-        Ok(Self { file, identity: (metadata.dev(), metadata.ino()), torn })
+        let length = metadata.is_file().then_some(metadata.len());
+        let torn = length.is_some_and(|length| length > 0 && !ends_a_line(path, length));
+        Ok(Self { file, identity: (metadata.dev(), metadata.ino()), length, torn })
+    }
+
+    /// Whether that is this file with all that was written.
+    fn is(&self, named: &Metadata) -> bool {
+        (named.dev(), named.ino()) == self.identity && self.length.is_none_or(|length| named.len() >= length)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        let more = u64::try_from(count).unwrap_or(u64::MAX);
+        self.length = self.length.map(|length| length.saturating_add(more));
+        Ok(count)
     }
 }
 

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +20,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::sink::Look;
+use super::sink::Sink;
 use super::*;
 use crate::json::Json;
 use crate::time::Timestamp;
@@ -318,15 +323,104 @@ fn refusals_take_no_place_that_is_kept_and_what_is_minted_leaves_room_for_the_re
     for place in places {
         place.record(event("minted"));
     }
-    for _ in 0..9 {
-        log.record(event("verified"));
+    for kind in [AuditKind::Verify, AuditKind::Introspect].into_iter().cycle().take(5) {
+        log.record(AuditEvent { event: kind, ..event("asked") });
     }
-    assert_eq!(log.dropped(), 200 - 48 + 1);
+    assert_eq!(log.dropped(), 200 - 48 + 1, "a sixteenth is for what ends tokens and for operators");
+    for kind in [AuditKind::Revoke, AuditKind::Reload, AuditKind::Stop, AuditKind::Lift, AuditKind::Stop] {
+        log.record(AuditEvent { event: kind, ..event("ordered") });
+    }
+    assert_eq!(log.dropped(), 200 - 48 + 2);
+    assert_eq!(log.dropped_reading()(), [("allow", 2), ("deny", 100 - 48), ("fault", 100)]);
     drop(open);
     assert!(log.flush(SOON));
     let count = |text: &str| taken.lines().iter().filter(|line| line.contains(text)).count();
-    assert_eq!(["refused", "minted", "verified"].map(count), [48, 8, 8]);
+    assert_eq!(["refused", "minted", "asked", "ordered"].map(count), [48, 8, 4, 4]);
     assert!(log.reserve().is_some());
+}
+
+#[test]
+fn who_asks_for_room_in_vain_takes_none_meanwhile_from_who_may_have_it() {
+    let (log, _open, _taken) = stuck(8);
+    let refuse = || log.record(AuditEvent { decision: AuditDecision::Deny, ..event("refused") });
+    for _ in 0..100 {
+        refuse();
+    }
+    let done = AtomicBool::new(false);
+    let without = thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    refuse();
+                }
+            });
+        }
+        let without = (0..50_000).filter(|_| log.reserve().is_none()).count();
+        done.store(true, Ordering::Relaxed);
+        without
+    });
+    assert_eq!(without, 0);
+}
+
+#[test]
+fn of_refused_exchanges_a_burst_is_recorded_and_then_ten_a_second() {
+    let (log, _open, _taken) = stuck(4096);
+    let start = event("").time;
+    let refuse = |times: u32, seconds: u64| {
+        let now = start.plus(Duration::from_secs(seconds));
+        let (waiting, suppressed) = (log.queue_reading()().0, log.suppressed_reading()());
+        for _ in 0..times {
+            log.record_refusal(AuditEvent { decision: AuditDecision::Deny, ..event("refused") }, now);
+        }
+        (log.queue_reading()().0 - waiting, log.suppressed_reading()() - suppressed)
+    };
+    assert_eq!(refuse(2500, 0), (2000, 500));
+    assert_eq!(refuse(30, 1), (10, 20));
+    assert_eq!(refuse(30, 3), (20, 10));
+    assert_eq!(log.dropped(), 0, "it is counted apart");
+    log.record(event("verified"));
+    assert!(log.reserve().is_some(), "and concerns nothing else");
+}
+
+#[test]
+fn while_a_sink_loses_what_it_is_given_there_is_no_place_and_one_event_that_it_takes_ends_that() {
+    let (open, gate) = mpsc::channel();
+    let taken = Shared::default();
+    let broken = Err(io::ErrorKind::ReadOnlyFilesystem);
+    let sink = Scripted { gate, script: vec![broken, broken], taken: taken.clone() };
+    let log = AuditLog::start(AuditSink::Writer(Box::new(sink)), 64).unwrap();
+    drop(open);
+    let refused = || AuditEvent { decision: AuditDecision::Fault, ..event("refused") };
+    log.reserve().unwrap().record(event("minted-1"));
+    assert!(log.flush(SOON));
+    assert!(log.reserve().is_none());
+    log.record(refused());
+    assert!(log.flush(SOON));
+    assert!(log.reserve().is_none());
+    assert_eq!(log.dropped_reading()(), [("allow", 1), ("deny", 0), ("fault", 1)]);
+    log.record(refused());
+    assert!(log.flush(SOON));
+    log.reserve().unwrap().record(event("minted-2"));
+    assert!(log.flush(SOON));
+    assert_eq!((log.dropped(), taken.lines().len()), (2, 2));
+}
+
+#[test]
+fn what_a_sink_cannot_flush_is_lost_as_well() {
+    struct Unflushed;
+    impl Write for Unflushed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let log = AuditLog::start(AuditSink::Writer(Box::new(Unflushed)), 64).unwrap();
+    log.record(event("r-1"));
+    assert!(log.flush(SOON));
+    assert_eq!(log.dropped(), 1);
+    assert!(log.reserve().is_none());
 }
 
 #[test]
@@ -350,15 +444,14 @@ fn nobody_gets_a_place_when_nobody_writes() {
     let log = AuditLog::start(AuditSink::Writer(Box::new(Panics)), 16).unwrap();
     let place = log.reserve().unwrap();
     log.record(event("r-1"));
-    // The log's, this one, and until it has ended the writer's.
-    let progress = log.progress();
-    while Arc::strong_count(&progress) > 2 {
-        thread::yield_now();
-    }
+    assert!(log.flush(SOON));
+    assert_eq!(log.dropped(), 1, "what the writer had is lost with it");
     assert!(log.reserve().is_none());
     place.record(event("r-2"));
+    assert!(log.flush(SOON));
+    assert_eq!(log.dropped(), 2, "and what has a place");
     log.record(event("r-3"));
-    assert_eq!(log.dropped(), 2);
+    assert_eq!(log.dropped(), 3);
 }
 
 /// The request ids of every whole line in a folder's files, each with how often it was read.
@@ -460,6 +553,42 @@ fn a_file_that_cannot_be_opened_anew_is_said_once_and_the_one_that_was_held_goes
     fs::remove_dir_all(&folder).unwrap();
     write("r-6");
     assert_eq!((lost(), log.dropped()), (2, 0), "another time is said again");
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_begun_anew_also_in_the_middle_of_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let mut sink = Sink::open(AuditSink::File(path.clone())).unwrap();
+    let cut = |length| fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+    sink.write_all(b"{\"half").unwrap();
+    assert!(matches!(sink.follow(), Look::Same));
+    cut(0);
+    assert!(matches!(sink.follow(), Look::Another));
+    assert!(!sink.is_torn());
+    sink.write_all(b"{}\n").unwrap();
+    assert!(matches!(sink.follow(), Look::Same));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n");
+    cut(1);
+    assert!(matches!(sink.follow(), Look::Another));
+    assert!(sink.is_torn(), "half a line is left");
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_yet_does_not_hold_up_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let log = AuditLog::start(AuditSink::File(path.clone()), 64).unwrap();
+    for request_id in ["r-1", "r-2"] {
+        log.record(event(request_id));
+        assert!(log.flush(SOON));
+    }
+    let mut lines = BufReader::new(fs::File::open(&path).unwrap()).lines();
+    for request_id in ["r-1", "r-2"] {
+        assert!(lines.next().unwrap().unwrap().contains(request_id));
+    }
+    assert_eq!((log.dropped(), log.lost_files_reading()()), (0, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::event::AuditDecision;
 use super::event::AuditEvent;
 use super::log::Progress;
 use super::sink::Look;
@@ -26,7 +28,8 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Starts the thread; it ends when nobody can record any more and all is written.
 pub(super) fn start(sink: Sink, events: mpsc::Receiver<Box<AuditEvent>>, progress: Arc<Progress>) -> io::Result<()> {
     let torn = sink.is_torn();
-    let writer = Writer { sink, events, progress, batch: Vec::new(), torn, full: false };
+    let (batch, lines) = (Vec::new(), Vec::new());
+    let writer = Writer { sink, events, progress, batch, lines, taken: 0, torn, full: false };
     thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run())?;
     Ok(())
 }
@@ -36,6 +39,10 @@ struct Writer {
     events: mpsc::Receiver<Box<AuditEvent>>,
     progress: Arc<Progress>,
     batch: Vec<u8>,
+    /// What each line of the batch records.
+    lines: Vec<AuditDecision>,
+    /// How many events were taken for the batch.
+    taken: u64,
     /// Whether the sink took part of a line and then failed.
     torn: bool,
     /// Whether the sink had no room when it was last asked.
@@ -43,15 +50,25 @@ struct Writer {
 }
 
 impl Drop for Writer {
+    /// Only a defect of the sink ends the writer before the log. What it was given then, and what those who have a place
+    /// still hand over, is lost and counted.
     fn drop(&mut self) {
         self.progress.end();
+        for decision in self.lines.drain(..) {
+            self.progress.lose(decision);
+        }
+        self.progress.settle(mem::take(&mut self.taken));
+        for event in &self.events {
+            self.progress.taken();
+            self.progress.lose(event.decision);
+            self.progress.settle(1);
+        }
     }
 }
 
 impl Writer {
     fn run(mut self) {
         while let Ok(first) = self.events.recv() {
-            let mut taken = 1;
             self.append(&first);
             let drained = loop {
                 if self.batch.len() >= BATCH {
@@ -61,10 +78,9 @@ impl Writer {
                     Ok(event) => self.append(&event),
                     Err(_) => break true,
                 }
-                taken += 1;
             };
             self.write();
-            self.progress.settle(taken);
+            self.progress.settle(mem::take(&mut self.taken));
             if drained {
                 thread::sleep(LINGER);
             }
@@ -73,47 +89,59 @@ impl Writer {
 
     fn append(&mut self, event: &AuditEvent) {
         self.progress.taken();
+        self.taken = self.taken.saturating_add(1);
         let start = self.batch.len();
         let mut serializer = serde_json::Serializer::with_formatter(&mut self.batch, EscapedJson);
         if event.serialize(&mut serializer).is_ok() {
             self.batch.push(b'\n');
+            self.lines.push(event.decision);
         } else {
             self.batch.truncate(start);
-            self.progress.dropped.fetch_add(1, Ordering::Relaxed);
+            self.progress.lose(event.decision);
         }
     }
 
     /// Writes the batch. While the sink has no room it is held, so that the queue fills and exchanges wait: what was
     /// minted must not be forgotten because somebody has filled a disk. What the sink refuses for another reason is lost,
-    /// and counted.
+    /// and counted; then exchanges wait until it has taken a batch whole.
     fn write(&mut self) {
         self.follow();
         let mut written = 0;
+        let mut fault = None;
         while let Some(rest) = self.batch.get(written..).filter(|rest| !rest.is_empty()) {
             // After half a line, the next one starts on a line of its own.
             let bytes = if self.torn { b"\n" } else { rest };
             match self.sink.write(bytes) {
-                Ok(0) => break,
+                Ok(0) => {
+                    fault = Some(io::ErrorKind::WriteZero.into());
+                    break;
+                }
                 Ok(_) if self.torn => self.torn = false,
                 Ok(count) => written = written.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_for_now(error.kind()) => {
                     self.tell_full(&error);
                     thread::sleep(RETRY);
-                    // Whoever makes room may do it by taking the file away: the line begins anew in the next one.
+                    // Whoever makes room may do it by taking the file or what is in it away: the line begins anew.
                     if self.follow() {
                         written = start_of_line(&self.batch, written);
                     }
                 }
-                Err(_) => break,
+                Err(error) => {
+                    fault = Some(error);
+                    break;
+                }
             }
         }
-        let flushed = self.sink.flush().is_ok();
+        let flushed = self.sink.flush();
         self.full = false;
-        let lost = if flushed { self.batch.get(written..).unwrap_or_default() } else { self.batch.as_slice() };
-        let lines = lost.split(|byte| *byte == b'\n').count().saturating_sub(1);
-        self.progress.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let kept = if flushed.is_ok() { self.batch.get(..written).unwrap_or_default() } else { &[] };
+        let kept = kept.split(|byte| *byte == b'\n').count().saturating_sub(1);
+        for decision in self.lines.drain(..).skip(kept) {
+            self.progress.lose(decision);
+        }
         self.torn |= start_of_line(&self.batch, written) < written;
+        self.tell_failing(fault.or(flushed.err()));
         self.batch.clear();
         self.batch.shrink_to(BATCH.saturating_mul(2));
     }
@@ -137,6 +165,17 @@ impl Writer {
                 );
                 false
             }
+        }
+    }
+
+    fn tell_failing(&self, fault: Option<io::Error>) {
+        let before = self.progress.failing.swap(fault.is_some(), Ordering::AcqRel);
+        match fault {
+            Some(error) if !before => {
+                tracing::error!(%error, "the audit log cannot be written; events are lost, and exchanges wait until it can");
+            }
+            None if before => tracing::info!("the audit log can be written again"),
+            _ => {}
         }
     }
 

@@ -145,6 +145,7 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
     let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
         .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
+    metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
     let parts = Parts {
         policy,

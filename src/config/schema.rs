@@ -128,7 +128,8 @@ pub(super) const KEYS: &[Key] = &[
         &[
             key("sink", Kind::Choice(&["stdout", "file"])),
             key("file", Kind::Optional(&Kind::Path)),
-            key("capacity", Kind::Integer(1, 1_000_000)),
+            // Twice the exchanges that may hold a place at once, while the store answers.
+            key("capacity", Kind::Integer(2048, 1_000_000)),
         ],
     ),
     section("telemetry", &[key("log", Kind::Choice(&["text", "json"])), key("level", Kind::LogLevel)]),

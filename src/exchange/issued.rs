@@ -12,7 +12,7 @@ use crate::state::Repetition;
 use crate::state::rates::Standing;
 
 /// An upload token on its way to the client. Obtainable only from a grant, with leave as to the subject token's use, and by
-/// recording it.
+/// handing its record to the audit log.
 #[derive(Debug)]
 pub struct IssuedToken {
     minted: Minted,
@@ -20,7 +20,7 @@ pub struct IssuedToken {
     counted: Standing,
 }
 
-/// An upload token that is not in the audit log yet. It has a place there, and [`Unrecorded::recorded`] is the only way to
+/// An upload token whose record was not handed to the audit log yet. It has a place there, and [`Unrecorded::recorded`] is the only way to
 /// have it.
 #[derive(Debug)]
 pub struct Unrecorded {
@@ -68,7 +68,7 @@ impl Unrecorded {
         }
     }
 
-    /// The token, once its record is in the log.
+    /// The token, once its record is handed to the log, which writes it afterwards.
     pub fn recorded(self, event: AuditEvent) -> IssuedToken {
         self.place.record(event);
         self.token

@@ -94,9 +94,9 @@ fn endpoint_of(request: &ServiceRequest) -> Option<&'static Endpoint> {
     ENDPOINTS.iter().copied().find(|endpoint| endpoint.path == pattern)
 }
 
-/// Runs a handler to its end even if its client has gone: a token that it has used must reach the audit log. A panic
-/// ends this request alone.
-async fn to_its_end<T: 'static>(
+/// Runs a handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
+/// reach the audit log. A panic ends this request alone.
+pub async fn to_its_end<T: 'static>(
     handler: impl Future<Output = Result<T, Error>> + 'static,
     spelling: Spelling,
     request_id: &str,

@@ -34,7 +34,7 @@ pub static ENDPOINT: Endpoint = Endpoint {
         id: "listRefusals",
         summary: "Which jobs the rules refused lately, and why",
         about: "Refused exchanges of the last day, the latest thousand, oldest first, whose ID token was proven: half of the \
-                clients hide the answer that says why. A window for people, which may have gaps; the audit log has none.",
+                clients hide the answer that says why. A window for people, which may have gaps; the audit log has more.",
         parameters: &[feed::SINCE],
         body: None,
         answers: &[Answer::json(

@@ -183,25 +183,27 @@ impl Revocations {
     /// Revokes a token, named by [`token_name`]: here when this returns, on other replicas at their next
     /// [`Revocations::sync`]. Revoking again changes nothing.
     pub async fn revoke(&self, token_name: &str, expires_at: Timestamp) -> Result<(), StoreError> {
-        self.revoke_by(Revoker::Registry, token_name, expires_at).await
+        self.revoke_by(Revoker::Registry, token_name, expires_at).await.map(|_| ())
     }
 
-    async fn revoke_by(&self, by: Revoker, token_name: &str, expires_at: Timestamp) -> Result<(), StoreError> {
+    async fn revoke_by(&self, by: Revoker, token_name: &str, expires_at: Timestamp) -> Result<bool, StoreError> {
         if self.is_revoked(token_name) {
-            return Ok(());
+            return Ok(false);
         }
         let stored = Stored::Token { name: token_name.to_owned(), expires_at_ms: expires_at.unix_millis() };
-        self.append(by, &stored).await
+        self.append(by, &stored).await.map(|()| true)
     }
 
     /// Revokes every token of the registry that the rule had a part in granting and that was issued before a moment,
-    /// which must not be in the future: a revocation says nothing about tokens that do not exist yet.
-    pub async fn revoke_rule(&self, key_id: &str, rule: &str, issued_before: Timestamp) -> Result<(), StoreError> {
+    /// which must not be in the future: a revocation says nothing about tokens that do not exist yet. The answer is
+    /// whether anything changed.
+    pub async fn revoke_rule(&self, key_id: &str, rule: &str, issued_before: Timestamp) -> Result<bool, StoreError> {
         let name = token_name(key_id, &rule);
         if self.0.read().learnt.rules.get(name.as_str()).is_some_and(|known| *known >= issued_before) {
-            return Ok(());
+            return Ok(false);
         }
-        self.append(Revoker::Registry, &Stored::Rule { name, issued_before_ms: issued_before.unix_millis() }).await
+        let stored = Stored::Rule { name, issued_before_ms: issued_before.unix_millis() };
+        self.append(Revoker::Registry, &stored).await.map(|()| true)
     }
 
     /// Whether that token itself was revoked, as far as is known since [`Revocations::synced_at`].
@@ -267,17 +269,18 @@ impl Revocations {
 }
 
 impl State {
-    /// Revokes a token of the registry of that key, on its own share or its holders'. Revoking again changes nothing.
+    /// Revokes a token of the registry of that key, on its own share or its holders'. The answer is whether anything
+    /// changed: revoking again does not.
     pub async fn revoke_token(
         &self,
         key_id: &str,
         token_id: &impl fmt::Display,
         expires_at: Timestamp,
         (by, now): (Revoker, Timestamp),
-    ) -> Result<(), RevokeError> {
+    ) -> Result<bool, RevokeError> {
         let name = token_name(key_id, token_id);
         if self.revocations.is_revoked(&name) {
-            return Ok(());
+            return Ok(false);
         }
         self.take_share(key_id, by, now).await?;
         Ok(self.revocations.revoke_by(by, &name, expires_at).await?)
@@ -290,7 +293,7 @@ impl State {
         rule: &str,
         issued_before: Timestamp,
         now: Timestamp,
-    ) -> Result<(), RevokeError> {
+    ) -> Result<bool, RevokeError> {
         self.take_share(key_id, Revoker::Registry, now).await?;
         Ok(self.revocations.revoke_rule(key_id, rule, issued_before).await?)
     }

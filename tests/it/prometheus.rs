@@ -42,7 +42,11 @@ fn eventful() -> Metrics {
     metrics.policy_warned([("L015", 3)].into_iter());
     metrics.observe_store_epoch(move || Some(now));
     let lost = AtomicU64::new(0);
-    metrics.observe_audit_dropped(move || lost.fetch_add(1, Ordering::Relaxed));
+    metrics.observe_audit_dropped(move || {
+        let lost = lost.fetch_add(1, Ordering::Relaxed);
+        ["allow", "deny", "fault"].map(|decision| (decision, lost))
+    });
+    metrics.observe_audit_suppressed(|| 5);
     metrics.observe_audit_queue(|| (3, 4096));
     metrics
 }

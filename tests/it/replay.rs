@@ -185,6 +185,9 @@ async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_a
     }
     store.fail(Some(Fault::AnswerLost));
     assert_eq!(service.mint(&body).await.code(), "store-unavailable");
+    let event = service.last_event();
+    assert_eq!(event["decision"], "fault");
+    assert!(event["token_id"].is_string(), "a repetition could yield this token: {event}");
     store.fail(None);
     // Whether the lost answer was a yes nobody knows, so the token counts as used: never two tokens for one.
     assert_eq!(service.mint(&body).await.code(), "token-replayed");

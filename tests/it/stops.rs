@@ -6,8 +6,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::App;
+use actix_web::dev::Service as _;
+use actix_web::test;
+use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
+use trustmint::http;
+use trustmint::http::operations::Operators;
+use trustmint::policy::caller::Caller;
+use trustmint::secret::sha256;
 use trustmint::state::SealKeys;
 use trustmint::state::State;
 use trustmint::state::stops::Scope;
@@ -241,4 +249,36 @@ async fn the_verb_stops_lists_and_lifts() {
     {
         assert_eq!(run(wrong, KEY).await.0, 2, "{wrong:?}");
     }
+}
+
+#[actix_web::test]
+async fn a_stop_whose_operator_has_gone_is_recorded_all_the_same() {
+    let mut faulty = None;
+    let service = Service::with_store(tenants, |store| {
+        let store = Arc::new(FaultyStore::new(store));
+        faulty = Some(Arc::clone(&store));
+        store
+    });
+    let (service, store) = (service.await, faulty.unwrap());
+    let oncall = Caller { name: "oncall".into(), key_sha256: sha256(KEY.as_bytes()) };
+    let operators = web::Data::new(Operators::new(Arc::clone(&service.app), vec![oncall]));
+    let server = test::init_service(App::new().configure(http::operations_routes(operators))).await;
+    let body = json!({"rule": "widgets-release", "reason": "INC-9", "until": until(&service, HOUR)});
+    let request = test::TestRequest::post().uri("/stops").insert_header(("authorization", format!("Bearer {KEY}")));
+    store.fail(Some(Fault::Held));
+    {
+        // What the server does when a connection is reset.
+        let mut call = std::pin::pin!(server.call(request.set_payload(body.to_string()).to_request()));
+        tokio::select! {
+            _ = &mut call => panic!("the store holds the stop"),
+            () = store.held(1) => {}
+        }
+    }
+    store.fail(None);
+    let recorded = async {
+        while service.audit().iter().all(|event| event["event"] != "stop") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), recorded).await.expect("the stop is recorded");
 }

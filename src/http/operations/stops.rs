@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::Error;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -61,17 +62,33 @@ pub async fn list(request: HttpRequest, operators: web::Data<Operators>) -> Http
 }
 
 /// `POST /stops {issuer | registry | rule | repository_id, reason, until}`: stops whatever fits all that it names.
-pub async fn stop(request: HttpRequest, payload: web::Payload, operators: web::Data<Operators>) -> HttpResponse {
+pub async fn stop(
+    request: HttpRequest,
+    payload: web::Payload,
+    operators: web::Data<Operators>,
+) -> Result<HttpResponse, Error> {
     let id = context::draw_id(operators.app.now());
-    let stopped = stopped(&request, payload, &operators, &id).await;
-    stopped.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, &id))
+    to_its_end(&id.clone(), async move { stopped(&request, payload, &operators, &id).await }).await
 }
 
 /// `DELETE /stops/{id}`: ends a stop before its time.
-pub async fn lift(request: HttpRequest, name: web::Path<String>, operators: web::Data<Operators>) -> HttpResponse {
+pub async fn lift(
+    request: HttpRequest,
+    name: web::Path<String>,
+    operators: web::Data<Operators>,
+) -> Result<HttpResponse, Error> {
     let id = context::draw_id(operators.app.now());
-    let lifted = lifted(&request, &name, &operators, &id).await;
-    lifted.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, &id))
+    to_its_end(&id.clone(), async move { lifted(&request, &name, &operators, &id).await }).await
+}
+
+/// What is stopped or lifted is recorded, and answered, also when whoever asked for it has gone.
+async fn to_its_end(
+    id: &str,
+    answer: impl Future<Output = Result<HttpResponse, Refusal>> + 'static,
+) -> Result<HttpResponse, Error> {
+    context::to_its_end(async { Ok(answer.await) }, Spelling::Native, id)
+        .await
+        .map(|answer| answer.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, id)))
 }
 
 async fn stopped(

@@ -15,7 +15,8 @@ pub(super) struct Stores {
     errors: Count<2>,
     duration: Seconds<1>,
     epoch: Asked<Option<i64>>,
-    audit_dropped: Asked<Option<u64>>,
+    audit_dropped: Asked<Vec<(&'static str, u64)>>,
+    audit_suppressed: Asked<Option<u64>>,
     /// How many events wait, and how many may.
     audit_queue: Asked<Option<(usize, usize)>>,
 }
@@ -30,9 +31,19 @@ impl Stores {
             "The moment, in Unix time, since when the store has forgotten nothing, as this replica knows it.",
             move || plain(shown.read()),
         );
-        let audit_dropped: Asked<Option<u64>> = Asked::default();
+        let audit_dropped: Asked<Vec<(&'static str, u64)>> = Asked::default();
         let shown = audit_dropped.clone();
-        make.total("audit_dropped", [], "Audit events that were lost.", move || plain(shown.read()));
+        make.total("audit_dropped", ["decision"], "Audit events that were lost, by the decision in them.", move || {
+            shown.read().into_iter().map(|(decision, lost)| ([decision.into()], lost)).collect()
+        });
+        let audit_suppressed: Asked<Option<u64>> = Asked::default();
+        let shown = audit_suppressed.clone();
+        make.total(
+            "audit_suppressed",
+            [],
+            "Refused exchanges that were not recorded, since too many came.",
+            move || plain(shown.read()),
+        );
         let audit_queue: Asked<Option<(usize, usize)>> = Asked::default();
         let mut queue = |name, help, part: fn((usize, usize)) -> usize| {
             let shown = audit_queue.clone();
@@ -55,6 +66,7 @@ impl Stores {
             ),
             epoch,
             audit_dropped,
+            audit_suppressed,
             audit_queue,
         }
     }
@@ -75,9 +87,14 @@ impl Metrics {
         self.stores.epoch.of(epoch);
     }
 
-    /// Takes the number of lost audit events from there, at each rendering.
-    pub fn observe_audit_dropped(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.stores.audit_dropped.of(move || Some(dropped()));
+    /// Takes the number of lost audit events from there, at each rendering, by the decision in them.
+    pub fn observe_audit_dropped(&self, dropped: impl Fn() -> [(&'static str, u64); 3] + Send + Sync + 'static) {
+        self.stores.audit_dropped.of(move || dropped().to_vec());
+    }
+
+    /// Takes from there, at each rendering, how many refused exchanges were not recorded since too many came.
+    pub fn observe_audit_suppressed(&self, suppressed: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.stores.audit_suppressed.of(move || Some(suppressed()));
     }
 
     /// Takes from there, at each rendering, how many audit events wait, and how many may.

@@ -91,7 +91,8 @@ fn exercised() -> Metrics {
     metrics.policy_reload("activated");
     metrics.policy_activated("9f86d081");
     metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
-    metrics.observe_audit_dropped(|| 7);
+    metrics.observe_audit_dropped(|| [("allow", 7), ("deny", 8), ("fault", 0)]);
+    metrics.observe_audit_suppressed(|| 9);
     metrics.observe_audit_queue(|| (3, 4096));
     metrics
 }
@@ -142,7 +143,9 @@ fn every_series_has_its_value() {
         (r#"trustmint_policy_info{revision="9f86d081"}"#, 1.0),
         ("trustmint_policy_refused", 0.0),
         (r#"trustmint_policy_warnings{code="L015"}"#, 3.0),
-        ("trustmint_audit_dropped_total", 7.0),
+        (r#"trustmint_audit_dropped_total{decision="allow"}"#, 7.0),
+        (r#"trustmint_audit_dropped_total{decision="deny"}"#, 8.0),
+        ("trustmint_audit_suppressed_total", 9.0),
         ("trustmint_audit_queue_depth", 3.0),
         ("trustmint_audit_queue_capacity", 4096.0),
         (r#"trustmint_overloaded_total{limit="exchanges"}"#, 1.0),

@@ -222,6 +222,7 @@ impl Service {
         let log = AuditLog::start(sink, capacity).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         metrics.observe_audit_dropped(log.dropped_reading());
+        metrics.observe_audit_suppressed(log.suppressed_reading());
         let app = App::build(Parts {
             policy,
             keyring,
