@@ -4,7 +4,6 @@
 //! audit event and one count per outcome. Built the same way by `serve`, by the demonstration and by the tests.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +31,6 @@ use crate::exchange::IssuedToken;
 use crate::identity::fetch::Fetch;
 use crate::identity::keys::Keys;
 use crate::identity::keys::Refresh;
-use crate::json::Json;
 use crate::macaroon::Keyring;
 use crate::macaroon::MasterKey;
 use crate::macaroon::TokenId;
@@ -331,7 +329,7 @@ impl App {
         event.rules = proven.rules;
         event.shadow = proven.shadow;
         event.policy_revision = Some(policy.revision().to_owned());
-        event.claims = members(proven.claims);
+        event.claims = proven.claims.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
         event.absent = proven.absent;
         match result {
             Ok(minted) => {
@@ -378,7 +376,8 @@ impl App {
             event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
             event.rules.clone_from(&identifier.provenance.rules);
             event.policy_revision = Some(policy.revision().to_owned());
-            event.claims = members(identifier.provenance.claims.clone());
+            let claims = identifier.provenance.claims.iter();
+            event.claims = claims.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
             event.token_id = Some(identifier.id.to_string());
             event.requested = vec![format!("{}:{}", question.action, question.package)];
             self.audit.record(event);
@@ -498,8 +497,4 @@ fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -
     event.class = class.map(Class::as_str);
     event.client = caller.client;
     event
-}
-
-fn members(claims: BTreeMap<String, Json>) -> Vec<(Cow<'static, str>, Json)> {
-    claims.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect()
 }

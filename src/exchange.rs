@@ -6,7 +6,9 @@
 //! for the record.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::json::Json;
@@ -125,8 +127,8 @@ pub struct Proven {
     pub issued_at: Timestamp,
     /// Its `exp − iat`.
     pub lifetime: Duration,
-    /// The claims that the preset lets be seen.
-    pub claims: BTreeMap<String, Json>,
+    /// The claims that the preset lets be seen, in its order.
+    pub claims: Vec<(&'static str, Json)>,
     /// Those of them that the token does not have.
     pub absent: Vec<&'static str>,
     /// The granting rules; empty when there was no grant.
@@ -151,14 +153,20 @@ impl Outcome {
 
 impl Proven {
     fn of(token: &VerifiedToken) -> Self {
-        let public = token.issuer().provider().public;
+        let (mut claims, mut absent) = (Vec::new(), Vec::new());
+        for name in token.issuer().provider().public.iter().copied() {
+            match token.claims().get(name) {
+                Some(value) => claims.push((name, value.clone())),
+                None => absent.push(name),
+            }
+        }
         Self {
             iss: token.issuer().url().to_string(),
             audience: token.audience().to_owned(),
             issued_at: token.issued_at(),
             lifetime: token.expires_at().since(token.issued_at()),
-            claims: chosen_claims(token, public),
-            absent: public.iter().copied().filter(|name| token.claims().get(name).is_none()).collect(),
+            claims,
+            absent,
             rules: Vec::new(),
             shadow: Vec::new(),
             token_id: None,
@@ -348,7 +356,7 @@ async fn first_use_and_issue(
     now: Timestamp,
 ) -> Result<Unrecorded, Failure> {
     let state = Arc::clone(state);
-    let steps = tokio::spawn(async move {
+    let mut steps = Box::pin(async move {
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
         match state.first_use(claim).await {
             Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted, place)),
@@ -359,7 +367,11 @@ async fn first_use_and_issue(
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }
     });
-    match tokio::time::timeout(STORE_WAIT, steps).await {
+    // A store in memory answers at once.
+    if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(steps.as_mut().poll(context))).await {
+        return ended;
+    }
+    match tokio::time::timeout(STORE_WAIT, tokio::spawn(steps)).await {
         Ok(ended) => ended.unwrap_or(Err(Failure::Internal)),
         Err(_) => Err(Failure::Store(StoreError::Unavailable { reason: "the store did not answer in time" })),
     }

@@ -11,6 +11,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::app::Caller;
@@ -37,6 +38,8 @@ use crate::http::error::Spelling;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::Authentic;
+use crate::macaroon::Provenance;
+use crate::macaroon::TokenId;
 use crate::package::Action;
 use crate::package::PackageName;
 use crate::secret::Presented;
@@ -187,21 +190,28 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
 
 fn allowed(authentic: &Authentic) -> HttpResponse {
     let identifier = authentic.identifier();
-    let provenance = &identifier.provenance;
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({
-        "allowed": true,
-        "token": {
-            "id": identifier.id.to_string(),
-            "issued_at": identifier.id.issued_at().to_string(),
-            "expires_at": authentic.expires_at().to_string(),
-        },
-        "publisher": {
-            "issuer": provenance.issuer,
-            "rules": provenance.rules,
-            "policy_revision": provenance.policy_revision,
-            "claims": provenance.claims,
-        },
-    }))
+    let token = About {
+        id: identifier.id,
+        issued_at: identifier.id.issued_at().to_string(),
+        expires_at: authentic.expires_at().to_string(),
+    };
+    let body = Allowed { allowed: true, token, publisher: &identifier.provenance };
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+}
+
+/// [`ALLOWED`], written without a copy of the provenance.
+#[derive(Serialize)]
+struct Allowed<'a> {
+    allowed: bool,
+    token: About,
+    publisher: &'a Provenance,
+}
+
+#[derive(Serialize)]
+struct About {
+    id: TokenId,
+    issued_at: String,
+    expires_at: String,
 }
 
 fn refused(code: Code, reasons: &[String], caller: &Caller) -> HttpResponse {

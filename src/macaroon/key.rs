@@ -25,6 +25,8 @@ pub struct MasterKey {
     kid: String,
     activate_at: Timestamp,
     bytes: Secret<[u8; 32]>,
+    /// What HKDF extracts from the bytes; every secret is expanded from it.
+    extracted: Signature,
 }
 
 /// Why a text is not a master key. Never quotes the text.
@@ -78,7 +80,8 @@ impl MasterKey {
         if rest.iter().all(|byte| byte == first) {
             return Err(MasterKeyError::NotRandom);
         }
-        Ok(Self { kid: kid.to_owned(), activate_at, bytes })
+        let extracted = extract(bytes.expose());
+        Ok(Self { kid: kid.to_owned(), activate_at, bytes, extracted })
     }
 
     /// The text of the key's file, for a file that only the service may read.
@@ -106,8 +109,9 @@ impl MasterKey {
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kid, activate_at, bytes } = self;
-        f.debug_struct("MasterKey").field("kid", kid).field("activate_at", activate_at).field("bytes", bytes).finish()
+        let Self { kid, activate_at, bytes, extracted: _ } = self;
+        let mut shown = f.debug_struct("MasterKey");
+        shown.field("kid", kid).field("activate_at", activate_at).field("bytes", bytes).finish_non_exhaustive()
     }
 }
 
@@ -205,7 +209,7 @@ pub fn registry_secret(master: &MasterKey, registry: RegistryKeyId<'_>) -> Secre
         info.extend_from_slice(part.as_bytes());
     }
     info.extend_from_slice(&registry.epoch.to_be_bytes());
-    Secret::new(*hkdf(master.bytes.expose(), info).expose())
+    Secret::new(*expand(&master.extracted, info).expose())
 }
 
 /// The secret that seals what this service reads back from its store with authority.
@@ -218,12 +222,16 @@ pub fn seal_secret(master: &MasterKey) -> Secret<[u8; 32]> {
     info.extend_from_slice(b"trustmint/v1/seal");
     info.extend_from_slice(&u16::try_from(master.kid.len()).unwrap_or(u16::MAX).to_be_bytes());
     info.extend_from_slice(master.kid.as_bytes());
-    Secret::new(*hkdf(master.bytes.expose(), info).expose())
+    Secret::new(*expand(&master.extracted, info).expose())
 }
 
-/// HKDF-SHA256 with no salt and one block of output, whose counter is 1 (RFC 5869 sections 2.2 and 2.3).
-fn hkdf(input: &[u8], mut info: Vec<u8>) -> Signature {
-    let extracted = chain::mac(&[0; 32], input);
+/// HKDF-Extract with SHA-256 and no salt (RFC 5869 section 2.2).
+fn extract(input: &[u8]) -> Signature {
+    chain::mac(&[0; 32], input)
+}
+
+/// HKDF-Expand for one block of output, whose counter is 1 (RFC 5869 section 2.3).
+fn expand(extracted: &Signature, mut info: Vec<u8>) -> Signature {
     info.push(1);
     chain::mac(extracted.expose(), &info)
 }

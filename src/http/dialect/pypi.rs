@@ -8,6 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::code::Code;
@@ -253,12 +254,16 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();
-    let body = json!({
-        "success": true,
-        "token": minted.token.expose(),
-        "expires": minted.expires_at.unix_seconds(),
-    });
-    Ok(dialect::answer(HttpResponse::Ok().json(body), &issued))
+    let (token, expires) = (minted.token.expose(), minted.expires_at.unix_seconds());
+    Ok(dialect::answer(HttpResponse::Ok().json(Minted { success: true, token, expires }), &issued))
+}
+
+/// [`MINTED`], written without a copy of the token.
+#[derive(Serialize)]
+struct Minted<'a> {
+    success: bool,
+    token: &'a str,
+    expires: i64,
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.

@@ -199,20 +199,24 @@ pub(super) struct WorkflowRef<'a> {
 ///
 /// SECURITY: file names and branches may contain `@`, and branches may look like files, so a split at the first or
 /// the last `@` lets the committer of `release.yml@x.yml`, or of a branch `a@release.yml`, choose what is read as the
-/// file. A workflow file lies directly in its folder, so it has no `/`, and the first `@refs/` is the end of the file;
-/// without one, what follows the last `@` must be a commit.
+/// file. A workflow file lies directly in its folder, so it has no `/`, and the first `/` must be that of `@refs/`, the end
+/// of the file; without one, what follows the last `@` must be a commit.
 fn workflow_ref<'a>(text: &'a str, folder: &str) -> Option<WorkflowRef<'a>> {
-    let (repository, rest) = text.split_once(&format!("/{folder}/"))?;
-    let (owner, name) = repository.split_once('/')?;
-    if owner.is_empty() || name.is_empty() || name.contains('/') || text.contains(char::is_control) {
+    let (owner, after_owner) = text.split_once('/')?;
+    let (name, path) = after_owner.split_once('/')?;
+    let rest = path.strip_prefix(folder)?.strip_prefix('/')?;
+    if owner.is_empty() || name.is_empty() || text.contains(char::is_control) {
         return None;
     }
-    let (file, git_ref) = match rest.split_once("@refs/") {
-        Some((file, after)) => (file, rest.get(rest.len() - after.len() - "refs/".len()..)?),
+    let repository = text.get(..owner.len() + 1 + name.len())?;
+    let (file, git_ref) = match rest.split_once('/') {
+        Some((head, _)) => {
+            let file = head.strip_suffix("@refs")?;
+            (file, rest.get(file.len() + 1..)?)
+        }
         None => rest.rsplit_once('@').filter(|(_, commit)| is_commit(commit))?,
     };
-    let is_file = !file.is_empty() && !file.contains('/');
-    (is_file && git_ref != "refs/").then_some(WorkflowRef { repository, file, git_ref })
+    (!file.is_empty() && git_ref != "refs/").then_some(WorkflowRef { repository, file, git_ref })
 }
 
 fn is_commit(text: &str) -> bool {
