@@ -49,6 +49,7 @@ use crate::state::Store;
 use crate::state::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::Stopwatch;
+use crate::telemetry::trace::Tracer;
 use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
@@ -121,6 +122,7 @@ pub struct App {
     state: Arc<State>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     /// Places for refusals on their way to the store.
@@ -168,6 +170,7 @@ impl App {
             state,
             audit: Arc::new(parts.audit),
             metrics: parts.metrics,
+            tracer: Tracer::default(),
             clock: parts.clock,
             runtime,
             refusals: refusals::places(),
@@ -204,6 +207,18 @@ impl App {
         let reloads = CertificateReloads::new((files, every), current, Arc::clone(&self.metrics));
         self.certificate_reloads = Some(Arc::new(reloads));
         self
+    }
+
+    /// Traces requests.
+    #[must_use]
+    pub fn tracing(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// Whose requests are traced.
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// How the listener's certificate is read again, where it is.

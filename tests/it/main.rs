@@ -51,6 +51,7 @@ mod npm;
 mod offline;
 mod openapi;
 mod operations;
+mod otlp;
 mod plug_in;
 mod policy_corpus;
 mod policy_diff;

@@ -16,6 +16,7 @@ pub(super) struct Stores {
     duration: Seconds<1>,
     epoch: Asked<Option<i64>>,
     audit_dropped: Asked<Option<u64>>,
+    audit_astray: Asked<Option<u64>>,
     /// How many events wait, and how many may.
     audit_queue: Asked<Option<(usize, usize)>>,
 }
@@ -33,6 +34,14 @@ impl Stores {
         let audit_dropped: Asked<Option<u64>> = Asked::default();
         let shown = audit_dropped.clone();
         make.total("audit_dropped", [], "Audit events that were lost.", move || plain(shown.read()));
+        let audit_astray: Asked<Option<u64>> = Asked::default();
+        let shown = audit_astray.clone();
+        make.total(
+            "audit_file_astray",
+            [],
+            "Times that the audit log's file was renamed or removed and could not be opened anew.",
+            move || plain(shown.read()),
+        );
         let audit_queue: Asked<Option<(usize, usize)>> = Asked::default();
         let mut queue = |name, help, part: fn((usize, usize)) -> usize| {
             let shown = audit_queue.clone();
@@ -40,7 +49,11 @@ impl Stores {
             make.gauge(name, [], help, move || plain(shown.read().map(number)));
         };
         queue("audit_queue_depth", "Audit events that wait to be written.", |(depth, _)| depth);
-        queue("audit_queue_capacity", "How many audit events may wait; what comes beyond is lost.", |(_, most)| most);
+        queue(
+            "audit_queue_capacity",
+            "How many audit events may wait; exchanges are refused before that.",
+            |(_, most)| most,
+        );
         Self {
             errors: make.counter(
                 "store_errors",
@@ -55,6 +68,7 @@ impl Stores {
             ),
             epoch,
             audit_dropped,
+            audit_astray,
             audit_queue,
         }
     }
@@ -78,6 +92,11 @@ impl Metrics {
     /// Takes the number of lost audit events from there, at each rendering.
     pub fn observe_audit_dropped(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
         self.stores.audit_dropped.of(move || Some(dropped()));
+    }
+
+    /// Takes from there, at each rendering, how often the audit log's file could not be opened anew.
+    pub fn observe_audit_astray(&self, astray: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.stores.audit_astray.of(move || Some(astray()));
     }
 
     /// Takes from there, at each rendering, how many audit events wait, and how many may.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::instrument::LONGEST_LABEL;
@@ -92,7 +93,9 @@ fn exercised() -> Metrics {
     metrics.policy_activated("9f86d081");
     metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
     metrics.observe_audit_dropped(|| 7);
+    metrics.observe_audit_astray(|| 2);
     metrics.observe_audit_queue(|| (3, 4096));
+    metrics.observe_exports(Arc::default());
     metrics
 }
 
@@ -143,8 +146,11 @@ fn every_series_has_its_value() {
         ("trustmint_policy_refused", 0.0),
         (r#"trustmint_policy_warnings{code="L015"}"#, 3.0),
         ("trustmint_audit_dropped_total", 7.0),
+        ("trustmint_audit_file_astray_total", 2.0),
         ("trustmint_audit_queue_depth", 3.0),
         ("trustmint_audit_queue_capacity", 4096.0),
+        (r#"trustmint_otlp_exports_total{outcome="ok",signal="audit"}"#, 0.0),
+        (r#"trustmint_otlp_dropped_total{signal="traces"}"#, 0.0),
         (r#"trustmint_overloaded_total{limit="exchanges"}"#, 1.0),
         (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="0"}"#, 1.0),
         (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="5"}"#, 1.0),
