@@ -44,6 +44,8 @@ fn eventful() -> Metrics {
     let lost = AtomicU64::new(0);
     metrics.observe_audit_dropped(move || lost.fetch_add(1, Ordering::Relaxed));
     metrics.observe_audit_queue(|| (3, 4096));
+    metrics.observe_audit_astray(|| 1);
+    metrics.observe_exports(Arc::default());
     metrics
 }
 

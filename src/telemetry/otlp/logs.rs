@@ -112,3 +112,6 @@ impl Visit for Texts {
         self.take(field.name(), &text);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ const MANY: usize = 512;
 #[derive(Debug, Clone)]
 pub struct Outboxes {
     pub(in crate::telemetry) traces: Outbox<Vec<Span>>,
-    pub(super) logs: Outbox<Record>,
+    pub(in crate::telemetry) logs: Outbox<Record>,
     pub(super) tally: Arc<Tally>,
     pub(super) bell: Arc<Bell>,
 }

@@ -68,6 +68,15 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["trustedProxies[0]=0.0.0.0/0"], "is everybody"),
     ("watched", &["operations.existingSecret=a"], "operations.callers and operations.existingSecret: keep one"),
     ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "mount a volume for the file"),
+    ("redis", &["settings.audit.sink=otlp"], "names no collector: set otlp.endpoint"),
+    ("redis", &["otlp.existingSecret=a"], "not used without a collector"),
+    (
+        "otlp",
+        &["otlp.endpoint=http://otel-collector.observability.svc:4318"],
+        "http:// is only for one in the same pod",
+    ),
+    ("otlp", &["otlp.ca.existingSecret=a"], "otlp.ca.existingSecret and otlp.ca.existingConfigMap: keep one"),
+    ("otlp", &["otlp.signals=null", "settings.audit.sink=stdout"], "leaves nothing to be sent"),
     ("redis", &["terminationGracePeriodSeconds=20"], "must be greater than preStopSeconds + drainSeconds, which is 25"),
     ("autoscaled", &["autoscaling.maxReplicas=1"], "autoscaling.minReplicas is greater"),
     (
