@@ -260,10 +260,12 @@ fn state_lost(authentic: &Authentic, now: Timestamp) -> Refused {
     Refused::StateLost { retry_after: authentic.expires_at().since(now) }
 }
 
-/// Whether other rules than those that granted the token came into force here after it was issued. Earlier ones are not
-/// asked: another replica may have minted it by newer ones than these.
+/// Whether other rules than those that granted the token came into force here when it was issued or later. Earlier ones
+/// are not asked: another replica may have minted it by newer ones than these.
+///
+/// SECURITY: the same millisecond counts as later, or what is minted in the one in which a rule goes would outlive it.
 fn may_have_changed(parts: Parts<'_>, id: &Identifier) -> bool {
-    id.provenance.policy_revision != parts.policy.revision() && id.id.issued_at() < parts.in_force_since
+    id.provenance.policy_revision != parts.policy.revision() && id.id.issued_at() <= parts.in_force_since
 }
 
 /// SECURITY: a rule that is removed, switched off or cut down takes its live tokens with it.

@@ -143,7 +143,7 @@ impl fmt::Display for Failure {
             Self::Prepare(error) => write!(f, "{error}"),
             Self::Replayed(Some(past)) => write!(f, "this ID token was already exchanged, at {}", past.record().at),
             Self::Replayed(None) => f.write_str("this ID token was already exchanged"),
-            Self::Spent => write!(f, "this ID token was already sent {MOST_OF_ONE_TOKEN} times"),
+            Self::Spent => write!(f, "this ID token was already exchanged for {MOST_OF_ONE_TOKEN} packages"),
             Self::StateLost { .. } => {
                 f.write_str("this ID token was issued before the service's memory of used tokens begins")
             }

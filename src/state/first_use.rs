@@ -10,15 +10,16 @@ use serde::Serialize;
 
 use crate::time::Timestamp;
 
+use super::Reserved;
 use super::SetOnce;
 use super::State;
 use super::StoreError;
 
-/// How often a token that has a use for each package may be presented, repetitions included.
+/// For how many packages a token is good that has a use for each.
 ///
 /// SECURITY: each use is remembered until the token has ended. Without a bound one job, whose rule grants every name with a
 /// prefix, could fill the store with uses of a single token, and with that stop the releases of all registries.
-pub const MOST_OF_ONE_TOKEN: u64 = 256;
+pub const MOST_OF_ONE_TOKEN: u32 = 256;
 /// What first-use records are sealed as.
 const KIND: &str = "first-use";
 
@@ -98,8 +99,8 @@ pub enum FirstUseError {
     /// token, or under a key that is gone.
     #[error("the token was used before")]
     Taken,
-    /// The token was presented [`MOST_OF_ONE_TOKEN`] times before.
-    #[error("the token was used {MOST_OF_ONE_TOKEN} times before")]
+    /// The token was used for [`MOST_OF_ONE_TOKEN`] other packages before.
+    #[error("the token was used for {MOST_OF_ONE_TOKEN} packages before")]
     Spent,
     /// The store's memory begins after the token was issued, so an earlier use may be forgotten.
     #[error("the token was issued before the store's memory begins, at {since}")]
@@ -122,18 +123,21 @@ struct Stored {
 }
 
 impl State {
-    /// Claims the first use. One round trip to the store, and another where the token has a use for each package.
+    /// Claims the first use. One round trip to the store.
     pub async fn first_use(&self, claim: FirstUseClaim) -> Result<FirstUse, FirstUseError> {
         let FirstUseClaim { key, one_of, record, issued_at, until } = claim;
-        if let Some(token) = one_of {
-            let counter = format!("uses-of-token:{}", URL_SAFE_NO_PAD.encode(token));
-            if self.store.add(counter.as_bytes(), 1, until).await? > MOST_OF_ONE_TOKEN {
-                return Err(FirstUseError::Spent);
-            }
-        }
         let owner = URL_SAFE_NO_PAD.encode(key);
         let sealed = self.sealed(&owner, &record)?;
-        let first = self.store.set_once(format!("first-use:{owner}").as_bytes(), &sealed, until).await?;
+        let first = match one_of {
+            None => match self.store.set_once(format!("first-use:{owner}").as_bytes(), &sealed, until).await? {
+                SetOnce::Set => Reserved::Reserved,
+                SetOnce::Held(held) => Reserved::Held(held),
+            },
+            Some(token) => {
+                let uses = format!("uses-of-token:{}", URL_SAFE_NO_PAD.encode(token));
+                self.store.reserve(uses.as_bytes(), owner.as_bytes(), &sealed, MOST_OF_ONE_TOKEN, until).await?
+            }
+        };
         // SECURITY: asked after the claim, so that a store which lost its memory in between is found out. And before
         // the claim's answer is believed: a token that was refused for this reason has a record, and was not used.
         let since = self.store.remembers_since().await?;
@@ -141,12 +145,13 @@ impl State {
             return Err(FirstUseError::Forgotten { since });
         }
         match first {
-            SetOnce::Set => Ok(FirstUse { record }),
+            Reserved::Reserved => Ok(FirstUse { record }),
             // SECURITY: whatever the value is, the key was taken. What it says is believed only under its seal: a
             // planted record must not name the upload token that a repetition is given.
-            SetOnce::Held(held) => {
+            Reserved::Held(held) => {
                 Err(self.opened(&owner, &held, record.at).map_or(FirstUseError::Taken, FirstUseError::Replayed))
             }
+            Reserved::Full => Err(FirstUseError::Spent),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 /// How long a sealed value is believed: what was right a day ago may have been withdrawn since.
 pub const MAX_COPY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far in the future a value may have been sealed: what the clocks of two replicas may differ by.
-const LEEWAY: Duration = Duration::from_secs(30);
+const LEEWAY: Duration = super::RETENTION_MARGIN;
 const VERSION: u8 = 1;
 const DOMAIN: &[u8] = b"trustmint/v1/sealed";
 const MAC_LENGTH: usize = 32;

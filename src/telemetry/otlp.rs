@@ -21,6 +21,7 @@ mod encode;
 mod exporter;
 mod logs;
 mod outbox;
+mod standing;
 mod tally;
 
 pub use self::audit::AuditStream;

@@ -1,5 +1,6 @@
 //! What strangers and insiders try against the path from ID token to upload token, and what must not come of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
@@ -9,9 +10,13 @@ use tokio::net::TcpStream;
 use trustmint::demo::{Serving, bind};
 use trustmint::http;
 use trustmint::http::Public;
+use trustmint::identity::fetch::HttpsFetch;
+use trustmint::state::MemoryStore;
 
 use crate::support::Service;
 use crate::support::service::WIDGETS;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
 
 async fn may_upload(service: &Service, token: &str) -> (bool, String) {
     let question = json!({"token": token, "package": "widgets", "exists": true, "version": "1.4.0"});
@@ -42,11 +47,22 @@ async fn a_rule_takes_its_live_tokens_with_it() {
 #[actix_web::test]
 async fn a_token_of_newer_rules_than_this_replicas_is_believed() {
     let service = Service::start().await;
-    service.activate(&format!("{WIDGETS}    ttl: 20m\n"));
-    let token = service.upload_token().await;
-    // As if another replica had minted it: here the rules are others, and were in force before.
+    let newer = |base: &str, issuer: &str| policy(&policy_text(base, issuer, &format!("{WIDGETS}    ttl: 20m\n")));
+    let store = Arc::new(MemoryStore::new(service.clock.clone(), 1 << 20));
     service.activate(&WIDGETS.replace("widgets-release:", "another-name:"));
+    service.clock.pass(Duration::from_millis(1));
+    let other = service.replica(newer, store, Arc::new(HttpsFetch::new())).await;
+    service.clock.pass(Duration::from_secs(1));
+    let token = other.upload_token().await;
     assert_eq!(may_upload(&service, &token).await, (true, String::new()));
+}
+
+#[actix_web::test]
+async fn a_token_of_the_millisecond_in_which_its_rule_goes_goes_with_it() {
+    let service = Service::start().await;
+    let token = service.upload_token().await;
+    service.activate(&WIDGETS.replace("widgets-release:", "another-name:"));
+    assert_eq!(may_upload(&service, &token).await, (false, "rule-withdrawn".to_owned()));
 }
 
 #[actix_web::test]

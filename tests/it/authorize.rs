@@ -331,8 +331,16 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
         assert!(around.await.unwrap().starts_with("HTTP/1.1 401"));
     }
 
+    let others = store_root.join("files/gadgets/1.0/w");
+    fs::create_dir_all(others.parent().unwrap()).unwrap();
+    fs::write(&others, "of another").unwrap();
+    let kept = files_below(&store_root);
     for target in [
         "/files/gadgets/1.0/w",
+        "/files/widgets%252f..%252fgadgets/1.0/w",
+        "/files/widgets/1.0/%252e%252e%252f%252e%252e%252fgadgets%252f1.0%252fw",
+        "/files/widgets/../gadgets/1.0/w",
+        "/files/widgets/%2e%2e/gadgets/1.0/w",
         "/files/widgets/../gadgets/w",
         "/files/widgets/1.0/../../gadgets/w",
         "/files/widgets/%2e%2e/gadgets/w",
@@ -358,9 +366,12 @@ async fn behind_nginx_no_hostile_path_reaches_the_store() {
         "http://127.0.0.1/files/../gadgets/1.0/w",
         "*",
     ] {
-        let answer = put("PUT", target.to_owned(), token.clone()).await;
-        let status = answer.split(' ').nth(1).unwrap_or_default();
-        assert!(["400", "403", "404", "405"].contains(&status), "{target}: {answer}");
+        for method in ["PUT", "GET"] {
+            let answer = put(method, target.to_owned(), token.clone()).await;
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert!(["400", "403", "404", "405"].contains(&status), "{method} {target}: {answer}");
+            assert!(!answer.contains("of another"), "{method} {target}: {answer}");
+        }
     }
     for (method, target, token, expected) in [
         ("MKCOL", "/files/widgets/1.0/new", token.clone(), " 403"),

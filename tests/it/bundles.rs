@@ -311,6 +311,8 @@ async fn operators_see_each_registrys_bundle_beside_the_policy_and_its_warnings(
         (&warning["code"], &warning["key"], &warning["line"]),
         (&json!("L038"), &json!("issuers.gitlab.max_lifetime"), &json!(3))
     );
+    let counted = || bench.service.app.metrics().render().unwrap();
+    assert!(counted().lines().any(|line| line == "trustmint_policy_warnings{code=\"L038\"} 1"), "{}", counted());
 
     bench.serve(&Text::new(&bench.service, 7)).await;
     let after = seen().await;
@@ -329,6 +331,9 @@ async fn operators_see_each_registrys_bundle_beside_the_policy_and_its_warnings(
     assert_eq!(after["directory_revision"], before["revision"]);
     assert_ne!(after["revision"], before["revision"]);
     assert_eq!(after["rules"], 1);
+
+    bench.service.app.activate(directory(&bench.service.base, bench.service.provider.issuer(), &usual(), "  {}"));
+    assert!(!counted().contains("trustmint_policy_warnings{"), "{}", counted());
 }
 
 #[actix_web::test]

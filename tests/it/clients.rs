@@ -4,10 +4,16 @@
 use std::time::Duration;
 
 use serde_json::json;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 
 use crate::support::front::DEVPI;
 use crate::support::front::PYPISERVER;
+use crate::support::page::exchange_by_hand;
+use crate::support::page::masked_token;
+use crate::support::page::revoke_by_hand;
 use crate::support::service::AUDIENCE;
+use crate::support::verifiers::ask_all;
 
 const ENVIRONMENT_MISMATCH: &str =
     "the rule `widgets-release` wants `environment: release`, and the token has `environment: staging`";
@@ -18,6 +24,20 @@ fn uv_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
     let wheel = front.wheel("widgets", "1.0.0");
     front.uv(&front.github_job(&json!({})), &wheel).success();
     assert!(front.has(&wheel));
+}
+
+#[test]
+fn the_offline_verifiers_read_the_running_services_tokens() {
+    let front = PYPISERVER.front();
+    let token = front.exchanged_token();
+    let questions =
+        ["widgets", "gadgets"].map(|package| json!({"token": token, "package": package, "action": "upload"}));
+    for asked in ask_all(&front.secrets(), SystemClock.now(), &questions) {
+        let [widgets, gadgets] = &asked.answers[..] else { panic!("{}: {:?}", asked.language, asked.answers) };
+        assert_eq!(widgets["allowed"], true, "{}: {widgets}", asked.language);
+        assert_eq!(widgets["publisher"]["claims"]["repository"], "acme/widgets", "{}: {widgets}", asked.language);
+        assert_eq!(gadgets["allowed"], false, "{}: {gadgets}", asked.language);
+    }
 }
 
 #[test]
@@ -142,6 +162,21 @@ fn twines_own_exchange_says_that_the_id_token_was_used_before() {
 }
 
 #[test]
+fn the_pages_last_section_gets_a_token_that_twine_uploads_with_and_revokes_it() {
+    let front = PYPISERVER.front();
+    let output = exchange_by_hand(&front, &front.github_job(&json!({})), AUDIENCE, "").success();
+    let token = masked_token(&output);
+    let (first, second) = (front.wheel("widgets", "2.3.0"), front.wheel("widgets", "2.4.0"));
+    front.twine(&token, &[&first]).success();
+    revoke_by_hand(&front, &token).success();
+    front.twine(&token, &[&second]).failure(&["upload-token-revoked: the upload token has been revoked"]);
+    assert!(front.has(&first) && !front.has(&second));
+
+    let said = exchange_by_hand(&front, &front.github_job(&json!({"environment": "staging"})), AUDIENCE, "");
+    said.failure(&[ENVIRONMENT_MISMATCH]);
+}
+
+#[test]
 fn pdm_in_a_github_job_publishes_and_the_file_arrives_byte_for_byte() {
     let front = PYPISERVER.front();
     let wheel = front.wheel("widgets", "3.0.0");
@@ -164,9 +199,10 @@ fn pdm_hides_that_the_id_token_was_used_before_and_the_registry_can_look_it_up()
     let (first, second) = (front.wheel("sprockets", "3.1.0"), front.wheel("sprockets", "3.2.0"));
     let job = front.gitlab_job();
     front.pdm(&job, &first).success();
-    front.pdm(&job, &second).failure(&["Failed to get PyPI token via OIDC", "Username and password are required"]);
+    let said = front.pdm(&job, &second).withholds(&["already exchanged", "token-replayed"]);
+    said.failure(&["Failed to get PyPI token via OIDC", "Username and password are required"]);
     assert!(front.has(&first) && !front.has(&second));
-    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up(&job, "token-replayed", "this ID token was already exchanged");
 }
 
 #[test]
@@ -183,7 +219,7 @@ fn maturin_hides_which_packages_the_token_is_for() {
     let wheel = front.wheel("gadgets", "4.0.0");
     let said = front.maturin(&front.github_job(&json!({})), &wheel);
     // Whatever a 403 says.
-    said.failure(&["Username and/or password are wrong"]);
+    said.withholds(&["package-not-covered", "the token is for"]).failure(&["Username and/or password are wrong"]);
     assert!(!front.has(&wheel));
 }
 
@@ -193,13 +229,16 @@ fn maturin_hides_why_its_exchange_was_refused_and_the_registry_can_look_it_up() 
     let (first, second) = (front.wheel("widgets", "4.1.0"), front.wheel("widgets", "4.2.0"));
     let job = front.github_job_with_one_token(AUDIENCE);
     front.maturin(&job, &first).success();
-    front.maturin(&job, &second).failure(&["missing field `token`"]);
+    let said = front.maturin(&job, &second).withholds(&["already exchanged", "token-replayed"]);
+    said.failure(&["missing field `token`"]);
     assert!(front.has(&first) && !front.has(&second));
-    front.assert_looked_up("token-replayed", "this ID token was already exchanged");
+    front.assert_looked_up(&job, "token-replayed", "this ID token was already exchanged");
 
-    front.maturin(&front.github_job(&json!({"environment": "staging"})), &second).failure(&["missing field `token`"]);
+    let job = front.github_job(&json!({"environment": "staging"}));
+    let said = front.maturin(&job, &second).withholds(&["environment-mismatch", "`environment: release`"]);
+    said.failure(&["missing field `token`"]);
     assert!(!front.has(&second));
-    front.assert_looked_up("environment-mismatch", ENVIRONMENT_MISMATCH);
+    front.assert_looked_up(&job, "environment-mismatch", ENVIRONMENT_MISMATCH);
 }
 
 #[test]

@@ -94,7 +94,8 @@ fn gem_yanks_only_with_a_key_that_may_yank() {
     let gem = build(&front, "widgets-yanked", "1.0.0");
     push(&front, &publisher, &gem).success();
     // gem succeeds even so.
-    yank(&front, &publisher, "widgets-yanked").says("action-not-covered: the token allows `create`, `upload` on");
+    let said = yank(&front, &publisher, "widgets-yanked");
+    said.says("action-not-covered: the token allows `create`, `upload` on").success();
     assert!(front.stored_in("yanked", "widgets-yanked-1.0.0.gem").is_none());
     let job = front.github_job(&json!({"environment": "yank"}));
     let yanker = configure_rubygems_credentials(&front, &job, AUDIENCE).unwrap();

@@ -1,15 +1,20 @@
 //! The documentation says what the code does.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use trustmint::code::Code;
 use trustmint::identity::provider;
 use trustmint::identity::provider::ImpliedTest;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
+use trustmint::policy::bundle::Signed;
+use trustmint::policy::bundle::accept;
 use trustmint::policy::explain::Cause;
 use trustmint::policy::lint::catalogue;
+use trustmint::time::Timestamp;
 
 fn page(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -190,4 +195,32 @@ fn the_page_about_the_language_has_what_the_code_has() {
     assert!(words(&page).contains(&words(&codes)), "docs/policy.md lacks the codes {codes}");
     let missing: String = expected.iter().filter(|row| !page.contains(*row)).map(String::as_str).collect();
     assert!(missing.is_empty(), "docs/policy.md lacks these rows:\n{missing}");
+}
+
+#[test]
+fn the_page_about_bundles_has_what_the_code_has() {
+    let code = page("src/policy/bundle/fault.rs") + &page("src/policy/bundle/poll.rs");
+    let page = page("docs/bundles.md");
+    // The operator's part, and a document that it lets the registry serve.
+    let blocks = blocks(&page);
+    let [(_, directory), (_, document)] = blocks.as_slice() else { panic!("{} blocks", blocks.len()) };
+    assert_eq!(directory.matches('…').count(), 1, "what the reader has to fill in");
+    let directory = directory.replace('…', &"0".repeat(64));
+    let text = format!("issuers: {{github: {{provider: github}}}}\n{directory}");
+    let source = Source { name: "docs/bundles.md".to_owned(), text };
+    let policy = Policy::load(&[source], &|_, _| None).unwrap_or_else(|faults| panic!("{faults}"));
+    let not_after = document.lines().find_map(|line| line.strip_prefix("not_after: ")).unwrap();
+    let not_after = Timestamp::parse_rfc3339(not_after.split(' ').next().unwrap()).unwrap();
+    let before = not_after.minus(Duration::from_secs(1));
+    let bundle = accept(&policy, "acme-pypi", &Signed::known(document.as_bytes()), None, before);
+    let bundle = bundle.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((bundle.rule_count(), bundle.not_after()), (1, not_after));
+
+    // What a poll can come to: a bundle, or one of the reasons.
+    let reasons = code.lines().filter_map(|line| line.split_once(" => \"")?.1.strip_suffix("\","));
+    let expected: BTreeSet<&str> = reasons.chain(["new", "same"]).collect();
+    let (_, table) = page.split_once("| `result` | what happened | what to do |\n|---|---|---|\n").unwrap();
+    let cells = table.lines().take_while(|line| line.starts_with("| `")).map(|line| line.split(" | ").next().unwrap());
+    let written: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(written, expected);
 }

@@ -1,15 +1,22 @@
 //! `POST /v1/explain`: a registry asks what an exchange would come to, and gets the whole reason.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
+use tempfile::TempDir;
 use trustmint::demo::provider::Answer as Told;
 use trustmint::demo::provider::Endpoint;
 use trustmint::demo::signing::KeyKind;
 use trustmint::demo::signing::SigningKey;
+use trustmint::policy::rule_test;
+use trustmint::policy::rule_test::Verdict;
 
 use crate::support::Service;
+use crate::support::codecs;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -321,4 +328,60 @@ async fn rules_in_shadow_mode_are_shown_recorded_and_counted_and_grant_nothing()
         (&service.last_event()["shadow"], &service.last_event()["decision"]),
         (&json!(["widgets-next"]), &json!("deny"))
     );
+}
+
+/// The code that `trustmint policy explain` gives a job that wants this package from the one registry of the directory.
+fn printed(directory: &Path, claims: &Value, package: &str) -> Value {
+    fs::write(directory.join("claims.json"), claims.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
+    command.args(["policy", "explain", "--json", "--claims", "claims.json", "--package", package]);
+    let output = command.current_dir(directory).env_clear().output().unwrap();
+    let facts: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    facts["code"].clone()
+}
+
+#[actix_web::test]
+async fn one_job_is_answered_alike_wherever_it_is_asked_about() {
+    // At npm's the exchange itself is for one package.
+    let service = codecs::speaking("npm", "/npm/", "widgets", &[]).await;
+    let enforced = codecs::text(&service.base, service.provider.issuer(), "npm", "/npm/", "widgets", &[]);
+    let shadow = enforced.replace("    issuer: github\n", "    issuer: github\n    mode: shadow\n");
+    assert_ne!(shadow, enforced);
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join("policy")).unwrap();
+    for (text, overrides, package, code) in [
+        (&enforced, json!({}), "widgets", "ok"),
+        (&enforced, json!({"environment": "staging"}), "widgets", "environment-mismatch"),
+        // A stranger who has the name; the job itself is told less.
+        (&enforced, json!({"repository_id": "666", "repository_owner_id": "667"}), "widgets", "repository-recreated"),
+        (&enforced, json!({}), "gadgets", "package-not-granted"),
+        (&shadow, json!({}), "widgets", "rule-disabled"),
+    ] {
+        service.app.activate(policy(text));
+        fs::write(home.path().join("policy/policy.yaml"), text).unwrap();
+        let mut job = overrides.clone();
+        job["aud"] = json!("npm:127.0.0.1");
+        let claims = service.claims(&job);
+
+        let url = format!("{}/-/npm/v1/oidc/token/exchange/package/{package}", service.base);
+        let exchange = service.client.post(url).bearer_auth(service.id_token(&job));
+        let answer = Answer::of(exchange.send().await.unwrap()).await;
+        assert_eq!(answer.status == 201, code == "ok", "{code}: {}", answer.text);
+        let event = service.last_event();
+        let audited = if code == "ok" { &event["code"] } else { &event["explanation"]["code"] };
+        let explained = explain(&service, &json!({"claims": claims, "package": package})).await;
+        let printed = printed(home.path(), &claims, package);
+        let expected = json!(code);
+        assert_eq!([audited, &explained.body["code"], &printed], [&expected; 3], "{event}\n{}", explained.text);
+
+        let mut claims = json!({"repository_owner_id": "9123456", "repository_id": "701234567",
+            "repository": "acme/widgets", "environment": "release"});
+        claims.as_object_mut().unwrap().extend(overrides.as_object().unwrap().clone());
+        let expect = if code == "ok" { json!("allow") } else { json!({"deny": code}) };
+        let test = json!({"name": "it", "registry": "acme-pypi", "issuer": "github", "token": "github/tag-push",
+            "claims": claims, "request": {"upload": package}, "expect": expect});
+        let tested = policy(&format!("{text}tests:\n  - {test}\n"));
+        let verdict = &rule_test::run(&tested)[0].verdict;
+        assert!(matches!(verdict, Verdict::Passed), "{code}: {verdict:?}");
+    }
 }

@@ -28,6 +28,9 @@ use crate::support::javascript::tarball;
 use crate::support::javascript::upload_token;
 use crate::support::javascript::yarn;
 use crate::support::javascript::yarn_at;
+use crate::support::page::exchange_by_hand;
+use crate::support::page::masked_token;
+use crate::support::page::section;
 
 /// Why the rules do not grant `@acme/gadgets`, as the exchange says it.
 const NOT_GRANTED: &str = "`@acme/gadgets` is not granted: the rule `widgets-release` grants create:@acme/widgets,";
@@ -69,12 +72,17 @@ fn npm_in_a_gitlab_job_publishes_a_workspace_with_one_id_token() {
 fn npm_shows_why_a_package_is_refused_only_when_it_is_asked_to_and_the_registry_can_look_it_up() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "1.0.0");
-    let job = front.github_job(&json!({}));
-    npm(&front, &job, &project, &["publish"]).failure(&["npm error code ENEEDAUTH", "`npm login`"]);
+    let logs = tempfile::tempdir().unwrap();
+    let job = front.github_job(&json!({})).with("npm_config_logs_dir", logs.path().to_str().unwrap());
+    let said = npm(&front, &job, &project, &["publish"]).withholds(&["is not granted", "grants create:"]);
+    said.failure(&["npm error code ENEEDAUTH", "`npm login`"]);
+    let mut logged = fs::read_dir(logs.path()).unwrap().map(|log| fs::read_to_string(log.unwrap().path()).unwrap());
+    let reason = "oidc Failed token exchange request with body message: `@acme/gadgets`";
+    assert!(logged.any(|log| log.contains(reason)), "its debug log has the reason");
     let said = npm(&front, &job, &project, &["publish", "--loglevel", "verbose"]);
     said.failure(&["npm verbose oidc Failed token exchange request with body message: `@acme/gadgets`", NOT_GRANTED]);
     assert_eq!(tarball(&front, "@acme/gadgets", "1.0.0"), None);
-    front.assert_looked_up("package-not-granted", NOT_GRANTED);
+    front.assert_looked_up(&job, "package-not-granted", NOT_GRANTED);
 }
 
 #[test]
@@ -94,8 +102,14 @@ fn npm_publishes_a_package_once_with_one_id_token() {
 fn npm_that_goes_on_with_a_stored_token_is_stopped_by_the_registry() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "1.1.0").with(".npmrc", &npmrc(&front, "stored-long-ago"));
-    let said = npm(&front, &front.github_job(&json!({})), &project, &["publish"]);
-    said.failure(&["npm error code E403", "403 Forbidden - PUT", "upload-token-malformed: "]);
+    let said = npm(&front, &front.github_job(&json!({})), &project, &["publish", "--loglevel", "verbose"]);
+    said.failure(&[
+        "npm verbose oidc Failed token exchange request",
+        NOT_GRANTED,
+        "npm error code E403",
+        "403 Forbidden - PUT",
+        "upload-token-malformed: ",
+    ]);
     assert_eq!(tarball(&front, "@acme/gadgets", "1.1.0"), None);
 }
 
@@ -121,11 +135,28 @@ fn npm_edits_a_packument_only_as_the_token_allows() {
     let project = project.with(".npmrc", &npmrc(&front, &token));
     let npm = |arguments: &[&str]| npm(&front, &Job::none(), &project, arguments);
     npm(&["dist-tag", "add", "@acme/widgets-edited@1.0.0", "stable"]).success();
+    assert_eq!(tagged(&front, "@acme/widgets-edited", "stable"), "1.0.0");
     let refused = ["npm error code E403", "action-not-covered: "];
     npm(&["deprecate", "@acme/widgets-edited@1.0.0", "old"]).failure(&refused);
     npm(&["unpublish", "@acme/widgets-edited", "--force"]).failure(&refused);
     assert!(tarball(&front, "@acme/widgets-edited", "1.0.0").is_some());
     assert_eq!(deprecation(&front, "@acme/widgets-edited", "1.0.0"), Value::Null);
+}
+
+#[test]
+fn the_pages_last_section_gets_a_token_for_one_package_that_npm_adds_a_tag_with() {
+    let said = section("Anything else");
+    assert!(said.contains("`-d scope=tag:@acme/widgets`") && said.contains("`npm:npm.acme.example`"), "{said}");
+    let front = VERDACCIO.front();
+    let project = Project::package("@acme/widgets-by-hand", "1.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish"]).success();
+    let job = front.github_job(&json!({"environment": "yank"}));
+    exchange_by_hand(&front, &job, "npm:127.0.0.1", "").failure(&["`scope` must name exactly one package"]);
+    let output = exchange_by_hand(&front, &job, "npm:127.0.0.1", "-d scope=tag:@acme/widgets-by-hand").success();
+    let project = project.with(".npmrc", &npmrc(&front, &masked_token(&output)));
+    let add = ["dist-tag", "add", "@acme/widgets-by-hand@1.0.0", "stable"];
+    npm(&front, &Job::none(), &project, &add).success();
+    assert_eq!(tagged(&front, "@acme/widgets-by-hand", "stable"), "1.0.0");
 }
 
 #[test]
@@ -144,10 +175,35 @@ fn npm_deprecates_with_a_token_that_may_deprecate_and_that_one_moves_no_tag() {
     assert!(tarball(&front, "@acme/widgets-old", "1.0.0").is_some());
 }
 
+/// The version that the registry has under a tag.
+fn tagged(front: &Front, package: &str, tag: &str) -> Value {
+    let packument: Value = serde_json::from_str(&packument(front, package)).unwrap();
+    packument["dist-tags"][tag].clone()
+}
+
 /// What the registry says of a deprecated version.
 fn deprecation(front: &Front, package: &str, version: &str) -> Value {
     let packument: Value = serde_json::from_str(&packument(front, package)).unwrap();
     packument["versions"][version]["deprecated"].clone()
+}
+
+/// The requests for an upload token for a package, as nginx writes them down.
+fn exchanges(front: &Front, package: &str) -> Vec<String> {
+    // It has written down what came before it answers what comes next.
+    put(front, "/nothing", None, &json!({}));
+    let log = fs::read_to_string(front.path("run/nginx-access.log")).unwrap();
+    let exchange = format!("/exchange/package/{package} ");
+    log.lines().filter(|line| line.contains(&exchange)).map(str::to_owned).collect()
+}
+
+#[test]
+fn npm_that_publishes_nothing_but_a_try_exchanges_all_the_same() {
+    let front = VERDACCIO.front();
+    let project = Project::package("@acme/widgets-tried", "1.0.0");
+    npm(&front, &front.github_job(&json!({})), &project, &["publish", "--dry-run"]).success();
+    let asked = exchanges(&front, "@acme/widgets-tried");
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(tarball(&front, "@acme/widgets-tried", "1.0.0"), None);
 }
 
 /// What clients do with a registry below a path, which this one is not: whatever answers there, nginx writes down what they
@@ -166,11 +222,7 @@ fn below_a_path_npm_exchanges_at_the_root_of_the_host_and_pnpm_and_yarn_below_th
         let package = format!("@acme/widgets-below-{name}");
         let project = Project::package(&package, "1.0.0");
         client(&front, &below, &front.github_job(&json!({})), &project, arguments).failure(&[]);
-        // nginx has written down what came before it answers what comes next.
-        put(&front, "/nothing", None, &json!({}));
-        let log = fs::read_to_string(front.path("run/nginx-access.log")).unwrap();
-        let asked: Vec<&str> =
-            log.lines().filter(|line| line.contains(&format!("/exchange/package/{package} "))).collect();
+        let asked = exchanges(&front, &package);
         assert!(!asked.is_empty(), "{name}");
         let exchange = format!(" POST {path}/-/npm/v1/oidc/token/exchange/package/{package} ");
         assert!(asked.iter().all(|line| line.contains(&exchange)), "{name}: {asked:?}");
@@ -240,10 +292,11 @@ fn yarn_in_a_gitlab_job_publishes_a_workspace_with_one_id_token() {
 fn yarn_does_not_say_why_a_package_is_refused_and_the_registry_can_look_it_up() {
     let front = VERDACCIO.front();
     let project = Project::package("@acme/gadgets", "4.0.0");
-    let said = yarn(&front, &front.github_job(&json!({})), &project, &["npm", "publish"]);
+    let job = front.github_job(&json!({}));
+    let said = yarn(&front, &job, &project, &["npm", "publish"]).withholds(&["is not granted", "grants create:"]);
     said.failure(&["YN0033: No authentication configured for request"]);
     assert_eq!(tarball(&front, "@acme/gadgets", "4.0.0"), None);
-    front.assert_looked_up("package-not-granted", NOT_GRANTED);
+    front.assert_looked_up(&job, "package-not-granted", NOT_GRANTED);
 }
 
 #[test]
@@ -253,19 +306,24 @@ fn yarn_publishes_a_package_once_with_one_id_token() {
         (Project::package("@acme/sprockets-yarn", "4.0.0"), Project::package("@acme/sprockets-yarn", "4.1.0"));
     let job = front.gitlab_job_with("NPM_ID_TOKEN", "npm:127.0.0.1");
     yarn(&front, &job, &first, &["npm", "publish"]).success();
-    yarn(&front, &job, &second, &["npm", "publish"]).failure(&["YN0033: No authentication configured for request"]);
+    let said = yarn(&front, &job, &second, &["npm", "publish"]).withholds(&["already exchanged", "token-replayed"]);
+    said.failure(&["YN0033: No authentication configured for request"]);
     assert!(tarball(&front, "@acme/sprockets-yarn", "4.0.0").is_some());
     assert_eq!(tarball(&front, "@acme/sprockets-yarn", "4.1.0"), None);
-    front.assert_looked_up("token-replayed", REPLAYED);
+    front.assert_looked_up(&job, "token-replayed", REPLAYED);
 }
 
 #[test]
-fn yarn_with_a_stored_token_is_stopped_by_the_registry() {
+fn yarn_with_a_stored_token_exchanges_nothing_and_is_stopped_by_the_registry() {
     let front = VERDACCIO.front();
-    let project = Project::package("@acme/gadgets", "4.1.0").with(".npmrc", "");
+    let project = Project::package("@acme/gadgets-stored", "4.1.0").with(".npmrc", "");
     let job = front.github_job(&json!({})).with("YARN_NPM_AUTH_TOKEN", "stored-long-ago");
     yarn(&front, &job, &project, &["npm", "publish"]).failure(&["upload-token-malformed: "]);
-    assert_eq!(tarball(&front, "@acme/gadgets", "4.1.0"), None);
+    assert_eq!(tarball(&front, "@acme/gadgets-stored", "4.1.0"), None);
+    assert_eq!(exchanges(&front, "@acme/gadgets-stored"), Vec::<String>::new());
+    // Without that token it would have asked.
+    yarn(&front, &front.github_job(&json!({})), &project, &["npm", "publish"]).failure(&[]);
+    assert!(!exchanges(&front, "@acme/gadgets-stored").is_empty());
 }
 
 #[test]

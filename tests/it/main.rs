@@ -52,6 +52,7 @@ mod offline;
 mod openapi;
 mod operations;
 mod otlp;
+mod pins;
 mod plug_in;
 mod policy_corpus;
 mod policy_diff;

@@ -34,6 +34,16 @@ const CREDENTIAL: &str = "Bearer a-collectors-secret-7d1f";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 const NOTHING: [&str; 0] = [];
+/// What is asked for below, of which the last is no endpoint.
+const ROUTES: [&str; 7] = [
+    "POST /_/oidc/mint-token",
+    "POST /v1/explain",
+    "POST /v1/introspect",
+    "POST /v1/revoke",
+    "POST /v1/token",
+    "POST /v1/verify",
+    "GET",
+];
 
 /// Waits until it is so.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
@@ -71,6 +81,20 @@ async fn traces_metrics_logs_and_audit_events_arrive_and_no_secret_does() {
     assert_eq!(service.mint(&forged, None).await.1["code"], "bad-signature");
     let question = json!({"token": upload_token, "package": "widgets", "exists": true});
     assert_eq!(service.post("/v1/verify", &question.to_string(), None).await.1["allowed"], true);
+    for (path, body) in [
+        ("/v1/explain", json!({"token": refused_token})),
+        (
+            "/v1/token",
+            json!({"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": id_token, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt"}),
+        ),
+        // A token in the place of another parameter, and a body that is none.
+        ("/v1/verify", json!({"token": "x", "package": upload_token, "exists": true})),
+        ("/_/oidc/mint-token", json!([id_token])),
+    ] {
+        service.post(path, &body.to_string(), None).await;
+    }
+    assert_eq!(service.form("/v1/introspect", &format!("token={upload_token}")).await, 200);
     let revoked = service.form("/v1/revoke", &format!("token={upload_token}")).await;
     assert_eq!(revoked, 200);
     // Tokens where they do not belong.
@@ -81,7 +105,7 @@ async fn traces_metrics_logs_and_audit_events_arrive_and_no_secret_does() {
     // Traces: one for each request, with the request's id.
     let spans = receiver.spans();
     let roots: Vec<_> = spans.iter().filter(|span| span.kind == 2).collect();
-    assert_eq!(roots.len(), 6);
+    assert_eq!(roots.len(), 11);
     let id = |answer: &(u16, Value, String)| answer.2.replace('-', "");
     let root = |answer: &(u16, Value, String)| {
         *roots.iter().find(|span| hex(&span.trace_id) == id(answer)).expect("the request's id is the trace's")
@@ -110,7 +134,7 @@ async fn traces_metrics_logs_and_audit_events_arrive_and_no_secret_does() {
     assert!(roots.iter().all(|span| span.parent_span_id.is_empty() && hex(&span.trace_id) != PARENT[3..35]));
     // What no endpoint is has no route.
     let names: BTreeSet<&str> = roots.iter().map(|span| span.name.as_str()).collect();
-    assert_eq!(names, BTreeSet::from(["GET", "POST /_/oidc/mint-token", "POST /v1/revoke", "POST /v1/verify"]));
+    assert_eq!(names, BTreeSet::from(ROUTES));
 
     // Metrics, with the numbers and the labels of `/metrics`.
     let metrics = receiver.last_metrics();
@@ -137,7 +161,15 @@ async fn traces_metrics_logs_and_audit_events_arrive_and_no_secret_does() {
         .collect();
     let kinds: Vec<_> =
         events.iter().map(|event| (event["event"].as_str().unwrap(), event["code"].as_str().unwrap())).collect();
-    assert_eq!(kinds, [("exchange", "ok"), ("exchange", "environment-mismatch"), ("verify", "ok"), ("revoke", "ok")]);
+    let expected = [
+        ("exchange", "ok"),
+        ("exchange", "environment-mismatch"),
+        ("verify", "ok"),
+        ("exchange", "token-replayed"),
+        ("introspect", "ok"),
+        ("revoke", "ok"),
+    ];
+    assert_eq!(kinds, expected);
     assert_eq!(events[0]["request_id"], minted.2);
 
     // Every request had the headers, and nothing else that is secret is anywhere.

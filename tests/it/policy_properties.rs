@@ -171,6 +171,18 @@ fn json_of(drafts: &[(usize, Draft)]) -> Value {
     document(issuer, rules_of(drafts))
 }
 
+/// The text of a policy of these rules, written in the order in which they are given: a map of JSON values would sort them.
+fn in_order(drafts: &[(usize, Draft)]) -> String {
+    let entry = |draft: &(usize, Draft)| {
+        let rules = rules_of(std::slice::from_ref(draft)).to_string();
+        rules[1..rules.len() - 1].to_owned()
+    };
+    let entries: Vec<String> = drafts.iter().map(entry).collect();
+    let (text, none) = (json_of(&[]).to_string(), "\"rules\":{}");
+    assert!(text.contains(none), "{text}");
+    text.replacen(none, &format!("\"rules\":{{{}}}", entries.join(",")), 1)
+}
+
 fn load(text: String) -> Result<Policy, Faults> {
     Policy::load(&[Source { name: "p.yaml".to_owned(), text }], &|_, _| None)
 }
@@ -404,7 +416,10 @@ proptest! {
         let all = numbered(&drafts);
         let mut shuffled = all.clone();
         shuffled.sort_by_key(|(number, _)| (seed.rotate_left(u32::try_from(*number).unwrap() * 7)) % 97);
-        let (one, other) = (policy(&all), policy(&shuffled));
+        let numbers = |drafts: &[(usize, Draft)]| drafts.iter().map(|(number, _)| *number).collect::<Vec<_>>();
+        let (one, other) = (in_order(&all), in_order(&shuffled));
+        prop_assert_eq!(one == other, numbers(&all) == numbers(&shuffled), "{}\n{}", one, other);
+        let (one, other) = (load(one).unwrap(), load(other).unwrap());
         for job in &jobs {
             let (one, other) = (ask(&one, job), ask(&other, job));
             prop_assert_eq!(pairs(&one), pairs(&other));

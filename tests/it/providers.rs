@@ -37,7 +37,7 @@ pub(crate) fn failed(event: &Value) -> Vec<&str> {
 }
 
 /// A claim by its name, or by a JSON pointer.
-fn value<'a>(claims: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn value<'a>(claims: &'a Value, name: &str) -> &'a Value {
     if name.starts_with('/') { claims.pointer(name).unwrap() } else { &claims[name] }
 }
 

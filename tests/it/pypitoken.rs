@@ -211,6 +211,30 @@ fn what_pypitoken_narrows_is_verified_as_it_verifies_it() {
 }
 
 #[test]
+fn whatever_pypitoken_appends_never_widens() {
+    let mut runner = TestRunner::deterministic();
+    let cases: Vec<Case> = (0..100).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
+    // Each case as it was minted, and after each of its restrictions.
+    let steps = |(names, ttl, restrictions, ..): &Case| -> Vec<Value> {
+        let token = minted_under(KEY, &names.iter().copied().collect::<Vec<_>>(), *ttl);
+        let by: Vec<Value> = restrictions.iter().map(Restriction::parameters).collect();
+        (0..=by.len()).map(|count| json!({"token": token, "by": by[..count]})).collect()
+    };
+    let narrowed = ask(&json!({"restrict": cases.iter().flat_map(steps).collect::<Vec<_>>()}));
+    let mut tokens = narrowed["restrict"].as_array().unwrap().iter().map(|token| token.as_str().unwrap());
+    let mut taken = 0;
+    for case in &cases {
+        let (.., restrictions, project, at) = case;
+        let tokens = tokens.by_ref().take(restrictions.len() + 1);
+        let allowed: Vec<bool> = tokens.map(|token| allowed(token, project, *at)).collect();
+        assert!(allowed.is_sorted_by(|before, after| before >= after), "widened, {allowed:?}: {case:?}");
+        taken += usize::from(allowed[0] && !allowed[restrictions.len()]);
+    }
+    assert_eq!(tokens.next(), None);
+    assert!(taken > 10, "{taken} narrowed away are too few to tell");
+}
+
+#[test]
 fn what_pypitoken_mints_with_the_registrys_secret_is_accepted() {
     let token = minted(&["widgets"]);
     let identifier = Unverified::parse(&token).unwrap().identifier().unwrap().to_string();

@@ -21,6 +21,8 @@ use trustmint::app::Serving;
 use trustmint::app::Trigger;
 use trustmint::audit::AuditLog;
 use trustmint::audit::AuditSink;
+use trustmint::demo::provider::Answer as Told;
+use trustmint::demo::provider::Endpoint;
 use trustmint::identity::fetch::HttpsFetch;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
@@ -399,6 +401,31 @@ async fn what_is_recorded_of_a_token_names_the_policy_by_which_it_was_judged() {
         let kind = if good { "introspect" } else { "verify" };
         assert_eq!((&event["event"], &event["policy_revision"]), (&json!(kind), &json!(revision)), "{event}");
     }
+}
+
+#[actix_web::test]
+async fn a_request_that_waits_is_decided_by_the_policy_that_it_began_under() {
+    let service = Service::start().await;
+    let before = service.app.policy().revision().to_owned();
+    let body = json!({"token": service.id_token(&json!({}))});
+    service.provider.answer(Endpoint::Jwks, Told::Held);
+    let meanwhile = async {
+        service.provider.requested(Endpoint::Jwks, 1).await;
+        service.activate(&WIDGETS.replace("widgets-release", "second"));
+        service.provider.answer(Endpoint::Jwks, Told::Honest);
+    };
+    let (answer, ()) = tokio::join!(service.mint(&body), meanwhile);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_ne!(service.app.policy().revision(), before);
+    let event = service.last_event();
+    let (rules, revision) = (json!(["widgets-release"]), json!(before));
+    assert_eq!((&event["rules"], &event["policy_revision"]), (&rules, &revision), "{event}");
+    // The token names its rule, so it is good where there is one of that name.
+    service.activate(WIDGETS);
+    let question = json!({"token": answer.body["token"], "package": "widgets", "exists": true});
+    let verified = service.verify(&question).await;
+    let publisher = &verified.body["publisher"];
+    assert_eq!((&publisher["rules"], &publisher["policy_revision"]), (&rules, &revision), "{}", verified.text);
 }
 
 #[actix_web::test]

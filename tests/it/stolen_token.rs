@@ -9,18 +9,18 @@ use crate::support::front::PYPISERVER;
 #[test]
 fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
     let front = PYPISERVER.front();
-    let (wheel, other_version) = (front.wheel("widgets", "4.0.0"), front.wheel("widgets", "4.0.1"));
-    let (other_package, other_file) = (front.wheel("widgets-extra", "4.0.0"), front.tampered(&wheel));
+    let (wheel, other_version) = (front.wheel("widgets", "6.0.0"), front.wheel("widgets", "6.0.1"));
+    let (other_package, other_file) = (front.wheel("widgets-extra", "6.0.0"), front.tampered(&wheel));
     let path = wheel.to_str().unwrap();
     let token = front.exchanged_token();
-    let narrowed = front.narrowed(&token, &["--package", "widgets", "--version", "4.0.0", "--file", path]);
+    let narrowed = front.narrowed(&token, &["--package", "widgets", "--version", "6.0.0", "--file", path]);
     assert!(narrowed.starts_with("pypi-") && narrowed != token);
 
     // The thief was faster than the job.
     let said = front.uv_with(&narrowed, &other_version);
     said.failure(&[
         "403 Forbidden",
-        "version-not-covered: the token is for version `4.0.0`; the upload is version `4.0.1`",
+        "version-not-covered: the token is for version `6.0.0`; the upload is version `6.0.1`",
     ]);
     let said = front.uv_with(&narrowed, &other_package);
     said.failure(&["403 Forbidden", "package-not-covered: the token is for `widgets`; `widgets-extra` was uploaded"]);
@@ -29,7 +29,7 @@ fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
     assert!(!front.has(&wheel) && !front.has(&other_version) && !front.has(&other_package) && !front.has(&other_file));
 
     // Nor does appending to it give anything back.
-    let again = front.narrowed(&narrowed, &["--version", "4.0.1"]);
+    let again = front.narrowed(&narrowed, &["--version", "6.0.1"]);
     front.uv_with(&again, &other_version).failure(&["version-not-covered"]);
 
     front.uv_with(&narrowed, &wheel).success();
@@ -42,12 +42,12 @@ fn a_token_narrowed_to_one_file_publishes_that_file_and_nothing_else() {
 #[test]
 fn a_token_narrowed_to_a_version_a_digest_and_a_size_publishes_no_other_file_of_any_package() {
     let front = PYPISERVER.front();
-    let (wheel, other_version) = (front.wheel("widgets", "4.2.0"), front.wheel("widgets", "4.2.1"));
-    let (other_package, other_file) = (front.wheel("widgets-extra", "4.2.0"), front.tampered(&wheel));
+    let (wheel, other_version) = (front.wheel("widgets", "6.2.0"), front.wheel("widgets", "6.2.1"));
+    let (other_package, other_file) = (front.wheel("widgets-extra", "6.2.0"), front.tampered(&wheel));
     let bytes = std::fs::read(&wheel).unwrap();
     let (digest, size) = (hex(&sha256(&bytes)), bytes.len().to_string());
     let token = front.exchanged_token();
-    let narrowed = front.narrowed(&token, &["--version", "4.2.0", "--sha256", &digest, "--max-size", &size]);
+    let narrowed = front.narrowed(&token, &["--version", "6.2.0", "--sha256", &digest, "--max-size", &size]);
 
     let not_this = format!("digest-not-covered: the token is for the file with SHA-256 `{digest}`");
     front.uv_with(&narrowed, &other_version).failure(&["403 Forbidden", "version-not-covered"]);
@@ -68,9 +68,27 @@ fn a_token_narrowed_to_a_version_a_digest_and_a_size_publishes_no_other_file_of_
 }
 
 #[test]
+fn without_a_package_the_same_file_is_published_under_any_name_that_the_token_covers() {
+    let front = PYPISERVER.front();
+    let wheel = front.wheel("widgets", "6.3.0");
+    let name = wheel.file_name().unwrap().to_str().unwrap().replace("widgets", "widgets_extra");
+    let renamed = wheel.with_file_name(name);
+    std::fs::copy(&wheel, &renamed).unwrap();
+    let options = ["--version", "6.3.0", "--file", wheel.to_str().unwrap()];
+    let without = front.narrowed(&front.exchanged_token(), &options);
+    let with = front.narrowed(&without, &["--package", "widgets"]);
+    let said = front.curl_with(&with, "widgets-extra", "6.3.0", &renamed);
+    said.failure(&["package-not-covered: the token is for `widgets`; `widgets-extra` was uploaded"]);
+    assert!(!front.has(&renamed));
+    // uv would read the name in the file; a thief need not, and this registry does not.
+    front.curl_with(&without, "widgets-extra", "6.3.0", &renamed).success();
+    assert!(front.has(&renamed));
+}
+
+#[test]
 fn a_token_narrowed_to_several_files_publishes_each_of_them() {
     let front = PYPISERVER.front();
-    let (first, second) = (front.wheel("widgets", "4.1.0"), front.wheel("widgets-extra", "4.1.0"));
+    let (first, second) = (front.wheel("widgets", "6.1.0"), front.wheel("widgets-extra", "6.1.0"));
     let [one, two] = [&first, &second].map(|wheel| wheel.to_str().unwrap());
     let options = ["--file", one, "--file", two, "--expires-in", "5m", "--ip", "127.0.0.0/8"];
     let narrowed = front.narrowed(&front.exchanged_token(), &options);
@@ -78,7 +96,7 @@ fn a_token_narrowed_to_several_files_publishes_each_of_them() {
     front.uv_with(&narrowed, &second).success();
     assert!(front.has(&first) && front.has(&second));
     let elsewhere = front.narrowed(&narrowed, &["--ip", "192.0.2.0/24"]);
-    let third = front.wheel("widgets", "4.1.1");
+    let third = front.wheel("widgets", "6.1.1");
     front.uv_with(&elsewhere, &third).failure(&["digest-not-covered"]);
     let elsewhere = front.narrowed(&front.exchanged_token(), &["--ip", "192.0.2.0/24"]);
     let said = front.uv_with(&elsewhere, &third);

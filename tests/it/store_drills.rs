@@ -178,9 +178,22 @@ impl Drill {
         told
     }
 
-    /// Replicas that were there before the loss know what was revoked, and refuse what may have been used.
-    async fn has_lost(&self) {
+    /// Replicas that were there before the loss know what was revoked, and refuse what may have been used, which is also
+    /// everything that was accepted before it.
+    async fn has_lost(&self, at: Instant) {
         assert_eq!(self.late().await, ["503 state-lost"; LATECOMERS]);
+        let before = |one: &&Seen| one.status == 200 && one.began + one.took < at;
+        let used: Vec<Arc<str>> =
+            self.seen.lock().unwrap().iter().filter(before).map(|one| Arc::clone(&one.token)).collect();
+        assert!(used.len() > 10, "hardly a load: {:?}", self.outcomes());
+        let replicas = self.replicas.lock().unwrap().clone();
+        for token in &used {
+            for replica in &replicas {
+                let again = present(&self.client, replica, token).await.unwrap();
+                assert_eq!((again.status, again.code.as_str()), (503, "state-lost"));
+                self.seen.lock().unwrap().push(again);
+            }
+        }
         let told = ["state-lost", "upload-token-revoked", "allowed"].map(str::to_owned);
         assert!(self.late_uploads().await.into_iter().all(|one| one == told), "{:?}", self.late_uploads().await);
     }
@@ -261,7 +274,14 @@ impl Drill {
         let outcomes = self.outcomes();
         let seen = self.seen.lock().unwrap();
         let longest = seen.iter().map(|one| one.took).max().unwrap();
-        println!("{what}: fresh tokens served after {recovered:?}; longest answer {longest:?}; {outcomes:?}");
+        let unanswered = seen.iter().filter(|one| one.code == "store-unavailable").map(|one| one.took);
+        let mut unanswered: Vec<Duration> = unanswered.collect();
+        unanswered.sort_unstable();
+        let of_hundred = |n: usize| unanswered.get(unanswered.len() * n / 100).copied().unwrap_or_default();
+        let (median, most) = (of_hundred(50), of_hundred(95));
+        println!(
+            "{what}: fresh tokens served after {recovered:?}; longest answer {longest:?}; unanswered by the store waited {median:?}, 95 of 100 at most {most:?}; {outcomes:?}"
+        );
         let mut grants: HashMap<&str, usize> = HashMap::new();
         for one in seen.iter() {
             match (one.status, one.code.as_str()) {
@@ -275,10 +295,6 @@ impl Drill {
         assert!(accepted.len() > 20, "hardly a load: {outcomes:?}");
         assert!(longest < LONGEST, "{longest:?}");
         assert!(recovered < SERVED_AGAIN, "fresh tokens are served after {recovered:?}");
-        let unanswered = seen.iter().filter(|one| one.code == "store-unavailable").map(|one| one.took);
-        let mut unanswered: Vec<Duration> = unanswered.collect();
-        unanswered.sort_unstable();
-        let median = unanswered.get(unanswered.len() / 2).copied().unwrap_or_default();
         assert!(median < USUAL, "half of those that the store did not answer waited for {median:?}");
     }
 }
@@ -330,12 +346,13 @@ async fn beside(mut server: Server, what: impl FnOnce(&mut Server) + Send + 'sta
 #[actix_web::test]
 async fn redis_is_killed_and_comes_back_empty() {
     redis("killed", async |drill, server| {
+        let lost = Instant::now();
         let server = beside(server, Server::stop).await;
         rt::time::sleep(WHILE).await;
         assert!(drill.count("store-unavailable") > 0, "{:?}", drill.outcomes());
         let server = beside(server, Server::start_again).await;
         let recovered = drill.recovered().await;
-        drill.has_lost().await;
+        drill.has_lost(lost).await;
         (recovered, server)
     })
     .await;
@@ -360,9 +377,10 @@ async fn redis_does_not_answer_for_a_while_and_has_lost_nothing() {
 #[actix_web::test]
 async fn redis_is_flushed() {
     redis("flushed", async |drill, server| {
+        let lost = Instant::now();
         let server = beside(server, |server| assert_eq!(server.cli(&["FLUSHALL"]), "OK\n")).await;
         let recovered = drill.recovered().await;
-        drill.has_lost().await;
+        drill.has_lost(lost).await;
         (recovered, server)
     })
     .await;
@@ -383,6 +401,7 @@ async fn redis_fails_over_and_its_last_writes_are_lost() {
         let before = drill.accepted();
         rt::time::sleep(WHILE).await;
         assert!(drill.accepted() > before, "nothing is written that could be lost: {:?}", drill.outcomes());
+        let lost = Instant::now();
         let watched = web::block(move || {
             let mut watched = watched;
             watched.primary.stop();
@@ -391,7 +410,7 @@ async fn redis_fails_over_and_its_last_writes_are_lost() {
         });
         let watched = watched.await.unwrap();
         let recovered = drill.recovered().await;
-        drill.has_lost().await;
+        drill.has_lost(lost).await;
         (recovered, watched)
     })
     .await;

@@ -364,6 +364,7 @@ async fn a_single_use_is_spent_once_for_each_upload() {
     refused(&not_covered, "package-not-covered", "gadgets");
     let first = ask(&service, &token, upload.clone()).await;
     allowed(&first);
+    service.clock.pass(Duration::from_secs(5));
     let again = ask(&service, &token, upload.clone()).await;
     assert_eq!(again.body, first.body, "a repeat with equal facts gets the first answer");
     for (name, value) in
@@ -483,4 +484,20 @@ async fn a_rule_may_demand_single_use() {
     refused(&ask(&service, &token, json!({"size": 3})).await, "consume-required", "`consume`");
     refused(&ask(&service, &token, json!({"size": 1025, "consume": "u"})).await, "size-not-covered", "1024 bytes");
     allowed(&ask(&service, &token, json!({"size": 1024, "consume": "u"})).await);
+}
+
+#[actix_web::test]
+async fn a_rules_versions_and_lifetime_are_its_tokens() {
+    let rules = WIDGETS.replace("tag: {glob: \"v*\"}", "tag: {regex: 'v(?<version>[0-9.]+)'}");
+    assert_ne!(rules, WIDGETS);
+    let service = Service::with_rules(&format!("{rules}    ttl: 20m\n    versions: [\"{{version}}\"]\n")).await;
+    let token = service.upload_token().await;
+    let version = json!({"version": "1.4.0"});
+    allowed(&ask(&service, &token, version.clone()).await);
+    refused(&ask(&service, &token, json!({"version": "1.4.1"})).await, "version-not-covered", "`1.4.1`");
+    // By the registry's own lifetime of tokens, 15 minutes, it would be over.
+    service.pass(Duration::from_secs(16 * 60)).await;
+    allowed(&ask(&service, &token, version.clone()).await);
+    service.pass(Duration::from_secs(4 * 60)).await;
+    refused(&ask(&service, &token, version).await, "upload-token-expired", "0 s ago");
 }

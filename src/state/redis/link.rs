@@ -28,7 +28,7 @@ use super::options::RedisOptions;
 /// The first pause after a failed attempt; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: what a store that is back may at most be away longer.
-const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// The connection in use, if there is one.
 pub(super) struct Link {

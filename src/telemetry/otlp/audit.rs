@@ -13,11 +13,9 @@ use super::Tally;
 use super::client::Answer;
 use super::client::Client;
 use super::encode;
-use super::exporter::Pause;
 use super::logs::this_thread_sends;
-use super::tally::Ended;
+use super::standing::Standing;
 use crate::escape::escape;
-use crate::telemetry::Stopwatch;
 use crate::time::Clock;
 
 /// How long an answer may take.
@@ -33,8 +31,7 @@ pub struct AuditStream {
     service: Service,
     clock: Arc<dyn Clock>,
     tally: Arc<Tally>,
-    pause: Option<(Stopwatch, Duration)>,
-    failures: Pause,
+    standing: Standing,
     /// Whether the lines that were taken last are not all kept.
     lossy: bool,
 }
@@ -50,17 +47,18 @@ impl AuditStream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, tally: Arc<Tally>) -> io::Result<Self> {
         let service = options.service.clone();
         let client = Client::new(options)?;
-        Ok(Self { client, service, clock, tally, pause: None, failures: Pause::default(), lossy: false })
+        Ok(Self { client, service, clock, tally, standing: Standing::default(), lossy: false })
     }
 
     fn send(&mut self, lines: &[u8]) -> io::Result<()> {
         let message = encode::audit(&self.service, lines, self.clock.now());
         let answer = self.client.post(Signal::Audit, message, PATIENCE);
-        let told = !self.failures.is_over();
+        let (ended, after) = answer.outcome();
+        self.tally.ended(Signal::Audit, ended);
+        let news = self.standing.note(ended, after);
         match answer {
             Answer::Taken { rejected } => {
-                self.tally.ended(Signal::Audit, Ended::Taken);
-                if self.failures.end() {
+                if news {
                     tracing::info!("the collector takes audit events again");
                 }
                 if rejected > 0 {
@@ -69,10 +67,8 @@ impl AuditStream {
                 }
                 Ok(())
             }
-            Answer::Later { after, why } => {
-                self.tally.ended(Signal::Audit, Ended::Later);
-                self.pause = Some((Stopwatch::start(), self.failures.next(after)));
-                if !told {
+            Answer::Later { why, .. } => {
+                if news {
                     let why = escape(&why);
                     tracing::error!(
                         "the collector takes no audit events; they wait, and exchanges once many do: {why}"
@@ -81,8 +77,9 @@ impl AuditStream {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             Answer::Refused { why } => {
-                self.tally.ended(Signal::Audit, Ended::Refused);
-                tracing::error!("the collector refuses audit events, and they are lost: {}", escape(&why));
+                if news {
+                    tracing::error!("the collector refuses audit events, and they are lost: {}", escape(&why));
+                }
                 Err(io::Error::other("refused"))
             }
         }
@@ -91,11 +88,10 @@ impl AuditStream {
 
 impl Write for AuditStream {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        if self.pause.as_ref().is_some_and(|(since, pause)| since.elapsed() < *pause) {
+        if self.standing.is_paused() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         this_thread_sends();
-        self.pause = None;
         // The end that a torn line lacks is nothing to a collector.
         if lines.iter().any(|byte| *byte != b'\n') {
             self.send(lines)?;

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use super::Headers;
 use super::Options;
 use super::Signal;
+use super::tally::Ended;
 
 /// Most bytes of an answer that are read: it says how much was rejected, and why.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -190,6 +191,15 @@ async fn exchange(request: reqwest::RequestBuilder) -> Answer {
 }
 
 impl Answer {
+    /// How it ended, and after how long it may be tried again if the collector says so.
+    pub(super) const fn outcome(&self) -> (Ended, Option<Duration>) {
+        match self {
+            Self::Taken { .. } => (Ended::Taken, None),
+            Self::Later { after, .. } => (Ended::Later, *after),
+            Self::Refused { .. } => (Ended::Refused, None),
+        }
+    }
+
     const fn later(why: String) -> Self {
         Self::Later { after: None, why }
     }

@@ -12,7 +12,7 @@ use super::client::Answer;
 use super::client::Client;
 use super::encode;
 use super::logs::this_thread_sends;
-use super::tally::Ended;
+use super::standing::Standing;
 use crate::escape::escape;
 use crate::telemetry::Metrics;
 use crate::telemetry::Stopwatch;
@@ -24,9 +24,6 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How long an answer may take, and how long at the end of the service.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
-/// The first and the longest pause after a failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Sends what is put into the outboxes, and the metrics, until it is closed.
 #[derive(Debug)]
@@ -45,17 +42,7 @@ impl Exporter {
         let shared = outboxes.clone();
         let client = Client::new(options.clone())?;
         let began = clock.now();
-        let sender = Sender {
-            client,
-            options,
-            outboxes: shared,
-            metrics,
-            clock,
-            began,
-            held: [None, None],
-            pause: None,
-            failures: Pause::default(),
-        };
+        let sender = Sender { client, options, outboxes: shared, metrics, clock, began };
         thread::Builder::new().name("otlp".to_owned()).spawn(|| sender.run())?;
         Ok(Self { outboxes })
     }
@@ -66,11 +53,18 @@ impl Exporter {
     }
 }
 
-/// A message that the collector did not take yet, and how many items it has.
-struct Held {
-    signal: Signal,
-    message: Vec<u8>,
+/// A message, and how many items it has.
+struct Message {
+    bytes: Vec<u8>,
     items: u64,
+}
+
+/// What is sent of one signal, one message after another. A collector may take one signal and not another.
+struct Lane {
+    signal: Signal,
+    /// What was not taken and is tried again.
+    held: Option<Message>,
+    standing: Standing,
 }
 
 struct Sender {
@@ -80,29 +74,27 @@ struct Sender {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     began: Timestamp,
-    /// Of traces and of the log, what is tried again.
-    held: [Option<Held>; 2],
-    /// Since when, and for how long, nothing is sent.
-    pause: Option<(Stopwatch, Duration)>,
-    failures: Pause,
 }
 
 impl Sender {
     fn run(mut self) {
         this_thread_sends();
+        let [mut traces, mut logs, mut metrics] = [Signal::Traces, Signal::Logs, Signal::Metrics].map(Lane::new);
         let mut read: Option<Stopwatch> = None;
         loop {
             let closing = self.outboxes.bell.wait(GATHER);
-            if closing {
-                self.pause = None;
-            }
             let patience = if closing { LAST_PATIENCE } else { PATIENCE };
-            self.empty(0, patience);
-            self.empty(1, patience);
+            if closing {
+                for lane in [&mut traces, &mut logs, &mut metrics] {
+                    lane.standing.resume();
+                }
+            }
+            self.empty(&mut traces, patience, Self::traces);
+            self.empty(&mut logs, patience, Self::logs);
             let due = read.is_none_or(|read| read.elapsed() >= self.options.interval);
             if self.options.metrics && (due || closing) {
                 read = Some(Stopwatch::start());
-                self.send_metrics(patience);
+                self.send_metrics(&mut metrics, patience);
             }
             if closing {
                 self.outboxes.bell.closed();
@@ -111,107 +103,83 @@ impl Sender {
         }
     }
 
-    /// Sends what waits of traces (0) or of the log (1), for as long as the collector takes it.
-    fn empty(&mut self, lane: usize, patience: Duration) {
-        while !self.is_paused() {
-            let held = self.held.get_mut(lane).and_then(Option::take);
-            let Some(next) = held.or_else(|| self.next(lane)) else { return };
-            if let Some(again) = self.send(next, patience)
-                && let Some(place) = self.held.get_mut(lane)
-            {
-                *place = Some(again);
+    /// Sends what waits, for as long as the collector takes it.
+    fn empty(&mut self, lane: &mut Lane, patience: Duration, next: fn(&Self) -> Message) {
+        while !lane.standing.is_paused() {
+            let message = lane.held.take().unwrap_or_else(|| next(self));
+            if message.items == 0 {
+                return;
             }
+            lane.held = self.send(lane, message, patience);
         }
     }
 
-    fn next(&self, lane: usize) -> Option<Held> {
-        let service = &self.options.service;
-        let (signal, items, message) = if lane == 0 {
-            let traces = self.outboxes.traces.take();
-            (Signal::Traces, traces.len(), encode::traces(service, traces))
-        } else {
-            let records = self.outboxes.logs.take();
-            (Signal::Logs, records.len(), encode::logs(service, records))
-        };
-        (items > 0).then(|| Held { signal, message, items: u64::try_from(items).unwrap_or(u64::MAX) })
+    fn traces(&self) -> Message {
+        let traces = self.outboxes.traces.take();
+        Message::of(traces.len(), encode::traces(&self.options.service, traces))
+    }
+
+    fn logs(&self) -> Message {
+        let records = self.outboxes.logs.take();
+        Message::of(records.len(), encode::logs(&self.options.service, records))
     }
 
     /// What is not taken now is not sent later: the next reading has it all.
-    fn send_metrics(&mut self, patience: Duration) {
-        let tally = Arc::clone(&self.outboxes.tally);
-        if self.is_paused() {
-            tally.lose(Signal::Metrics, 1);
-            return;
-        }
-        let families = self.metrics.gather();
-        let message = encode::metrics(&self.options.service, &families, self.began, self.clock.now());
-        if self.send(Held { signal: Signal::Metrics, message, items: 1 }, patience).is_some() {
-            tally.lose(Signal::Metrics, 1);
+    fn send_metrics(&mut self, lane: &mut Lane, patience: Duration) {
+        let not_taken = if lane.standing.is_paused() {
+            true
+        } else {
+            let families = self.metrics.gather();
+            let bytes = encode::metrics(&self.options.service, &families, self.began, self.clock.now());
+            self.send(lane, Message::of(1, bytes), patience).is_some()
+        };
+        if not_taken {
+            self.outboxes.tally.lose(Signal::Metrics, 1);
         }
     }
 
     /// Sends a message; what is to be tried again is given back.
-    fn send(&mut self, held: Held, patience: Duration) -> Option<Held> {
-        let tally = Arc::clone(&self.outboxes.tally);
-        match self.client.post(held.signal, held.message.clone(), patience) {
+    fn send(&mut self, lane: &mut Lane, message: Message, patience: Duration) -> Option<Message> {
+        let tally = &self.outboxes.tally;
+        let answer = self.client.post(lane.signal, message.bytes.clone(), patience);
+        let (ended, after) = answer.outcome();
+        tally.ended(lane.signal, ended);
+        let (news, signal) = (lane.standing.note(ended, after), lane.signal.name());
+        match answer {
             Answer::Taken { rejected } => {
-                tally.ended(held.signal, Ended::Taken);
-                // The collector counts spans, we count requests.
-                tally.lose(held.signal, rejected.min(held.items));
-                if self.failures.end() {
-                    tracing::info!("the collector takes telemetry again");
+                // The collector counts spans and series, we count requests and readings.
+                tally.lose(lane.signal, rejected.min(message.items));
+                if news {
+                    tracing::info!(signal, "the collector takes telemetry again");
                 }
                 None
             }
-            Answer::Later { after, why } => {
-                tally.ended(held.signal, Ended::Later);
-                if self.failures.is_over() {
-                    tracing::warn!(
-                        "the collector takes no telemetry, which is dropped once much waits: {}",
-                        escape(&why)
-                    );
+            Answer::Later { why, .. } => {
+                if news {
+                    let why = escape(&why);
+                    tracing::warn!(signal, "the collector takes no telemetry, which is dropped once much waits: {why}");
                 }
-                self.pause = Some((Stopwatch::start(), self.failures.next(after)));
-                Some(held)
+                Some(message)
             }
             Answer::Refused { why } => {
-                tally.ended(held.signal, Ended::Refused);
-                tally.lose(held.signal, held.items);
-                let signal = held.signal.name();
-                tracing::warn!(signal, "the collector refuses telemetry, and it is dropped: {}", escape(&why));
+                tally.lose(lane.signal, message.items);
+                if news {
+                    tracing::warn!(signal, "the collector refuses telemetry, and it is dropped: {}", escape(&why));
+                }
                 None
             }
         }
     }
+}
 
-    fn is_paused(&self) -> bool {
-        self.pause.as_ref().is_some_and(|(since, pause)| since.elapsed() < *pause)
+impl Lane {
+    fn new(signal: Signal) -> Self {
+        Self { signal, held: None, standing: Standing::default() }
     }
 }
 
-/// How long it is waited after the next of several failures.
-#[derive(Debug, Default)]
-pub(super) struct Pause {
-    last: Duration,
-}
-
-impl Pause {
-    /// Whether there was no failure since the last success.
-    pub(super) const fn is_over(&self) -> bool {
-        self.last.is_zero()
-    }
-
-    /// After one more: as long as the collector says, else twice as long as before.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let longer = self.last.saturating_mul(2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        self.last = longer;
-        asked.map_or(longer, |asked| asked.max(FIRST_PAUSE))
-    }
-
-    /// After a success; whether there was a failure before it.
-    pub(super) const fn end(&mut self) -> bool {
-        let failed = !self.last.is_zero();
-        self.last = Duration::ZERO;
-        failed
+impl Message {
+    fn of(items: usize, bytes: Vec<u8>) -> Self {
+        Self { bytes, items: u64::try_from(items).unwrap_or(u64::MAX) }
     }
 }

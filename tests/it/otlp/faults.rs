@@ -1,5 +1,7 @@
 //! A collector that is not there, hangs, refuses or talks nonsense: no request notices, and what is lost is counted.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::Mood;
@@ -86,8 +88,8 @@ async fn without_a_collector_what_waits_is_bounded_and_the_rest_is_dropped_and_c
     assert!(after.0 < before.0 + 4096, "{before:?} {after:?}");
     assert_eq!(service.mint(&world.id_token(&json!({})), None).await.0, 200);
     let (log, _) = service.stop().await;
-    // It says so once, not once a try.
-    assert_eq!(log.matches("the collector takes no telemetry").count(), 1, "{log}");
+    // It says so once for each signal, not once a try.
+    assert_eq!(log.matches("the collector takes no telemetry").count(), 3, "{log}");
 }
 
 #[actix_web::test]
@@ -99,9 +101,26 @@ async fn a_collector_that_says_when_is_not_asked_before() {
     until("it asks", || !receiver.requests().is_empty()).await;
     // Readings of metrics that fall into the pause are dropped.
     service.counts("trustmint_otlp_dropped_total", &["signal=\"metrics\""], 2).await;
-    assert_eq!(receiver.requests().len(), 1);
+    let paths: BTreeSet<String> = receiver.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(receiver.requests().len(), paths.len(), "each signal once: {paths:?}");
     // But at the end it is tried once more.
     receiver.set(Mood::Take);
     service.stop().await;
     assert!(receiver.requests().len() > 1);
+}
+
+#[actix_web::test]
+async fn a_signal_that_is_not_taken_does_not_hold_up_the_others() {
+    let receiver = Receiver::start();
+    receiver.set(Mood::NotThis("/v1/traces"));
+    let world = World::new();
+    let service = Running::start(&world, &sending_to(&receiver.endpoint()), "{sink: stdout}");
+    assert_eq!(service.mint(&world.id_token(&json!({})), None).await.0, 200);
+    service.counts("trustmint_otlp_exports_total", &["signal=\"traces\"", "outcome=\"unavailable\""], 2).await;
+    service.counts("trustmint_otlp_exports_total", &["signal=\"metrics\"", "outcome=\"ok\""], 2).await;
+    assert_eq!(service.metric("trustmint_otlp_dropped_total", &[]).await, 0);
+    receiver.set(Mood::Take);
+    until("the trace arrives", || !receiver.spans().is_empty()).await;
+    let (log, _) = service.stop().await;
+    assert_eq!(log.matches("the collector takes").count(), 2, "{log}");
 }

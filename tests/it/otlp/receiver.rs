@@ -46,6 +46,8 @@ pub enum Mood {
     Huge,
     /// Taken, but for one record.
     Partly,
+    /// Taken, but for what is sent to this path: that is to be tried again.
+    NotThis(&'static str),
 }
 
 /// One request.
@@ -209,7 +211,11 @@ async fn receive(request: HttpRequest, body: web::Bytes, state: web::Data<Arc<St
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
-    let mood = *state.mood.lock().unwrap();
+    let mood = match *state.mood.lock().unwrap() {
+        Mood::NotThis(path) if path == request.path() => Mood::Status(503, Some(1)),
+        Mood::NotThis(_) => Mood::Take,
+        mood => mood,
+    };
     assert_eq!(header("content-type"), "application/x-protobuf");
     state.requests.lock().unwrap().push(Request {
         path: request.path().to_owned(),
@@ -221,7 +227,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, state: web::Data<Arc<St
     let mut protobuf = HttpResponse::Ok();
     protobuf.content_type("application/x-protobuf");
     match mood {
-        Mood::Take => protobuf.finish(),
+        Mood::Take | Mood::NotThis(_) => protobuf.finish(),
         Mood::Status(status, after) => {
             let mut response = HttpResponse::build(status.try_into().unwrap());
             if let Some(after) = after {

@@ -183,7 +183,8 @@ impl Running {
 
     pub async fn form(&self, path: &str, body: &str) -> u16 {
         let request = self.client.post(format!("{}{path}", self.public)).header("host", "pypi.acme.example");
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.to_owned());
+        let request = request.bearer_auth(API_KEY).header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(body.to_owned());
         request.send().await.unwrap().status().as_u16()
     }
 

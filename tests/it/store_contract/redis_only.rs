@@ -104,7 +104,15 @@ fn too_few_replicas_are_an_error() {
             timeout: Duration::from_millis(200),
             ..redis::options(&server.url(), "t:")
         });
+        let refusing = ListBounds { keep: Duration::from_secs(60), cap: 9, when_full: WhenFull::Refuse };
         assert!(is_unavailable(&one.set_once(b"k", b"v", soon()).await));
-        assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()), "only what must not be lost waits");
+        assert!(is_unavailable(&one.reserve(b"uses", b"u1", b"v", 9, soon()).await));
+        assert!(is_unavailable(&one.append("revocations", b"entry", refusing).await));
+        // Only what must not be lost waits.
+        assert_eq!(one.put(b"copy", b"v", soon()).await, Ok(()));
+        assert_eq!(one.add(b"window", 1, soon()).await, Ok(1));
+        assert!(
+            one.append("refusals", b"entry", ListBounds { when_full: WhenFull::DropOldest, ..refusing }).await.is_ok()
+        );
     });
 }

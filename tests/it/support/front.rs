@@ -47,9 +47,11 @@ use trustmint::policy::watch;
 use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
+use trustmint::telemetry::Stopwatch;
 use trustmint::time::Clock;
 use trustmint::time::SystemClock;
 
+use super::redis::PATIENCE;
 use super::service::API_KEY;
 use super::service::AUDIENCE;
 use super::service::example;
@@ -152,6 +154,8 @@ pub struct Front {
 
 /// A CI job as a client sees it: variables, and what answers behind them.
 pub struct Job {
+    /// Its number, as its ID tokens say it: no other job has it.
+    run: String,
     variables: Vec<(&'static str, String)>,
     provider: Option<LoopbackProvider>,
 }
@@ -159,7 +163,7 @@ pub struct Job {
 impl Job {
     /// No job at all.
     pub fn none() -> Self {
-        Self { variables: Vec::new(), provider: None }
+        Self { run: run(), variables: Vec::new(), provider: None }
     }
 
     /// The same job with another variable.
@@ -198,8 +202,9 @@ impl Said {
 
     /// Holds that its user reads this sentence, whatever the client makes of it.
     #[track_caller]
-    pub fn says(self, sentence: &str) {
+    pub fn says(self, sentence: &str) -> Self {
         assert!(self.text.contains(sentence), "`{sentence}` is not in: {}", self.text);
+        self
     }
 
     /// Holds that its user reads none of these words.
@@ -282,6 +287,8 @@ impl Front {
     pub fn github_job(&self, overrides: &Value) -> Job {
         let mut claims = example("github", "tag-push", &widgets(overrides));
         claims["iss"] = json!(self.github.issuer());
+        let run = run();
+        claims["run_id"] = json!(run);
         // Each job has its own place to ask for ID tokens; the issuer's key signs them.
         let provider = LoopbackProvider::start_with(Arc::new(SystemClock), self.github.keys().to_vec()).unwrap();
         provider.run_job(&claims);
@@ -291,13 +298,13 @@ impl Front {
             ("ACTIONS_ID_TOKEN_REQUEST_URL", provider.token_request_url()),
             ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", provider.token_request_token()),
         ];
-        Job { variables, provider: Some(provider) }
+        Job { run, variables, provider: Some(provider) }
     }
 
     /// The same, at a provider that gives it one and the same ID token whenever it asks.
     pub fn github_job_with_one_token(&self, audience: &str) -> Job {
         let job = self.github_job(&json!({}));
-        let token = self.id_token(audience, &json!({}));
+        let token = self.id_token(audience, &json!({"run_id": job.run}));
         let provider = job.provider.as_ref().unwrap();
         provider.answer(Endpoint::Token, provider::Answer::json(&json!({"value": token})));
         job
@@ -310,12 +317,14 @@ impl Front {
 
     /// The same, with the variable and the audience that a client wants.
     pub fn gitlab_job_with(&self, variable: &'static str, audience: &str) -> Job {
-        let project = json!({"project_path": "acme/tools/sprockets", "project_id": "53804090", "namespace_id": "7211"});
+        let run = run();
+        let project = json!({"project_path": "acme/tools/sprockets", "project_id": "53804090", "namespace_id": "7211",
+            "pipeline_id": run});
         let claims = example("gitlab", "tag-push", &project);
         let claims = self.gitlab.claims(&claims, audience, SystemClock.now());
         let variables =
             vec![("CI", "true".into()), ("GITLAB_CI", "true".into()), (variable, self.gitlab.mint(&claims))];
-        Job { variables, provider: None }
+        Job { run, variables, provider: None }
     }
 
     /// A wheel of that package, on disk.
@@ -379,21 +388,40 @@ impl Front {
         said(maturin.arg(wheel).envs(job.variables.iter().cloned()))
     }
 
-    /// Holds that a refusal is in the registry's list, in words that a client did not show.
+    /// Holds that a refusal of this very job is in the registry's list, in words that a client did not show. It is written
+    /// beside the answer, so it may come after it.
     #[track_caller]
-    pub fn assert_looked_up(&self, code: &str, sentence: &str) {
-        let refusals = self.refusals();
-        let mut said = refusals.iter().map(|refusal| (&refusal["code"], refusal["message"].as_str().unwrap()));
-        assert!(said.any(|(said, message)| said == code && message.contains(sentence)), "{refusals:#?}");
+    pub fn assert_looked_up(&self, job: &Job, code: &str, sentence: &str) {
+        let says = |refusal: &Value| refusal["code"] == code && refusal["message"].as_str().unwrap().contains(sentence);
+        let started = Stopwatch::start();
+        loop {
+            let refusals = self.refusals(job);
+            if refusals.iter().any(says) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "no `{code}` of this job, which says `{sentence}`: {refusals:#?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
-    fn refusals(&self) -> Vec<Value> {
-        let url = format!("http://{}/v1/refusals", self.service_address);
+    /// What the registry is told of this job's refusals.
+    fn refusals(&self, job: &Job) -> Vec<Value> {
+        let (mut refusals, mut since) = (Vec::new(), String::new());
         let host = self.url.split('/').nth(2).unwrap();
-        let mut curl = self.client(Path::new("curl"));
-        curl.args(["-sS", "--fail-with-body", "-H", &format!("Authorization: Bearer {API_KEY}"), &url]);
-        let answer: Value = serde_json::from_str(&said(curl.args(["-H", &format!("Host: {host}")])).success()).unwrap();
-        answer["refusals"].as_array().unwrap().clone()
+        loop {
+            let url = format!("http://{}/v1/refusals{since}", self.service_address);
+            let mut curl = self.client(Path::new("curl"));
+            curl.args(["-sS", "--fail-with-body", "-H", &format!("Authorization: Bearer {API_KEY}"), &url]);
+            let page = said(curl.args(["-H", &format!("Host: {host}")])).success();
+            let page: Value = serde_json::from_str(&page).unwrap();
+            let own =
+                |refusal: &&Value| ["run_id", "pipeline_id"].iter().any(|claim| refusal["claims"][claim] == job.run);
+            refusals.extend(page["refusals"].as_array().unwrap().iter().filter(own).cloned());
+            if page["more"] == false {
+                return refusals;
+            }
+            since = format!("?since={}", page["next"].as_str().unwrap());
+        }
     }
 
     /// Twine's exchange in a job.
@@ -526,6 +554,11 @@ fn policy(kind: &Kind, url: &str, github: &LoopbackProvider, gitlab: &LoopbackPr
         policy["rules"]["widgets-yank"]["allow"]["delete"] = json!(widgets);
     }
     policy.to_string()
+}
+
+/// A number for a run of a job.
+fn run() -> String {
+    u64::from_ne_bytes(random_bytes().unwrap()).to_string()
 }
 
 /// The claims that make a job the one of the rule `widgets-release`, unless they are overridden.

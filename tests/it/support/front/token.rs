@@ -34,6 +34,16 @@ impl Front {
         answer["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// The registry's secrets, as its operator exports them for it.
+    pub fn secrets(&self) -> String {
+        let folder = tempfile::tempdir_in(self.directory.path()).unwrap();
+        let file = folder.path().join("secrets.json");
+        let mut export = Command::new(TRUSTMINT);
+        export.args(["keys", "export", "--registry", "acme", "--directory"]).arg(self.path("keys"));
+        said(export.arg("--policy").arg(self.path("policy")).arg("--out").arg(&file)).success();
+        fs::read_to_string(file).unwrap()
+    }
+
     /// `trustmint token attenuate` in the job: what it prints is the narrowed token.
     pub fn narrowed(&self, token: &str, options: &[&str]) -> String {
         let file = tempfile::NamedTempFile::new_in(self.directory.path()).unwrap();
@@ -46,6 +56,14 @@ impl Front {
         let mut uv = self.client(&tool("TRUSTMINT_TEST_UV"));
         uv.args(["publish", "--no-config", "--trusted-publishing", "never", "--publish-url", &self.url]);
         said(uv.arg(wheel).env("UV_PUBLISH_TOKEN", token))
+    }
+
+    /// An upload with curl, which says of a file whatever it is told to.
+    pub fn curl_with(&self, token: &str, package: &str, version: &str, file: &Path) -> Said {
+        let mut curl = self.client(Path::new("curl"));
+        curl.args(["-sS", "--fail-with-body", "-u", &format!("__token__:{token}"), "-F", ":action=file_upload", "-F"]);
+        curl.arg(format!("name={package}")).arg("-F").arg(format!("version={version}")).arg("-F");
+        said(curl.arg(format!("content=@{}", file.display())).arg(&self.url).arg("--cacert").arg(self.ca()))
     }
 
     /// A file of the same name and length as a wheel, and a wheel like it, with another content.
