@@ -49,6 +49,7 @@ use crate::state::Store;
 use crate::state::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::Stopwatch;
+use crate::telemetry::trace::Tracer;
 use crate::time::Clock;
 use crate::time::Timestamp;
 use crate::verify;
@@ -121,6 +122,7 @@ pub struct App {
     state: Arc<State>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     /// Places for refusals on their way to the store.
@@ -180,6 +182,7 @@ impl App {
             state,
             audit: Arc::new(parts.audit),
             metrics: parts.metrics,
+            tracer: Tracer::default(),
             clock: parts.clock,
             runtime,
             refusals: refusals::places(),
@@ -217,6 +220,18 @@ impl App {
         let reloads = CertificateReloads::new((files, every), current, Arc::clone(&self.metrics));
         self.certificate_reloads = Some(Arc::new(reloads));
         self
+    }
+
+    /// Traces requests.
+    #[must_use]
+    pub fn tracing(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// Whose requests are traced.
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// How the listener's certificate is read again, where it is.
@@ -343,7 +358,8 @@ impl App {
                     event.explanation = serde_json::to_value(explanation.for_audit()).ok();
                 }
                 // The claim may have gone through all the same, and then a repetition yields this token.
-                event.token_id = proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
+                event.token_id =
+                    proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
                 self.keep_refusal(registry, &failure, &event);
                 // Requests do not end in the order in which they came, and time must not run back.
                 self.audit.record_refusal(event, self.now());

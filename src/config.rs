@@ -16,9 +16,9 @@ use config::Config;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::audit::AuditSink;
 use crate::config::layer::Layer;
 use crate::config::merged::Merged;
+use crate::config::otlp::Otlp;
 use crate::config::redis::Redis;
 use crate::policy::caller::Caller;
 use crate::policy::yaml::Faults;
@@ -29,6 +29,7 @@ mod environment;
 pub mod keys;
 mod layer;
 mod merged;
+pub mod otlp;
 pub mod redis;
 pub mod registry_secrets;
 mod schema;
@@ -126,28 +127,32 @@ pub struct State {
 /// The audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// The file to whose end events are written; `None`: standard output.
-    pub file: Option<PathBuf>,
+    /// Where events are written.
+    pub target: AuditTarget,
     /// Events that may wait to be written.
     pub capacity: usize,
 }
 
-impl Audit {
-    /// Where events are written.
-    pub fn sink(&self) -> AuditSink {
-        self.file.clone().map_or(AuditSink::Stdout, AuditSink::File)
-    }
+/// Where audit events are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Standard output.
+    Stdout,
+    /// The end of a file.
+    File(PathBuf),
+    /// The collector of [`Telemetry::otlp`], which is then there.
+    Otlp,
 }
 
-/// Logs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Logs, and what is sent to a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
     /// How a log line is spelled.
-    #[serde(deserialize_with = "merged::log_format")]
     pub log: LogFormat,
     /// The least severe level that is written, or a list such as `info,trustmint=debug`: sound for `telemetry::logs`.
     pub level: String,
+    /// The collector, if there is one.
+    pub otlp: Option<Otlp>,
 }
 
 /// Bounds on what clients can occupy.

@@ -52,6 +52,7 @@ use crate::state::StoreError;
 use crate::state::rates::Allowance;
 use crate::state::rates::Standing;
 use crate::state::revocations::Issued;
+use crate::telemetry::trace;
 use crate::time::Timestamp;
 
 pub use error::Failure;
@@ -194,17 +195,18 @@ async fn steps(
         return Err(Failure::RegistryDisabled);
     }
 
-    let unverified = UnverifiedToken::parse(request.subject_token.expose())?;
+    let unverified = trace::step("parse", || UnverifiedToken::parse(request.subject_token.expose()))?;
     let issuer = known_issuer(parts.policy, registry, &unverified, now)?;
     *named = Some(issuer.id.clone());
     let replay = registry.replay_of(&issuer);
     let package = one_package(replay, &request.requested)?;
 
-    let key = parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT).await?;
-    let token = verify(unverified, &key, &issuer, &registry.audiences, now)?;
+    let key = trace::during("key", parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT)).await?;
+    let token = trace::step("signature", || verify(unverified, &key, &issuer, &registry.audiences, now))?;
     let known = proven.insert(Proven::of(&token));
 
-    let Evaluation { decision, shadow } = decide(parts.policy, &request, &token, now)?;
+    let decided = trace::step("evaluate", || decide(parts.policy, &request, &token, now));
+    let Evaluation { decision, shadow } = decided?;
     known.shadow = shadow;
     let grant = match decision {
         Decision::Allow(grant) => grant,
@@ -215,7 +217,7 @@ async fn steps(
 
     let location = registry.location();
     let wanted = |id| wanted(parts.policy, &request, &location, &token, &grant, id);
-    let prepared = crate::macaroon::prepare(parts.keyring, wanted(id))?;
+    let prepared = trace::step("prepare", || crate::macaroon::prepare(parts.keyring, wanted(id)))?;
     known.token_id = Some(id);
 
     // SECURITY: only now. A stranger's tokens, proven ones too, take nothing from what the registry's jobs may have; nor
@@ -227,13 +229,16 @@ async fn steps(
         let place = || parts.audit.reserve().ok_or(Failure::AuditUnavailable);
         let reserved = place()?;
         if let Some(not_demanded) = replay.off() {
-            return Ok(issue(prepared, Leave::NotDemanded(not_demanded), counted, reserved));
+            return Ok(trace::step("mint", || issue(prepared, Leave::NotDemanded(not_demanded), counted, reserved)));
         }
         let claim = first_use_claim(&token, &prepared, package, now);
         let first = first_use_and_issue(parts.state, claim, prepared, counted, reserved, now).await;
         let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
         match repeat(parts, registry, past, &token, wanted, window, now) {
-            Some((again, repetition)) => Ok(issue(again, Leave::Repeated(repetition), counted, place()?)),
+            Some((again, repetition)) => {
+                let reserved = place()?;
+                Ok(trace::step("mint", || issue(again, Leave::Repeated(repetition), counted, reserved)))
+            }
             None => first,
         }
     };
@@ -356,17 +361,17 @@ async fn first_use_and_issue(
     now: Timestamp,
 ) -> Result<Unrecorded, Failure> {
     let state = Arc::clone(state);
-    let mut steps = Box::pin(async move {
+    let mut steps = Box::pin(trace::carried(async move {
         let retry_after = claim.until.minus(RETENTION_MARGIN).since(now);
-        match state.first_use(claim).await {
-            Ok(first_use) => Ok(issue(prepared, Leave::First(first_use), counted, place)),
+        match trace::during("claim", state.first_use(claim)).await {
+            Ok(first_use) => Ok(trace::step("mint", || issue(prepared, Leave::First(first_use), counted, place))),
             Err(FirstUseError::Replayed(past)) => Err(Failure::Replayed(Some(past))),
             Err(FirstUseError::Taken) => Err(Failure::Replayed(None)),
             Err(FirstUseError::Spent) => Err(Failure::Spent),
             Err(FirstUseError::Forgotten { .. }) => Err(Failure::StateLost { retry_after }),
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }
-    });
+    }));
     // A store in memory answers at once.
     if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(steps.as_mut().poll(context))).await {
         return ended;

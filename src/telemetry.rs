@@ -1,11 +1,13 @@
-//! What operators watch: metrics for `/metrics` and the service's own log. Neither holds anything of a token: labels
-//! come from the configuration, log lines from the code. The audit log is another thing, in [`crate::audit`].
+//! What operators watch: metrics for `/metrics`, the service's own log, traces, and all of it by OTLP. None holds anything of
+//! a token: labels come from the configuration, log lines from the code. The audit log is another thing, in [`crate::audit`].
 
 use std::time::Duration;
 use std::time::Instant;
 
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
+pub mod trace;
 
 pub use self::metrics::Metrics;
 

@@ -33,7 +33,7 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> Ended {
-        logs::start(LogFormat::Text, "warn")?;
+        logs::start(LogFormat::Text, "warn", None)?;
         match System::new().block_on(self.show_until_stopped()) {
             // Nobody listens any more (`trustmint demo | head`).
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

@@ -19,11 +19,13 @@ use crate::app::App;
 use crate::app::Parts;
 use crate::app::Trigger;
 use crate::audit::AuditLog;
+use crate::audit::AuditSink;
 use crate::cli::Ended;
 use crate::cli::Failed;
 use crate::cli::serve::draining::End;
 use crate::cli::serve::draining::StopSignals;
 use crate::config;
+use crate::config::AuditTarget;
 use crate::config::Settings;
 use crate::config::tls::Certificate;
 use crate::http;
@@ -41,6 +43,11 @@ use crate::state::RedisStore;
 use crate::state::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::logs;
+use crate::telemetry::otlp;
+use crate::telemetry::otlp::AuditStream;
+use crate::telemetry::otlp::Exporter;
+use crate::telemetry::otlp::Outboxes;
+use crate::telemetry::trace::Tracer;
 use crate::time::Clock;
 use crate::time::SystemClock;
 
@@ -48,6 +55,8 @@ pub(crate) mod draining;
 
 /// How long the last audit events may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long the last telemetry may.
+const LAST_TELEMETRY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -74,6 +83,8 @@ pub(crate) struct Loaded {
     pub(crate) certificate: Option<Certificate>,
     /// The store in Redis; `None`: in memory.
     pub(crate) redis: Option<RedisOptions>,
+    /// The collector, if there is one.
+    otlp: Option<otlp::Options>,
 }
 
 impl Sources {
@@ -95,12 +106,13 @@ impl Loaded {
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
-        match (keyring, certificate, redis) {
-            (Ok(keyring), Ok(certificate), Ok(redis)) => {
-                Ok(Self { settings, directory, reading, keyring, certificate, redis })
+        let otlp = settings.telemetry.otlp.as_ref().map(config::otlp::Otlp::options).transpose();
+        match (keyring, certificate, redis, otlp) {
+            (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp)) => {
+                Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
             }
-            (keyring, certificate, redis) => {
-                let faults = [reading.judged.err(), keyring.err(), certificate.err(), redis.err()];
+            (keyring, certificate, redis, otlp) => {
+                let faults = [reading.judged.err(), keyring.err(), certificate.err(), redis.err(), otlp.err()];
                 let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
@@ -120,12 +132,15 @@ fn refused(faults: impl Display) -> Failed {
 impl Serve {
     pub(crate) fn run(self) -> Ended {
         let settings = self.sources.settings()?;
-        logs::start(settings.telemetry.log, &settings.telemetry.level)?;
+        let outboxes = Outboxes::new();
+        let logged = settings.telemetry.otlp.as_ref().is_some_and(|otlp| otlp.logs);
+        let records = logged.then(|| outboxes.log(Arc::new(SystemClock)));
+        logs::start(settings.telemetry.log, &settings.telemetry.level, records)?;
         let loaded = Loaded::read(settings, |rules| tracing::info!("reading the policy: {rules} rules so far"))?;
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        actix_web::rt::System::new().block_on(serve(loaded, listener, operations))
+        actix_web::rt::System::new().block_on(serve(loaded, outboxes, listener, operations))
     }
 }
 
@@ -133,8 +148,16 @@ fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed>
     TcpListener::bind(address).map_err(|error| Failed::new(format!("{key}: cannot listen at {address}: {error}")))
 }
 
-async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerConfig>), Failed> {
-    let Loaded { settings, directory, reading, keyring, certificate, redis } = loaded;
+/// What `serve` runs.
+struct Built {
+    app: App,
+    settings: Settings,
+    tls: Option<rustls::ServerConfig>,
+    exporter: Option<Exporter>,
+}
+
+async fn build(loaded: Loaded, outboxes: Outboxes) -> Result<Built, Failed> {
+    let Loaded { settings, directory, reading, keyring, certificate, redis, otlp } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new()?);
     let store: Arc<dyn Store> = match redis {
@@ -142,15 +165,19 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
         None => Arc::new(MemoryStore::new(Arc::clone(&clock), settings.state.capacity)),
     };
     let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
-    let audit = AuditLog::start(settings.audit.sink(), settings.audit.capacity)
+    let audit = AuditLog::start(sink(&settings, otlp.as_ref(), &outboxes)?, settings.audit.capacity)
         .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
+    metrics.observe_audit_astray(audit.lost_files_reading());
+    let recorded = otlp.as_ref().filter(|otlp| otlp.traces);
+    let tracer = recorded.map_or_else(Tracer::default, |otlp| outboxes.tracer(otlp.sample_one_in, Arc::clone(&clock)));
+    let exporter = otlp.map(|otlp| export(otlp, outboxes, &metrics, &clock)).transpose()?;
     let parts = Parts {
         policy,
         keyring,
-        fetch: Arc::new(HttpsFetch::new()),
+        fetch: Arc::new(HttpsFetch::new().tracing(tracer.clone())),
         store,
         audit,
         metrics,
@@ -158,15 +185,40 @@ async fn build(loaded: Loaded) -> Result<(App, Settings, Option<rustls::ServerCo
         runtime: Handle::current(),
     };
     let app = App::build(parts)
+        .tracing(tracer)
         .watching(begun, settings.policy.poll)
         .watching_keys(settings.keys.directory.clone(), settings.keys.poll);
     let (Some(certificate), Some(files)) = (certificate, &settings.listen.tls) else {
-        return Ok((app, settings, None));
+        return Ok(Built { app, settings, tls: None, exporter });
     };
     let current = Arc::new(ArcSwap::from_pointee(certificate));
     let tls = config::tls::server_config(Arc::clone(&current))?;
     let app = app.watching_certificate(files.clone(), settings.keys.poll, current);
-    Ok((app, settings, Some(tls)))
+    Ok(Built { app, settings, tls: Some(tls), exporter })
+}
+
+/// Where audit events go.
+fn sink(settings: &Settings, otlp: Option<&otlp::Options>, outboxes: &Outboxes) -> Result<AuditSink, Failed> {
+    Ok(match (&settings.audit.target, otlp) {
+        (AuditTarget::File(file), _) => AuditSink::File(file.clone()),
+        (AuditTarget::Otlp, Some(otlp)) => {
+            let stream = AuditStream::new(otlp.clone(), Arc::new(SystemClock), Arc::clone(outboxes.tally()))?;
+            AuditSink::Writer(Box::new(stream))
+        }
+        // The settings see to it that there is a collector.
+        (AuditTarget::Stdout | AuditTarget::Otlp, _) => AuditSink::Stdout,
+    })
+}
+
+/// Starts to send telemetry.
+fn export(
+    options: otlp::Options,
+    outboxes: Outboxes,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Exporter, Failed> {
+    metrics.observe_exports(Arc::clone(outboxes.tally()));
+    Ok(Exporter::start(options, outboxes, Arc::clone(metrics), Arc::clone(clock))?)
 }
 
 /// The store in Redis, which need not be there yet: an outage must not keep the service from starting, and starting again
@@ -188,8 +240,8 @@ pub(crate) fn told(fault: RedisFault) -> String {
     format!("state.redis: {fault} — {}", fault.remedy())
 }
 
-async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -> Ended {
-    let (app, settings, tls) = build(loaded).await?;
+async fn serve(loaded: Loaded, outboxes: Outboxes, listener: TcpListener, operations: TcpListener) -> Ended {
+    let Built { app, settings, tls, exporter } = build(loaded, outboxes).await?;
     let app = Arc::new(app);
     if let Err(error) = app.sync().await {
         tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
@@ -228,6 +280,9 @@ async fn serve(loaded: Loaded, listener: TcpListener, operations: TcpListener) -
     operations.await??;
     background.abort();
     app.close(FLUSH);
+    if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
+        tracing::warn!("the last telemetry could not be sent in time");
+    }
     match end {
         End::InTurn => tracing::info!("stopped"),
         End::AtOnce => tracing::warn!("stopped at once: requests under way were cut off"),

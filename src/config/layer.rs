@@ -196,7 +196,9 @@ fn scalar(value: &Value, kind: &Kind) -> String {
         | Kind::Text
         | Kind::Prefix
         | Kind::RedisUrl
-        | Kind::RedisUrls => format!("{:?}", value.to_string()),
+        | Kind::RedisUrls
+        | Kind::Collector
+        | Kind::Words(_) => format!("{:?}", value.to_string()),
         Kind::Seconds(_) => format!("{value}s"),
         Kind::Millis(..) => {
             let seconds = value.clone().into_float().unwrap_or_default();

@@ -11,9 +11,11 @@ use serde::Deserializer;
 use serde::de::Error;
 
 use super::layer;
+use super::otlp::MergedOtlp;
 use super::redis::MergedRedis;
 use super::schema;
 use crate::config::Audit;
+use crate::config::AuditTarget;
 use crate::config::KeyFiles;
 use crate::config::Limits;
 use crate::config::Listen;
@@ -39,8 +41,17 @@ pub(super) struct Merged {
     keys: KeyFiles,
     state: MergedState,
     audit: MergedAudit,
-    telemetry: Telemetry,
+    telemetry: MergedTelemetry,
     limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MergedTelemetry {
+    #[serde(deserialize_with = "log_format")]
+    log: LogFormat,
+    level: String,
+    otlp: MergedOtlp,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +113,7 @@ struct MergedAudit {
 enum MergedSink {
     Stdout,
     File,
+    Otlp,
 }
 
 impl Merged {
@@ -159,25 +171,31 @@ impl Merged {
                 None
             }
         };
-        let audit_file = match (audit.sink, audit.file) {
-            (MergedSink::Stdout, None) => None,
-            (MergedSink::File, Some(file)) => Some(file),
+        let target = match (audit.sink, audit.file) {
+            (MergedSink::Stdout, None) => AuditTarget::Stdout,
+            (MergedSink::Otlp, None) => AuditTarget::Otlp,
+            (MergedSink::File, Some(file)) => AuditTarget::File(file),
             (MergedSink::File, None) => {
                 fault("audit.sink", "names no file", "set `audit.file` too");
-                None
+                AuditTarget::Stdout
             }
-            (MergedSink::Stdout, Some(_)) => {
-                fault("audit.file", "is not used: the sink is stdout", "set `audit.sink: file`, or remove this");
-                None
+            (sink @ (MergedSink::Stdout | MergedSink::Otlp), Some(_)) => {
+                let named = if matches!(sink, MergedSink::Otlp) { "otlp" } else { "stdout" };
+                let message = format!("is not used: the sink is {named}");
+                fault("audit.file", &message, "set `audit.sink: file`, or remove this");
+                AuditTarget::Stdout
             }
         };
+        let MergedTelemetry { log, level, otlp } = telemetry;
+        let otlp = otlp.settle(target == AuditTarget::Otlp, &changed, &mut fault);
+        let telemetry = Telemetry { log, level, otlp };
 
         let listen = Listen { address: listen.address, tls, trusted_proxies: listen.trusted_proxies };
         let callers = operations.callers.into_iter();
         let callers = callers.map(|caller| Caller { name: caller.name, key_sha256: caller.key_sha256 }).collect();
         let operations = Operations { address: operations.address, callers };
         let state = State { redis, capacity: state.capacity };
-        let audit = Audit { file: audit_file, capacity: audit.capacity };
+        let audit = Audit { target, capacity: audit.capacity };
         let resolved = layer::redacted(resolved.clone());
         let facts = resolved.clone().try_deserialize().unwrap_or_default();
         let resolved = layer::to_yaml(&resolved);
@@ -206,7 +224,7 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dura
 }
 
 /// The spelling of log lines, by name.
-pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
+fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),

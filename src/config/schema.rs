@@ -9,6 +9,7 @@ use config::Map;
 use config::ValueKind;
 use ipnet::IpNet;
 
+use super::otlp;
 use crate::escape::is_deceptive;
 use crate::policy::caller;
 use crate::policy::caller::Caller;
@@ -74,6 +75,10 @@ pub(super) enum Kind {
     RedisUrl,
     /// Where several are.
     RedisUrls,
+    /// Where a collector is.
+    Collector,
+    /// A list of some of these words.
+    Words(&'static [&'static str]),
     /// May be `null` too.
     Optional(&'static Self),
 }
@@ -126,13 +131,31 @@ pub(super) const KEYS: &[Key] = &[
     section(
         "audit",
         &[
-            key("sink", Kind::Choice(&["stdout", "file"])),
+            key("sink", Kind::Choice(&["stdout", "file", "otlp"])),
             key("file", Kind::Optional(&Kind::Path)),
             // Twice the exchanges that may hold a place at once, while the store answers.
             key("capacity", Kind::Integer(2048, 1_000_000)),
         ],
     ),
-    section("telemetry", &[key("log", Kind::Choice(&["text", "json"])), key("level", Kind::LogLevel)]),
+    section(
+        "telemetry",
+        &[
+            key("log", Kind::Choice(&["text", "json"])),
+            key("level", Kind::LogLevel),
+            section(
+                "otlp",
+                &[
+                    key("endpoint", Kind::Optional(&Kind::Collector)),
+                    key("headers_file", Kind::Optional(&Kind::Path)),
+                    key("ca_file", Kind::Optional(&Kind::Path)),
+                    key("signals", Kind::Words(&["traces", "metrics", "logs"])),
+                    key("sample_one_in", Kind::Integer(1, 1_000_000)),
+                    key("interval", Kind::Seconds(3600)),
+                    key("service_name", Kind::Text),
+                ],
+            ),
+        ],
+    ),
     section(
         "limits",
         &[
@@ -185,6 +208,11 @@ impl Kind {
             Self::RedisUrls => {
                 let urls = field.items(faults)?.map(|item| redis_url(&item, faults)).collect::<Vec<_>>();
                 Some(ValueKind::from(urls.into_iter().flatten().collect::<Vec<_>>()))
+            }
+            Self::Collector => collector(field, faults).map(ValueKind::from),
+            Self::Words(words) => {
+                let items = field.items(faults)?.map(|item| choice(words, &item, faults)).collect::<Vec<_>>();
+                Some(ValueKind::from(items.into_iter().flatten().collect::<Vec<_>>()))
             }
             Self::Optional(_) if matches!(field.node.value, Value::Null) => Some(ValueKind::Nil),
             Self::Optional(kind) => kind.read(field, folder, faults),
@@ -330,6 +358,18 @@ fn redis_url(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
         }
         Err(fault) => {
             field.fault(faults, fault.message, fault.remedy);
+            None
+        }
+    }
+}
+
+/// SECURITY: what is wrong with an address is told without it: it may hold a password.
+fn collector(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = field.text(faults)?;
+    match otlp::collector(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err((message, remedy)) => {
+            field.fault(faults, message, remedy);
             None
         }
     }

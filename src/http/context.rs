@@ -8,6 +8,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::error::InternalError;
 use actix_web::http::ConnectionType;
+use actix_web::http::Method;
 use actix_web::http::header::HeaderName;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
@@ -27,10 +28,16 @@ use crate::http::origin;
 use crate::macaroon::TokenId;
 use crate::secret::random_bytes;
 use crate::telemetry::metrics::NONE;
+use crate::telemetry::trace::Answered;
+use crate::telemetry::trace::Link;
+use crate::telemetry::trace::Traced;
 use crate::time::Timestamp;
 
 /// Most bytes of the request's target and of header names and values together.
 const MAX_HEADERS: usize = 16 * 1024;
+
+/// The header by which a caller says which trace its request belongs to (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// The id under which the middleware filed the request.
 #[derive(Debug, Clone)]
@@ -48,17 +55,25 @@ pub fn id_of(request: &HttpRequest) -> String {
 
 /// A new id: of our own drawing, since a caller's could collide or forge log lines.
 pub fn draw_id(now: Timestamp) -> String {
-    TokenId::new(now, random_bytes().unwrap_or_default()).to_string()
+    draw(now).to_string()
 }
 
-/// Gives every request an id, refuses oversized headers, and keeps browsers from guessing content types.
+fn draw(now: Timestamp) -> TokenId {
+    TokenId::new(now, random_bytes().unwrap_or_default())
+}
+
+/// Gives every request an id and perhaps a trace, refuses oversized headers, and keeps browsers from guessing content types.
 pub async fn middleware<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
-    let now =
-        request.app_data::<web::Data<Public>>().map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
-    let id = draw_id(now);
+    let public = request.app_data::<web::Data<Public>>();
+    let now = public.map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
+    let drawn = draw(now);
+    let traced =
+        public.map(|public| public.app.tracer().request(drawn.as_u128(), now, || link(&request))).unwrap_or_default();
+    let method = known(request.method());
+    let id = drawn.to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
@@ -69,8 +84,9 @@ pub async fn middleware<B: MessageBody + 'static>(
         let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
         request.into_response(refusal.respond(spelling, &id)).map_into_right_body()
     } else {
-        to_its_end(next.call(request), spelling, &id).await?.map_into_left_body()
+        to_its_end(traced.around(next.call(request)), spelling, &id).await?.map_into_left_body()
     };
+    tell(&traced, method, endpoint, &response);
     if let Some(public) = response.request().app_data::<web::Data<Public>>() {
         // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
         public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
@@ -86,6 +102,36 @@ pub async fn middleware<B: MessageBody + 'static>(
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
+}
+
+/// The trace that the request says it belongs to. It is not gone on with: a stranger would choose ids, and what is sampled.
+fn link(request: &ServiceRequest) -> Option<Link> {
+    let mut headers = request.headers().get_all(TRACEPARENT);
+    let header = headers.next()?.to_str().ok()?;
+    if headers.next().is_some() { None } else { Link::parse(header) }
+}
+
+/// A method, if it is one that everybody knows.
+fn known(method: &Method) -> Option<&'static str> {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH];
+    let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    known.iter().zip(names).find_map(|(one, name)| (one == method).then_some(name))
+}
+
+/// Ends the request's trace.
+fn tell<B>(
+    traced: &Traced,
+    method: Option<&'static str>,
+    endpoint: Option<&'static Endpoint>,
+    response: &ServiceResponse<B>,
+) {
+    let code = response.response().extensions().get::<Code>().map(|code| code.as_str());
+    traced.answered(Answered {
+        method,
+        route: endpoint.map(|endpoint| endpoint.path),
+        status: response.status().as_u16(),
+        code,
+    });
 }
 
 /// The endpoint that the request's path is.

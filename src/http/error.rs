@@ -215,7 +215,7 @@ impl Refusal {
         &self.detail
     }
 
-    /// Renders the response in the spelling that the endpoint's clients read.
+    /// Renders the response in the spelling that the endpoint's clients read. The code is among its extensions too.
     pub fn respond(&self, spelling: Spelling, request_id: &str) -> HttpResponse {
         if self.code.class() == Class::Fault {
             // The caller is told to report the request's id: here is what it leads to.
@@ -272,6 +272,7 @@ impl Refusal {
         if let Some(standing) = &self.standing {
             rate::tell(response.headers_mut(), standing);
         }
+        response.extensions_mut().insert(self.code);
         response
     }
 

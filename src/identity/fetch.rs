@@ -49,6 +49,7 @@ use url::Host;
 use url::Url;
 
 use crate::identity::issuer::Reach;
+use crate::telemetry::trace::Tracer;
 
 mod address;
 
@@ -56,6 +57,8 @@ mod address;
 pub const MAX_BODY: usize = 100 * 1024;
 /// Time for the whole of a request for one: look-up, connection, handshake and body.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// The header of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
 /// Longest entity tag kept.
 const MAX_ETAG: usize = 256;
 /// Most clients kept, one for each distinct [`Reach`].
@@ -149,6 +152,7 @@ pub enum FetchError {
 /// Fetches over HTTPS.
 pub struct HttpsFetch {
     lookup: Lookup,
+    tracer: Tracer,
     clients: Mutex<HashMap<(Reach, Scope), Client>>,
 }
 
@@ -196,7 +200,14 @@ impl fmt::Debug for HttpsFetch {
 impl HttpsFetch {
     /// Opens nothing and reads nothing yet.
     pub fn new() -> Self {
-        Self { lookup: system_lookup, clients: Mutex::default() }
+        Self { lookup: system_lookup, tracer: Tracer::default(), clients: Mutex::default() }
+    }
+
+    /// Traces what is fetched, and tells the servers so: ids that were drawn for it, and nothing else.
+    #[must_use]
+    pub fn tracing(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The client for a reach, built when first needed and off the runtime: it reads the system's authorities. They are
@@ -224,9 +235,13 @@ impl HttpsFetch {
         known: Option<&str>,
         most: usize,
         scope: Scope,
+        traceparent: Option<String>,
     ) -> Result<Answer, FetchError> {
         let client = self.client(reach, scope).await?;
         let mut request = client.get(url.clone());
+        if let Some(traceparent) = traceparent {
+            request = request.header(TRACEPARENT, traceparent);
+        }
         if let Some(etag) = known {
             request = request.header(IF_NONE_MATCH, etag);
         }
@@ -267,8 +282,11 @@ impl Fetch for HttpsFetch {
         if let Some(address) = literal.filter(|address| !scope.permits(*address, reach)) {
             return Err(FetchError::Forbidden { host: url.host_str().unwrap_or_default().to_owned(), address });
         }
-        let answer = self.get_unlimited(url, reach, known, limits.body, scope);
-        tokio::time::timeout(limits.time, answer).await.unwrap_or(Err(FetchError::TimedOut(limits.time)))
+        let traced = self.tracer.outbound();
+        let answer = self.get_unlimited(url, reach, known, limits.body, scope, traced.traceparent());
+        let answer = tokio::time::timeout(limits.time, answer).await.unwrap_or(Err(FetchError::TimedOut(limits.time)));
+        traced.ended(url.host_str().unwrap_or_default(), status(&answer), answer.is_err());
+        answer
     }
 }
 
@@ -302,6 +320,16 @@ fn build(gate: Gate) -> Result<Client, FetchError> {
         (Some(_), Scope::Loopback) | (None, _) => builder,
     };
     builder.dns_resolver(gate).build().map_err(unusable)
+}
+
+/// The status of the answer, if there was one.
+const fn status(answer: &Result<Answer, FetchError>) -> Option<u16> {
+    match answer {
+        Ok(Answer::Document(_)) => Some(StatusCode::OK.as_u16()),
+        Ok(Answer::NotModified { .. }) => Some(StatusCode::NOT_MODIFIED.as_u16()),
+        Err(FetchError::Status(status)) => Some(*status),
+        Err(_) => None,
+    }
 }
 
 /// Reads the body and stops at the limit, whatever `Content-Length` promised.

@@ -41,6 +41,11 @@ impl TokenId {
         Timestamp::from_unix_millis(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
     }
 
+    /// The 128 bits that it is.
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// Reads the one spelling that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;

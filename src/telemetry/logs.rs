@@ -10,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::escape::escape;
 use crate::escape::escape_json;
+use crate::telemetry::otlp::Records;
 
 /// How a line is spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,10 +33,15 @@ pub enum LogError {
     Started,
 }
 
-/// Starts the log of this process. `level` is one level for all, or a list of `module=level`.
-pub fn start(format: LogFormat, level: &str) -> Result<(), LogError> {
+/// Starts the log of this process. `level` is one level for all, or a list of `module=level`. Lines go to standard error, and
+/// to `records` if there are any.
+pub fn start(format: LogFormat, level: &str, records: Option<Records>) -> Result<(), LogError> {
     let subscriber = subscriber(format, level, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Started)
+    match records {
+        Some(records) => tracing::subscriber::set_global_default(subscriber.with(records)),
+        None => tracing::subscriber::set_global_default(subscriber),
+    }
+    .map_err(|_| LogError::Started)
 }
 
 /// A log that goes to `target`, for [`start`] and for tests.

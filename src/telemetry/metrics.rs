@@ -7,7 +7,9 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 use prometheus::TextEncoder;
+use prometheus::proto::MetricFamily;
 
+mod exports;
 mod instrument;
 mod issuers;
 mod keys;
@@ -16,6 +18,7 @@ mod requests;
 mod rules;
 mod stores;
 
+use self::exports::Exports;
 pub use self::instrument::Described;
 pub use self::instrument::Kind;
 use self::instrument::Maker;
@@ -46,6 +49,7 @@ pub struct Metrics {
     issuers: Issuers,
     keys: Keys,
     stores: Stores,
+    exports: Exports,
     described: Vec<Described>,
     registry: Registry,
     // Keeps the instruments' readings alive.
@@ -78,6 +82,7 @@ impl Metrics {
             issuers: Issuers::new(&mut make),
             keys: Keys::new(&mut make),
             stores: Stores::new(&mut make),
+            exports: Exports::new(&mut make),
             described: make.finish(),
             registry,
             _provider: provider,
@@ -87,6 +92,11 @@ impl Metrics {
     /// Everything that [`Metrics::render`] can show.
     pub fn described(&self) -> &[Described] {
         &self.described
+    }
+
+    /// What it all is at the moment, to be told in another form than [`Metrics::render`]'s.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// The text that `/metrics` answers with, of type [`CONTENT_TYPE`].

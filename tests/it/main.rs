@@ -53,6 +53,7 @@ mod npm;
 mod offline;
 mod openapi;
 mod operations;
+mod otlp;
 mod pins;
 mod plug_in;
 mod policy_corpus;

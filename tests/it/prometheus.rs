@@ -48,6 +48,8 @@ fn eventful() -> Metrics {
     });
     metrics.observe_audit_suppressed(|| 5);
     metrics.observe_audit_queue(|| (3, 4096));
+    metrics.observe_audit_astray(|| 1);
+    metrics.observe_exports(Arc::default());
     metrics
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use trustmint::audit::AuditSink;
+use trustmint::config::AuditTarget;
 use trustmint::config::DEFAULTS;
 use trustmint::config::Settings;
 use trustmint::policy::yaml::Faults;
@@ -72,7 +72,7 @@ fn the_defaults_are_safe_and_complete() {
     assert_eq!(settings.keys.directory, Path::new("keys"));
     assert_eq!(settings.state.redis, None);
     assert_eq!(settings.state.capacity, 256 << 20);
-    assert_eq!(settings.audit.file, None);
+    assert_eq!(settings.audit.target, AuditTarget::Stdout);
     assert_eq!((settings.telemetry.log, settings.telemetry.level.as_str()), (LogFormat::Text, "info"));
     assert_eq!(settings.limits.workers, None);
     assert_eq!(settings.limits.read_timeout, Duration::from_secs(5));
@@ -129,7 +129,7 @@ fn a_list_is_replaced_and_null_unsets() {
     )
     .unwrap();
     assert_eq!(settings.listen.trusted_proxies, []);
-    assert_eq!(settings.audit.file, None);
+    assert_eq!(settings.audit.target, AuditTarget::Stdout);
 }
 
 #[test]
@@ -141,8 +141,7 @@ fn a_relative_path_starts_at_the_folder_of_its_file() {
     let settings = Settings::load(&[file], pairs([("TRUSTMINT_AUDIT__FILE", "b.jsonl")])).unwrap();
     assert_eq!(settings.policy.directory, folder.path().join("p"));
     assert_eq!(settings.keys.directory, Path::new("/etc/k"));
-    assert_eq!(settings.audit.file, Some("b.jsonl".into()));
-    assert!(matches!(settings.audit.sink(), AuditSink::File(_)));
+    assert_eq!(settings.audit.target, AuditTarget::File("b.jsonl".into()));
 }
 
 #[test]

@@ -106,7 +106,19 @@ const FENCES: &[(&str, &[&str])] = &[
     ("regex", &["policy/regexp"]),
     // The demonstration's registry and client play other programs, which ask the service over the network; so do the
     // verbs that ask a service that runs.
-    ("reqwest", &["identity/fetch", "demo/registry", "demo/client", "cli/stop", "cli/probe", "cli/health"]),
+    (
+        "reqwest",
+        &[
+            "identity/fetch",
+            "demo/registry",
+            "demo/client",
+            "cli/stop",
+            "cli/probe",
+            "cli/health",
+            "telemetry/otlp/client",
+        ],
+    ),
+    ("prost", &["telemetry/otlp"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 

@@ -128,6 +128,25 @@
 {{- if and $values.operations.callers $values.operations.existingSecret -}}
 {{- fail "operations.callers and operations.existingSecret: keep one, the second would replace the first" -}}
 {{- end -}}
+{{- $otlp := $values.otlp -}}
+{{- if $otlp.endpoint -}}
+{{- if not (regexMatch "^(https://([A-Za-z0-9.-]+|\\[[0-9a-fA-F:]+\\])|http://(127\\.0\\.0\\.1|localhost|\\[::1\\]))(:[0-9]{1,5})?(/.*)?$" $otlp.endpoint) -}}
+{{- fail (printf "otlp.endpoint: `%s` is no address of a collector: write https://HOST:4318; http:// is only for one in the same pod, at 127.0.0.1" $otlp.endpoint) -}}
+{{- end -}}
+{{- if and $otlp.ca.existingSecret $otlp.ca.existingConfigMap -}}
+{{- fail "otlp.ca.existingSecret and otlp.ca.existingConfigMap: keep one" -}}
+{{- end -}}
+{{- if and (not $otlp.signals) (ne (dig "audit" "sink" "stdout" $values.settings) "otlp") -}}
+{{- fail "otlp.signals leaves nothing to be sent: name some of traces, metrics and logs, or set settings.audit.sink=otlp, or remove otlp.endpoint" -}}
+{{- end -}}
+{{- else -}}
+{{- range list $otlp.existingSecret $otlp.ca.existingSecret $otlp.ca.existingConfigMap -}}
+{{- if . }}{{ fail (printf "otlp: %s is not used without a collector: set otlp.endpoint, or remove it" .) }}{{ end -}}
+{{- end -}}
+{{- if eq (dig "audit" "sink" "stdout" $values.settings) "otlp" -}}
+{{- fail "settings.audit.sink=otlp names no collector: set otlp.endpoint" -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.settings.audit -}}
 {{- if and (eq (.sink | default "stdout") "file") (not $values.extraVolumeMounts) -}}
 {{- fail "settings.audit.sink=file: the root file system is read-only, so mount a volume for the file with extraVolumes and extraVolumeMounts" -}}
@@ -183,7 +202,7 @@
 {{- fail "tests.exchange: set both registry and audience" -}}
 {{- end -}}
 
-{{- $taken := list "settings" "policy" "keys" "tls" "operators" "redis" "redis-ca" -}}
+{{- $taken := list "settings" "policy" "keys" "tls" "operators" "redis" "redis-ca" "otlp" "otlp-ca" -}}
 {{- range $values.extraVolumes -}}
 {{- if has .name $taken }}{{ fail (printf "extraVolumes: the chart has a volume named %s: choose another name" .name) }}{{ end -}}
 {{- end -}}

@@ -38,6 +38,16 @@
 {{- end -}}
 {{- $_ := set $state "redis" $redis -}}
 {{- end -}}
+{{- $telemetry := dict -}}
+{{- with .Values.otlp -}}
+{{- if .endpoint -}}
+{{- $otlp := dict "endpoint" .endpoint "signals" .signals "interval" .interval "service_name" (.serviceName | default (include "trustmint.fullname" $)) -}}
+{{- if has "traces" .signals }}{{ $_ := set $otlp "sample_one_in" (int .sampleOneIn) }}{{ end -}}
+{{- if .existingSecret }}{{ $_ := set $otlp "headers_file" (printf "../otlp/%s" .existingSecretKey) }}{{ end -}}
+{{- if or .ca.existingSecret .ca.existingConfigMap }}{{ $_ := set $otlp "ca_file" (printf "../otlp-ca/%s" .ca.key) }}{{ end -}}
+{{- $_ := set $telemetry "otlp" $otlp -}}
+{{- end -}}
+{{- end -}}
 {{- $settings := deepCopy (.Values.settings | default dict) -}}
 {{- $directory := trimSuffix "/" (printf "../policy/%s" (.Values.policy.subdirectory | default "")) -}}
 {{- $settings = mergeOverwrite $settings (dict
@@ -46,6 +56,7 @@
   "policy" (dict "directory" $directory)
   "keys" (dict "directory" "../keys")
   "state" $state
+  "telemetry" $telemetry
   "limits" (dict "drain" (printf "%ds" (int .Values.drainSeconds)) "shutdown_timeout" (printf "%ds" (int .Values.shutdownSeconds)))) -}}
 {{- toYaml $settings -}}
 {{- end }}

@@ -47,6 +47,19 @@ secret:
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.otlp }}
+{{- if .endpoint }}
+{{- if .existingSecret }}
+- {{ include "trustmint.secretVolume" (dict "name" "otlp" "secret" .existingSecret "item" .existingSecretKey) | nindent 2 | trim }}
+{{- end }}
+{{- if .ca.existingSecret }}
+- {{ include "trustmint.secretVolume" (dict "name" "otlp-ca" "secret" .ca.existingSecret "item" .ca.key) | nindent 2 | trim }}
+{{- else if .ca.existingConfigMap }}
+- name: otlp-ca
+  configMap: {name: {{ .ca.existingConfigMap | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -68,6 +81,14 @@ secret:
 {{- end }}
 {{- if or .Values.store.redis.ca.existingSecret .Values.store.redis.ca.existingConfigMap }}
 - {name: redis-ca, mountPath: /etc/trustmint/redis-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- if .Values.otlp.endpoint }}
+{{- if .Values.otlp.existingSecret }}
+- {name: otlp, mountPath: /etc/trustmint/otlp, readOnly: true}
+{{- end }}
+{{- if or .Values.otlp.ca.existingSecret .Values.otlp.ca.existingConfigMap }}
+- {name: otlp-ca, mountPath: /etc/trustmint/otlp-ca, readOnly: true}
 {{- end }}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}

@@ -115,6 +115,22 @@ async fn a_document_is_fetched_whatever_its_type_with_nothing_but_the_request() 
 }
 
 #[tokio::test]
+async fn where_fetches_are_traced_the_server_is_told_a_trace_of_its_own_each_time() {
+    let server = Server::plain(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let outboxes = crate::telemetry::otlp::Outboxes::new();
+    let fetch = HttpsFetch::new().tracing(outboxes.tracer(1, Arc::new(crate::time::SystemClock)));
+    for _ in 0..2 {
+        fetch.get(&server.url("127.0.0.1"), &Reach::default(), None, Limits::ISSUER).await.unwrap();
+    }
+    let requests = server.requests();
+    let told =
+        requests.iter().map(|request| request.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap());
+    let told: std::collections::BTreeSet<&str> = told.collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|header| crate::telemetry::trace::Link::parse(header).is_some()), "{told:?}");
+}
+
+#[tokio::test]
 async fn cookies_are_not_kept_between_requests() {
     let server = Server::plain(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     let fetch = HttpsFetch::new();

@@ -17,6 +17,7 @@ pub(super) struct Stores {
     epoch: Asked<Option<i64>>,
     audit_dropped: Asked<Vec<(&'static str, u64)>>,
     audit_suppressed: Asked<Option<u64>>,
+    audit_astray: Asked<Option<u64>>,
     /// How many events wait, and how many may.
     audit_queue: Asked<Option<(usize, usize)>>,
 }
@@ -44,6 +45,14 @@ impl Stores {
             "Refused exchanges that were not recorded, since too many came.",
             move || plain(shown.read()),
         );
+        let audit_astray: Asked<Option<u64>> = Asked::default();
+        let shown = audit_astray.clone();
+        make.total(
+            "audit_file_astray",
+            [],
+            "Times that the audit log's file was renamed or removed and could not be opened anew.",
+            move || plain(shown.read()),
+        );
         let audit_queue: Asked<Option<(usize, usize)>> = Asked::default();
         let mut queue = |name, help, part: fn((usize, usize)) -> usize| {
             let shown = audit_queue.clone();
@@ -51,7 +60,11 @@ impl Stores {
             make.gauge(name, [], help, move || plain(shown.read().map(number)));
         };
         queue("audit_queue_depth", "Audit events that wait to be written.", |(depth, _)| depth);
-        queue("audit_queue_capacity", "How many audit events may wait; what comes beyond is lost.", |(_, most)| most);
+        queue(
+            "audit_queue_capacity",
+            "How many audit events may wait; exchanges are refused before that.",
+            |(_, most)| most,
+        );
         Self {
             errors: make.counter(
                 "store_errors",
@@ -67,6 +80,7 @@ impl Stores {
             epoch,
             audit_dropped,
             audit_suppressed,
+            audit_astray,
             audit_queue,
         }
     }
@@ -95,6 +109,11 @@ impl Metrics {
     /// Takes from there, at each rendering, how many refused exchanges were not recorded since too many came.
     pub fn observe_audit_suppressed(&self, suppressed: impl Fn() -> u64 + Send + Sync + 'static) {
         self.stores.audit_suppressed.of(move || Some(suppressed()));
+    }
+
+    /// Takes from there, at each rendering, how often the audit log's file could not be opened anew.
+    pub fn observe_audit_astray(&self, astray: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.stores.audit_astray.of(move || Some(astray()));
     }
 
     /// Takes from there, at each rendering, how many audit events wait, and how many may.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::instrument::LONGEST_LABEL;
@@ -93,7 +94,9 @@ fn exercised() -> Metrics {
     metrics.policy_warned([("L015", 3), ("L017", 1)].into_iter());
     metrics.observe_audit_dropped(|| [("allow", 7), ("deny", 8), ("fault", 0)]);
     metrics.observe_audit_suppressed(|| 9);
+    metrics.observe_audit_astray(|| 2);
     metrics.observe_audit_queue(|| (3, 4096));
+    metrics.observe_exports(Arc::default());
     metrics
 }
 
@@ -146,8 +149,11 @@ fn every_series_has_its_value() {
         (r#"trustmint_audit_dropped_total{decision="allow"}"#, 7.0),
         (r#"trustmint_audit_dropped_total{decision="deny"}"#, 8.0),
         ("trustmint_audit_suppressed_total", 9.0),
+        ("trustmint_audit_file_astray_total", 2.0),
         ("trustmint_audit_queue_depth", 3.0),
         ("trustmint_audit_queue_capacity", 4096.0),
+        (r#"trustmint_otlp_exports_total{outcome="ok",signal="audit"}"#, 0.0),
+        (r#"trustmint_otlp_dropped_total{signal="traces"}"#, 0.0),
         (r#"trustmint_overloaded_total{limit="exchanges"}"#, 1.0),
         (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="0"}"#, 1.0),
         (r#"trustmint_issuer_clock_ahead_seconds_bucket{issuer="github",le="5"}"#, 1.0),

@@ -86,7 +86,10 @@ fn fill(folder: &Path, volume: &Value) {
             fs::write(folder.join("authority.pem"), certificate.authority_pem()).unwrap();
         }
         "redis" => secret(item.unwrap(), b"a password\n"),
-        "redis-ca" => fs::write(folder.join(item.unwrap_or("ca.crt")), certificate().authority_pem()).unwrap(),
+        "otlp" => secret(item.unwrap(), b"authorization: Bearer a-credential\n"),
+        "redis-ca" | "otlp-ca" => {
+            fs::write(folder.join(item.unwrap_or("ca.crt")), certificate().authority_pem()).unwrap();
+        }
         "operators" => {
             let text = format!("operations: {{callers: {{oncall: {{key_sha256: \"{}\"}}}}}}\n", hex(&[7; 32]));
             secret(item.unwrap(), text.as_bytes());
@@ -187,6 +190,13 @@ fn every_setting_is_a_value_or_follows_from_others() {
         ("state.redis.wait_for_replicas", "store.redis.waitForReplicas"),
         ("limits.drain", "drainSeconds"),
         ("limits.shutdown_timeout", "shutdownSeconds"),
+        ("telemetry.otlp.endpoint", "otlp.endpoint"),
+        ("telemetry.otlp.headers_file", "otlp.existingSecretKey"),
+        ("telemetry.otlp.ca_file", "otlp.ca.key"),
+        ("telemetry.otlp.signals", "otlp.signals"),
+        ("telemetry.otlp.sample_one_in", "otlp.sampleOneIn"),
+        ("telemetry.otlp.interval", "otlp.interval"),
+        ("telemetry.otlp.service_name", "otlp.serviceName"),
     ];
     let schema = fs::read_to_string("charts/trustmint/values.schema.json").unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();

@@ -81,7 +81,20 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["networkPolicy.from=null"], "name the proxies' pods there"),
     ("watched", &["operations.existingSecret=a"], "operations.callers and operations.existingSecret: keep one"),
     ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "mount a volume for the file"),
-    ("redis", &["terminationGracePeriodSeconds=20"], "must be greater than drainSeconds + shutdownSeconds, which is 25"),
+    (
+        "redis",
+        &["terminationGracePeriodSeconds=20"],
+        "must be greater than drainSeconds + shutdownSeconds, which is 25",
+    ),
+    ("redis", &["settings.audit.sink=otlp"], "names no collector: set otlp.endpoint"),
+    ("redis", &["otlp.existingSecret=a"], "not used without a collector"),
+    (
+        "otlp",
+        &["otlp.endpoint=http://otel-collector.observability.svc:4318"],
+        "http:// is only for one in the same pod",
+    ),
+    ("otlp", &["otlp.ca.existingSecret=a"], "otlp.ca.existingSecret and otlp.ca.existingConfigMap: keep one"),
+    ("otlp", &["otlp.signals=null", "settings.audit.sink=stdout"], "leaves nothing to be sent"),
     ("autoscaled", &["autoscaling.maxReplicas=1"], "autoscaling.minReplicas is greater"),
     (
         "autoscaled",
