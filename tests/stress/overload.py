@@ -74,7 +74,7 @@ class Load:
     def run(self, connections, seconds):
         """Answers a second by status, and CPU a second."""
         share = TOKENS_A_SECOND * seconds
-        command = ["nice", "-n", 10, "taskset", "-c", CLIENTS, program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s",
+        command = ["nice", "-n", 10, "taskset", "-c", CLIENTS, program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s",
                    Path(__file__).with_name("flood.lua"), f"http://127.0.0.1:{self.replica.port}", "--", self.file, self.first, share]
         self.first += share
         before, cpu, started = self.replica.metrics(), self.replica.cpu_seconds(), time.monotonic()
