@@ -99,6 +99,7 @@ async fn traces_metrics_logs_and_audit_events_arrive_and_no_secret_does() {
     assert_eq!(revoked, 200);
     // Tokens where they do not belong.
     assert_eq!(service.get(&format!("/legacy/{upload_token}/private-path?token={id_token}")).await, 404);
+    assert_eq!(service.metric("trustmint_otlp_dropped_total", &[]).await, 0);
     let (log, out) = service.stop().await;
     assert_eq!(out, "", "the audit log went elsewhere");
 

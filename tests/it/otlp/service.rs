@@ -212,13 +212,6 @@ impl Running {
         assert!(waited.await.is_ok(), "{name}{labels:?} never is {least}");
     }
 
-    /// How much memory it has resident, in KiB.
-    pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().split(' ').next().unwrap().parse().unwrap()
-    }
-
     /// Ends it; the log, and what was written to standard output.
     pub async fn stop(mut self) -> (String, String) {
         send("-TERM", self.child.id());
