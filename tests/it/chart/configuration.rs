@@ -87,7 +87,7 @@ fn fill(folder: &Path, volume: &Value) {
         "redis" => secret(item.unwrap(), b"a password\n"),
         "otlp" => secret(item.unwrap(), b"authorization: Bearer a-credential\n"),
         "redis-ca" | "otlp-ca" => {
-            fs::write(folder.join(item.unwrap_or("ca.crt")), certificate().authority_pem()).unwrap()
+            fs::write(folder.join(item.unwrap_or("ca.crt")), certificate().authority_pem()).unwrap();
         }
         "operators" => {
             let text = format!("operations: {{callers: {{oncall: {{key_sha256: \"{}\"}}}}}}\n", hex(&[7; 32]));

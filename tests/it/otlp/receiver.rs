@@ -214,7 +214,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, state: web::Data<Arc<St
     let mood = match *state.mood.lock().unwrap() {
         Mood::NotThis(path) if path == request.path() => Mood::Status(503, Some(1)),
         Mood::NotThis(_) => Mood::Take,
-        mood => mood,
+        mood @ (Mood::Take | Mood::Status(..) | Mood::Hang | Mood::Garbage | Mood::Huge | Mood::Partly) => mood,
     };
     assert_eq!(header("content-type"), "application/x-protobuf");
     state.requests.lock().unwrap().push(Request {
