@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -70,7 +72,7 @@ mod stopped;
 pub const KEY_WAIT: Duration = Duration::from_millis(2500);
 
 /// Longest wait for the store. The claim itself goes on; with [`KEY_WAIT`] it stays under 4 s.
-pub const STORE_WAIT: Duration = Duration::from_millis(1200);
+pub const STORE_WAIT: Duration = Duration::from_secs(1);
 
 /// How much longer than its expiry the first use of a token is remembered.
 ///
@@ -372,9 +374,12 @@ async fn first_use_and_issue(
             Err(FirstUseError::Store(error)) => Err(Failure::Store(error)),
         }
     }));
-    // A store in memory answers at once.
-    if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(steps.as_mut().poll(context))).await {
-        return ended;
+    // A store in memory answers at once. A panic is told like one in the task below.
+    let at_once = poll_fn(|context| Poll::Ready(catch_unwind(AssertUnwindSafe(|| steps.as_mut().poll(context))))).await;
+    match at_once {
+        Ok(Poll::Ready(ended)) => return ended,
+        Ok(Poll::Pending) => {}
+        Err(_) => return Err(Failure::Internal),
     }
     match tokio::time::timeout(STORE_WAIT, tokio::spawn(steps)).await {
         Ok(ended) => ended.unwrap_or(Err(Failure::Internal)),

@@ -32,6 +32,7 @@ use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::operations::Operators;
+use crate::identity::keys::MAX_WAITING;
 use crate::state::StoreError;
 use crate::state::revocations::RevokeError;
 
@@ -62,9 +63,11 @@ pub mod verify;
 
 /// Most anonymous calls at once on one replica. At a millisecond each, most of it the way to the store, that is more than
 /// its cores can do.
-const MAX_EXCHANGES: usize = 64;
+const MAX_EXCHANGES: usize = 128;
 /// Most registries' calls at once on one replica.
-const MAX_REGISTRY_CALLS: usize = 64;
+const MAX_REGISTRY_CALLS: usize = 128;
+// SECURITY: tokens that wait for the keys of one slow provider leave room for the jobs of all others.
+const _: () = assert!(MAX_WAITING * 4 <= MAX_EXCHANGES);
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an open connection of a scraper may delay the end of the process.

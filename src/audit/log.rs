@@ -35,7 +35,7 @@ const REFUSALS_AT_ONCE: u32 = 2000;
 /// |---|---|
 /// | what was refused or failed | a quarter of the queue |
 /// | exchanges that are about to mint ([`AuditLog::reserve`]) | an eighth |
-/// | verifications and introspections that were allowed | a sixteenth |
+/// | verifications and introspections that were allowed | a quarter |
 /// | what was allowed besides: revocations, stops, lifts, reloads | nothing |
 ///
 /// Anyone with a job at a shared provider can be refused as often as they like, and must not be able to push the record of
@@ -156,7 +156,7 @@ impl AuditLog {
         let queue = &self.queue;
         let kept = match (event.decision, event.event) {
             (AuditDecision::Deny | AuditDecision::Fault, _) => queue.capacity / 4,
-            (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 16,
+            (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 4,
             (AuditDecision::Allow, _) => 0,
         };
         if queue.enter(kept) {

@@ -16,7 +16,7 @@ use crate::http::error::Refusal;
 use crate::telemetry::Metrics;
 
 /// Longest wait for a place.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// For how long a refusal is held back. It costs a good part of what it refuses, and whoever is refused asks again: a flood
 /// would have the replica do nothing but refuse. Like this a connection brings two refusals a second at most.
 const PAUSE: Duration = Duration::from_millis(500);

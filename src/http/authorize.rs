@@ -13,7 +13,6 @@ use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::app::PolicyInForce;
 use crate::code::Code;
 use crate::http::Public;
 use crate::http::arrival::rendered;
@@ -38,7 +37,6 @@ use crate::policy::route::Asked;
 use crate::policy::route::Routes;
 use crate::secret::Presented;
 use crate::secret::sha256;
-use crate::time::Timestamp;
 use crate::verify::Question;
 
 /// The endpoint, and what stands before the path of a call of Envoy's.
@@ -114,18 +112,17 @@ async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpRespon
     let (policy, now) = (public.app.policy(), public.app.now());
     let registry = asking_registry(request, &policy)?;
     let standing = public.app.count_call(registry, now)?;
-    let mut response = rendered(let_through(request, public, (&policy, registry), now).await, Spelling::Proxy, request);
+    let mut response = rendered(let_through(request, public).await, Spelling::Proxy, request);
     rate::tell(response.headers_mut(), &standing);
     Ok(response)
 }
 
-async fn let_through(
-    request: &HttpRequest,
-    public: &Public,
-    (policy, registry): (&PolicyInForce, &Registry),
-    now: Timestamp,
-) -> Result<HttpResponse, Refusal> {
+async fn let_through(request: &HttpRequest, public: &Public) -> Result<HttpResponse, Refusal> {
     let _place = public.admit_registry_call().await?;
+    // SECURITY: only now, or what ended while a place was waited for would still be let through.
+    let now = public.app.now();
+    let policy = public.app.policy();
+    let registry = asking_registry(request, &policy)?;
     let none = || Refusal::new(Code::RouteNotAllowed, "the policy has no `routes` for this registry");
     let asked = asked(request, registry.routes.as_deref().ok_or_else(none)?)?;
     let token = token(request)?;
@@ -143,7 +140,7 @@ async fn let_through(
         consume: None,
     };
     let caller = context::caller_of(request, public);
-    let outcome = public.app.verify(policy, registry, &question, &caller, now).await;
+    let outcome = public.app.verify(&policy, registry, &question, &caller, now).await;
     outcome.result.map_err(|refused| Refusal::from(&refused))?;
     let mut response = HttpResponse::Ok();
     if let Some(authentic) = outcome.authentic {

@@ -50,6 +50,7 @@ pub use error::Refresh;
 pub use error::RefreshError;
 use remote::Brought;
 pub use remote::LastError;
+pub use remote::MAX_WAITING;
 use remote::Remote;
 
 /// How often [`Keys::run`] looks for refreshes that are due.

@@ -218,7 +218,7 @@ async fn only_so_many_tokens_wait_for_one_issuer() {
     bench.clock.forward(60);
     bench.close_gate();
     let mut waiting = Vec::new();
-    for _ in 0..remote::MAX_WAITING {
+    for _ in 0..MAX_WAITING {
         let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
         waiting.push(tokio::spawn(async move { keys.key(&issuer(), Some("invented"), now, PATIENCE).await }));
     }

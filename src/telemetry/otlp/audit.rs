@@ -19,7 +19,9 @@ use crate::escape::escape;
 use crate::time::Clock;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// The longest pause: exchanges wait for a collector that is back, and so does the end of the service.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Takes whole lines, as many as it is given, and has them at the collector when it says so.
 ///
@@ -47,7 +49,7 @@ impl AuditStream {
     pub fn new(options: Options, clock: Arc<dyn Clock>, tally: Arc<Tally>) -> io::Result<Self> {
         let service = options.service.clone();
         let client = Client::new(options)?;
-        Ok(Self { client, service, clock, tally, standing: Standing::default(), lossy: false })
+        Ok(Self { client, service, clock, tally, standing: Standing::impatient(PAUSE), lossy: false })
     }
 
     fn send(&mut self, lines: &[u8]) -> io::Result<()> {

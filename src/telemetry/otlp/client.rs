@@ -94,7 +94,7 @@ impl Client {
         let request = client.post(url).headers(self.headers.clone()).body(message);
         let Some(runtime) = &self.runtime else { return Answer::later("there is no runtime".to_owned()) };
         runtime.block_on(async {
-            tokio::time::timeout(within, exchange(request))
+            tokio::time::timeout(within, exchange(signal, request))
                 .await
                 .unwrap_or_else(|_| Answer::later("there was no answer in time".to_owned()))
         })
@@ -167,7 +167,7 @@ fn headers(pairs: &Headers) -> HeaderMap {
     headers
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Answer {
+async fn exchange(signal: Signal, request: reqwest::RequestBuilder) -> Answer {
     let sent = request.header(CONTENT_TYPE, "application/x-protobuf").send().await;
     let mut response = match sent {
         Ok(response) => response,
@@ -175,7 +175,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Answer {
     };
     let status = response.status();
     if !status.is_success() {
-        return Answer::of_failure(status.as_u16(), response.headers());
+        return Answer::of_failure(signal, status.as_u16(), response.headers());
     }
     let mut bytes = Vec::new();
     loop {
@@ -205,8 +205,9 @@ impl Answer {
     }
 
     /// By the protocol's rules: these statuses are to be tried again, no others. Who is not let in may be once its credential
-    /// was exchanged, which is then another request.
-    fn of_failure(status: u16, headers: &HeaderMap) -> Self {
+    /// was exchanged, which is then another request. And for the audit log holding is the safer error: what a proxy says of a
+    /// collector that is being replaced is tried again, too.
+    fn of_failure(signal: Signal, status: u16, headers: &HeaderMap) -> Self {
         let why = format!("the answer's status is {status}");
         match status {
             429 | 502 | 503 | 504 => {
@@ -215,6 +216,7 @@ impl Answer {
                 Self::Later { after, why }
             }
             401 | 403 => Self::later(why),
+            404 | 408 | 500..=599 if signal == Signal::Audit => Self::later(why),
             _ => Self::Refused { why },
         }
     }

@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 
 /// How long traces and log lines gather.
 const GATHER: Duration = Duration::from_secs(1);
+/// Most messages of one signal in a row: under a steady load something always waits, and the others have their turn.
+const A_TURN: usize = 4;
 /// How long an answer may take, and how long at the end of the service.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -89,8 +91,9 @@ impl Sender {
                     lane.standing.resume();
                 }
             }
-            self.empty(&mut traces, patience, Self::traces);
-            self.empty(&mut logs, patience, Self::logs);
+            let most = if closing { usize::MAX } else { A_TURN };
+            self.empty(&mut traces, patience, most, Self::traces);
+            self.empty(&mut logs, patience, most, Self::logs);
             let due = read.is_none_or(|read| read.elapsed() >= self.options.interval);
             if self.options.metrics && (due || closing) {
                 read = Some(Stopwatch::start());
@@ -103,9 +106,12 @@ impl Sender {
         }
     }
 
-    /// Sends what waits, for as long as the collector takes it.
-    fn empty(&mut self, lane: &mut Lane, patience: Duration, next: fn(&Self) -> Message) {
-        while !lane.standing.is_paused() {
+    /// Sends what waits, for as long as the collector takes it, and no more than `most` messages.
+    fn empty(&mut self, lane: &mut Lane, patience: Duration, most: usize, next: fn(&Self) -> Message) {
+        for _ in 0..most {
+            if lane.standing.is_paused() {
+                return;
+            }
             let message = lane.held.take().unwrap_or_else(|| next(self));
             if message.items == 0 {
                 return;

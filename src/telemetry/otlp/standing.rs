@@ -15,17 +15,24 @@ pub(super) struct Standing {
     last: Ended,
     /// How long the last pause was that nobody asked for.
     pause: Duration,
+    /// No pause is longer, whoever asks for it.
+    longest: Duration,
     /// Since when, and for how long, nothing is sent.
     paused: Option<(Stopwatch, Duration)>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { last: Ended::Taken, pause: Duration::ZERO, paused: None }
+        Self { last: Ended::Taken, pause: Duration::ZERO, longest: Duration::MAX, paused: None }
     }
 }
 
 impl Standing {
+    /// The same, of which no pause is longer than this.
+    pub(super) fn impatient(longest: Duration) -> Self {
+        Self { longest, ..Self::default() }
+    }
+
     /// Whether nothing is to be sent now.
     pub(super) fn is_paused(&self) -> bool {
         self.paused.as_ref().is_some_and(|(since, pause)| since.elapsed() < *pause)
@@ -44,7 +51,8 @@ impl Standing {
         self.paused = None;
         if ended == Ended::Later {
             self.pause = self.pause.saturating_mul(2).clamp(FIRST, LONGEST);
-            self.paused = Some((Stopwatch::start(), asked.map_or(self.pause, |asked| asked.max(FIRST))));
+            let pause = asked.map_or(self.pause, |asked| asked.max(FIRST)).min(self.longest);
+            self.paused = Some((Stopwatch::start(), pause));
         } else {
             self.pause = Duration::ZERO;
         }
@@ -79,6 +87,15 @@ mod tests {
             (Ended::Taken, None, (true, 0)),
         ] {
             assert_eq!(pause(ended, asked.map(Duration::from_secs)), expected);
+        }
+    }
+
+    #[test]
+    fn who_is_impatient_makes_no_longer_pause() {
+        let mut standing = Standing::impatient(2 * FIRST);
+        for asked in [None, None, None, Some(LONGEST)] {
+            standing.note(Ended::Later, asked);
+            assert!(standing.paused.as_ref().is_some_and(|(_, pause)| *pause <= 2 * FIRST));
         }
     }
 

@@ -8,8 +8,10 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsPartialSuccess;
 fn only_what_the_protocol_says_is_tried_again_and_who_is_not_let_in() {
     let headers = HeaderMap::new();
     for status in 300..600 {
-        let again = matches!(Answer::of_failure(status, &headers), Answer::Later { after: None, .. });
-        assert_eq!(again, [401, 403, 429, 502, 503, 504].contains(&status), "{status}");
+        let again = |signal| matches!(Answer::of_failure(signal, status, &headers), Answer::Later { after: None, .. });
+        let passes = [401, 403, 429, 502, 503, 504].contains(&status);
+        assert_eq!(again(Signal::Traces), passes, "{status}");
+        assert_eq!(again(Signal::Audit), passes || [404, 408].contains(&status) || status >= 500, "{status}");
     }
 }
 
@@ -19,7 +21,7 @@ fn a_collector_may_say_how_long_to_wait_up_to_a_minute() {
         [("7", Some(7)), (" 7", Some(7)), ("86400", Some(60)), ("-1", None), ("soon", None), ("", None)]
     {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(said).unwrap())]);
-        let Answer::Later { after, .. } = Answer::of_failure(503, &headers) else { panic!("{said}") };
+        let Answer::Later { after, .. } = Answer::of_failure(Signal::Logs, 503, &headers) else { panic!("{said}") };
         assert_eq!(after, expected.map(Duration::from_secs), "{said}");
     }
 }
