@@ -42,7 +42,7 @@ fn ask(mut connection: &TcpStream) -> (String, bool) {
     let (mut kept, mut lines) = (true, BufReader::new(connection).lines().map_while(Result::ok));
     let status = lines.next().unwrap_or_default();
     for line in lines.by_ref().take_while(|line| !line.is_empty()) {
-        kept &= line.to_ascii_lowercase() != "connection: close";
+        kept &= !line.eq_ignore_ascii_case("connection: close");
     }
     (status, kept)
 }

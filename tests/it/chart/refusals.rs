@@ -68,7 +68,11 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["trustedProxies[0]=0.0.0.0/0"], "is everybody"),
     ("watched", &["operations.existingSecret=a"], "operations.callers and operations.existingSecret: keep one"),
     ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "mount a volume for the file"),
-    ("redis", &["terminationGracePeriodSeconds=20"], "must be greater than drainSeconds + shutdownSeconds, which is 25"),
+    (
+        "redis",
+        &["terminationGracePeriodSeconds=20"],
+        "must be greater than drainSeconds + shutdownSeconds, which is 25",
+    ),
     ("autoscaled", &["autoscaling.maxReplicas=1"], "autoscaling.minReplicas is greater"),
     (
         "autoscaled",
