@@ -18,8 +18,8 @@ use crate::telemetry::Metrics;
 /// Longest wait for a place.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// For how long a refusal is held back. It costs a good part of what it refuses, and whoever is refused asks again: a flood
-/// would have the replica do nothing but refuse. Like this a connection brings two refusals a second at most.
-const PAUSE: Duration = Duration::from_millis(500);
+/// would have the replica do nothing but refuse. Like this a connection brings one refusal a second at most.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How much of one kind a replica does at once.
 #[derive(Debug)]
