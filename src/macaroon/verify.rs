@@ -69,6 +69,7 @@ pub struct Authentic {
     codec: Codec,
     identifier: Identifier,
     caveats: Vec<Vec<u8>>,
+    expires_at: Timestamp,
 }
 
 /// The proof that every caveat of an authentic token is met by the facts of one request.
@@ -117,7 +118,10 @@ pub(super) fn verify_with(
     if now.since(issued_at) >= MAX_AGE {
         return Err(VerifyError::TooOld { issued_at });
     }
-    Ok(Authentic { codec: key.codec, identifier, caveats: macaroon.into_caveats() })
+    let caveats = macaroon.into_caveats();
+    let ends = caveats.iter().filter_map(|bytes| Caveat::end(key.codec, bytes));
+    let expires_at = ends.fold(retired_at(&identifier), Timestamp::min);
+    Ok(Authentic { codec: key.codec, identifier, caveats, expires_at })
 }
 
 impl Authentic {
@@ -160,9 +164,8 @@ impl Authentic {
 
     /// The moment from which this copy of the token is refused: the earliest that one of its caveats says, at most
     /// [`Authentic::retired_at`].
-    pub fn expires_at(&self) -> Timestamp {
-        let ends = self.caveats.iter().filter_map(|bytes| Caveat::end(self.codec, bytes));
-        ends.fold(self.retired_at(), Timestamp::min)
+    pub const fn expires_at(&self) -> Timestamp {
+        self.expires_at
     }
 
     /// The moment from which every copy of the token is refused, whatever its caveats say.
@@ -170,8 +173,12 @@ impl Authentic {
     /// SECURITY: revocations and spent uses are kept until then. Until [`Authentic::expires_at`] would not do: a thief
     /// could revoke a copy narrowed to one second, and the token would outlive its revocation.
     pub fn retired_at(&self) -> Timestamp {
-        self.identifier.id.issued_at().plus(MAX_AGE)
+        retired_at(&self.identifier)
     }
+}
+
+fn retired_at(identifier: &Identifier) -> Timestamp {
+    identifier.id.issued_at().plus(MAX_AGE)
 }
 
 impl Cleared {
