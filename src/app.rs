@@ -46,7 +46,6 @@ use crate::state::SealKey;
 use crate::state::SealKeys;
 use crate::state::State;
 use crate::state::Store;
-use crate::state::StoreError;
 use crate::telemetry::Metrics;
 use crate::telemetry::Stopwatch;
 use crate::telemetry::trace::Tracer;
@@ -55,6 +54,7 @@ use crate::time::Timestamp;
 use crate::verify;
 
 mod allowances;
+mod attending;
 mod certificate_reloads;
 mod composition;
 mod in_force;
@@ -80,11 +80,6 @@ pub use self::reloads::Status;
 pub use self::reloads::Trigger;
 pub use self::reloads::begin;
 pub use self::restrictions::Own;
-
-/// How often replicas learn of each other's revocations.
-const SYNC_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked for registries whose bundle is due.
-const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -417,52 +412,6 @@ impl App {
         if lost > 0 {
             tracing::warn!(lost, "audit events were lost since the start");
         }
-    }
-
-    /// What goes on beside requests, for as long as it is polled: issuers' keys are fetched before they are needed and
-    /// again before they grow old, what was revoked on other replicas is learned once a second, registries are asked for
-    /// their own rules, and files that have changed are read.
-    pub async fn attend(&self) {
-        let reloads = async {
-            if let Some(reloads) = &self.reloads {
-                reloads.run().await;
-            }
-        };
-        let key_reloads = async {
-            if let Some(reloads) = &self.key_reloads {
-                reloads.run().await;
-            }
-        };
-        let certificate_reloads = async {
-            if let Some(reloads) = &self.certificate_reloads {
-                reloads.run().await;
-            }
-        };
-        let files = async { tokio::join!(reloads, key_reloads, certificate_reloads) };
-        tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), files);
-    }
-
-    async fn keep_bundles(&self) {
-        let mut ticks = tokio::time::interval(POLL_EVERY);
-        loop {
-            ticks.tick().await;
-            drop(self.poll_bundles());
-        }
-    }
-
-    async fn keep_in_step(&self) {
-        let mut ticks = tokio::time::interval(SYNC_EVERY);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.sync().await {
-                tracing::warn!(%error, "the lists of what is revoked and stopped could not be brought up to date");
-            }
-        }
-    }
-
-    /// Learns what was revoked or stopped on other replicas.
-    pub async fn sync(&self) -> Result<(), StoreError> {
-        self.state.sync(self.now()).await
     }
 }
 
