@@ -190,7 +190,7 @@ async fn the_first_token_causes_discovery_and_one_fetch_and_the_second_none() {
 async fn tokens_that_come_together_share_one_fetch() {
     let bench = Bench::new();
     bench.close_gate();
-    let waiting: Vec<_> = (0..100)
+    let waiting: Vec<_> = (0..MAX_WAITING)
         .map(|number| {
             let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
             let kid = if number % 2 == 0 { "old" } else { "unheard-of" };
