@@ -10,7 +10,6 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
-    clippy::disallowed_methods,
     reason = "a measurement must stop on failure, and figures are for people"
 )]
 #![expect(unreachable_pub, reason = "set-up that is shared")]
@@ -66,9 +65,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--write") => {
-            let lines: String = count().iter().map(|(name, count)| format!("{count:9} {name}\n")).collect();
-            fs::write(BASELINE, &lines).unwrap();
-            print!("{lines}");
+            let lines: Vec<_> = count().iter().map(|(name, count)| format!("{count:9} {name}")).collect();
+            let lines = lines.join("\n");
+            fs::write(BASELINE, format!("{lines}\n")).unwrap();
+            println!("{lines}");
             ExitCode::SUCCESS
         }
         _ => compare(),
@@ -216,9 +216,9 @@ fn whole(issuer: &Issuer, runtime: &Runtime) {
             requested: Requested::default(),
             single_use: false,
         };
-        let issued = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
+        let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
         minted.clear();
-        minted.push_str(issued.minted().token.expose());
+        minted.push_str(granted.minted().token.expose());
     });
     let question = Question {
         token: Presented::new(&minted),

@@ -195,13 +195,13 @@ fn allowed(authentic: &Authentic) -> HttpResponse {
         issued_at: identifier.id.issued_at().to_string(),
         expires_at: authentic.expires_at().to_string(),
     };
-    let body = Allowed { allowed: true, token, publisher: &identifier.provenance };
+    let body = AllowedBody { allowed: true, token, publisher: &identifier.provenance };
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 
 /// [`ALLOWED`], written without a copy of the provenance.
 #[derive(Serialize)]
-struct Allowed<'a> {
+struct AllowedBody<'a> {
     allowed: bool,
     token: About,
     publisher: &'a Provenance,
