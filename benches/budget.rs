@@ -41,10 +41,6 @@ mod support;
 
 use support::Issuer;
 
-/// The service's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ROUNDS: u64 = 9;
 const REQUESTS: u64 = 2_000;
 const RULES: u64 = 10;

@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 fn main() -> ExitCode {
     // One cryptography provider for TLS and tokens, before anything can ask for another.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
