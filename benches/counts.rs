@@ -18,7 +18,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -28,11 +27,6 @@ use trustmint::identity::claims::Claims;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::json::Json;
 use trustmint::macaroon;
-use trustmint::macaroon::Codec;
-use trustmint::macaroon::PrepareRequest;
-use trustmint::macaroon::Provenance;
-use trustmint::macaroon::RegistryKeyId;
-use trustmint::macaroon::TokenId;
 use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
@@ -45,6 +39,8 @@ use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::verify::Question;
 
+#[path = "samples.rs"]
+mod samples;
 #[path = "support.rs"]
 mod support;
 
@@ -169,35 +165,14 @@ fn identity_and_policy(issuer: &Issuer) {
 fn macaroons() {
     let now = StillClock.now();
     let keyring = support::keyring(now);
-    let key = RegistryKeyId { key_id: "acme-pypi", codec: Codec::Text, epoch: 1 };
     let permissions: Permissions = Permission::parse(Ecosystem::Pypi, "upload:widgets").into_iter().collect();
-    let prepared = || {
-        let request = PrepareRequest {
-            registry: "acme-pypi",
-            key,
-            location: support::HOST,
-            prefix: "pypi-",
-            permissions: &permissions,
-            ttl: Duration::from_secs(900),
-            versions: None,
-            uses: None,
-            max_size: None,
-            provenance: Provenance {
-                rules: vec!["widgets-release".into()],
-                policy_revision: "0123456789abcdef".into(),
-                issuer: "https://token.actions.githubusercontent.com".into(),
-                claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
-            },
-            id: TokenId::new(now, [7; 10]),
-        };
-        macaroon::prepare(&keyring, request).unwrap()
-    };
+    let prepared = || macaroon::prepare(&keyring, samples::upload_token(&permissions, now)).unwrap();
     stage("macaroon: prepare and mint", |_| {
         prepared().mint();
     });
     let minted = prepared().mint();
     stage("macaroon: verify", |_| {
-        macaroon::verify(minted.token.expose(), "pypi-", &keyring, key, now).unwrap();
+        macaroon::verify(minted.token.expose(), "pypi-", &keyring, samples::KEY, now).unwrap();
     });
 }
 

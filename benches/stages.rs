@@ -14,13 +14,7 @@ use trustmint::identity::jwks::Find;
 use trustmint::identity::jwks::KeySet;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::identity::verify::verify;
-use trustmint::json::Json;
 use trustmint::macaroon;
-use trustmint::macaroon::Codec;
-use trustmint::macaroon::PrepareRequest;
-use trustmint::macaroon::Provenance;
-use trustmint::macaroon::RegistryKeyId;
-use trustmint::macaroon::TokenId;
 use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
@@ -33,6 +27,8 @@ use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::verify::Question;
 
+#[path = "samples.rs"]
+mod samples;
 #[path = "support.rs"]
 mod support;
 
@@ -90,32 +86,14 @@ fn policy_stages(criterion: &mut Criterion, issuer: &Issuer) {
 fn macaroon_stages(criterion: &mut Criterion) {
     let now = StillClock.now();
     let keyring = support::keyring(StillClock.now());
-    let key = RegistryKeyId { key_id: "acme-pypi", codec: Codec::Text, epoch: 1 };
     let permissions: Permissions = Permission::parse(Ecosystem::Pypi, "upload:widgets").into_iter().collect();
-    let request = || PrepareRequest {
-        registry: "acme-pypi",
-        key,
-        location: support::HOST,
-        prefix: "pypi-",
-        permissions: &permissions,
-        ttl: Duration::from_secs(900),
-        versions: None,
-        uses: None,
-        max_size: None,
-        provenance: Provenance {
-            rules: vec!["widgets-release".into()],
-            policy_revision: "0123456789abcdef".into(),
-            issuer: "https://token.actions.githubusercontent.com".into(),
-            claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
-        },
-        id: TokenId::new(now, [7; 10]),
-    };
+    let request = || samples::upload_token(&permissions, now);
     criterion.bench_function("macaroon: prepare and mint", |b| {
         b.iter(|| macaroon::prepare(&keyring, black_box(request())).unwrap().mint());
     });
     let minted = macaroon::prepare(&keyring, request()).unwrap().mint();
     criterion.bench_function("macaroon: verify", |b| {
-        b.iter(|| macaroon::verify(black_box(minted.token.expose()), "pypi-", &keyring, key, now).unwrap());
+        b.iter(|| macaroon::verify(black_box(minted.token.expose()), "pypi-", &keyring, samples::KEY, now).unwrap());
     });
 }
 

@@ -35,6 +35,7 @@ pub mod registry_secrets;
 mod schema;
 mod secret_file;
 pub mod tls;
+mod watched;
 
 /// The defaults, and the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../config/trustmint.yaml");

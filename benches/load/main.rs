@@ -27,6 +27,8 @@ use serde_json::json;
 use trustmint::time::Clock;
 use trustmint::time::SystemClock;
 
+#[path = "../points.rs"]
+mod points;
 #[path = "../support.rs"]
 mod support;
 

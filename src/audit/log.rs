@@ -33,9 +33,8 @@ const REFUSALS_AT_ONCE: u32 = 2000;
 ///
 /// | who | leaves free |
 /// |---|---|
-/// | what was refused or failed | a quarter of the queue |
+/// | what was refused or failed; verifications and introspections that were allowed | a quarter of the queue |
 /// | exchanges that are about to mint ([`AuditLog::reserve`]) | an eighth |
-/// | verifications and introspections that were allowed | a quarter |
 /// | what was allowed besides: revocations, stops, lifts, reloads | nothing |
 ///
 /// Anyone with a job at a shared provider can be refused as often as they like, and must not be able to push the record of
@@ -155,8 +154,8 @@ impl AuditLog {
     pub fn record(&self, event: AuditEvent) {
         let queue = &self.queue;
         let kept = match (event.decision, event.event) {
-            (AuditDecision::Deny | AuditDecision::Fault, _) => queue.capacity / 4,
-            (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 4,
+            (AuditDecision::Deny | AuditDecision::Fault, _)
+            | (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 4,
             (AuditDecision::Allow, _) => 0,
         };
         if queue.enter(kept) {

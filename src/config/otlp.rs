@@ -3,14 +3,10 @@
 //! SECURITY: what is sent along to it is a credential and so a file, and what crosses a network is encrypted: the audit log
 //! goes there.
 
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use url::Host;
 use url::Url;
@@ -20,11 +16,11 @@ use super::merged;
 use super::schema;
 use super::secret_file;
 use super::secret_file::Defect;
+use super::watched::authorities;
+use super::watched::watched;
 use crate::policy::yaml::Faults;
-use crate::policy::yaml::Place;
 use crate::telemetry::otlp::Headers;
 use crate::telemetry::otlp::Options;
-use crate::telemetry::otlp::Reread;
 use crate::telemetry::otlp::Service;
 
 /// Largest file of headers.
@@ -165,20 +161,6 @@ pub(super) fn collector(text: &str) -> Result<Url, (&'static str, &'static str)>
     }
 }
 
-/// Reads the file for its faults, and gives what reads it again.
-fn watched<T: 'static>(
-    path: Option<&Path>,
-    key: &str,
-    read: fn(&Path) -> Result<T, Defect>,
-    faults: &mut Faults,
-) -> Option<Reread<T>> {
-    let path = path?.to_owned();
-    if let Err(defect) = read(&path) {
-        defect.report(Place::whole(path.display().to_string().into()), key, faults);
-    }
-    Some(Arc::new(move || read(&path).ok()))
-}
-
 /// Lines as `authorization: Bearer …`; empty ones are passed over.
 fn headers(path: &Path) -> Result<Headers, Defect> {
     let (text, _) = secret_file::read(path, MAX_HEADERS_BYTES)?;
@@ -205,15 +187,6 @@ fn headers(path: &Path) -> Result<Headers, Defect> {
         return Err(Defect::new("holds no header", "write a header a line, as `authorization: Bearer …`"));
     }
     Ok(headers)
-}
-
-fn authorities(path: &Path) -> Result<Zeroizing<String>, Defect> {
-    let text = fs::read_to_string(path).map_err(Defect::unreadable)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(Zeroizing::new(text)),
-        Ok(_) | Err(_) => Err(Defect::new("holds no PEM certificate", "name a PEM file of certificate authorities")),
-    }
 }
 
 #[cfg(test)]

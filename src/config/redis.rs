@@ -3,14 +3,10 @@
 //! SECURITY: the password is a file, as every secret is, and what crosses a network is encrypted: whoever can write to
 //! the store can forget first uses.
 
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::Error;
@@ -18,10 +14,10 @@ use zeroize::Zeroizing;
 
 use super::secret_file;
 use super::secret_file::Defect;
+use super::watched::authorities;
+use super::watched::watched;
 use crate::policy::yaml::Faults;
-use crate::policy::yaml::Place;
 use crate::state::Endpoint;
-use crate::state::ReadFile;
 use crate::state::RedisOptions;
 use crate::state::Topology;
 
@@ -144,20 +140,6 @@ impl Redis {
     }
 }
 
-/// Reads the file for its faults, and gives what reads it again.
-fn watched(
-    path: Option<&Path>,
-    key: &str,
-    read: fn(&Path) -> Result<Zeroizing<String>, Defect>,
-    faults: &mut Faults,
-) -> Option<ReadFile> {
-    let path = path?.to_owned();
-    if let Err(defect) = read(&path) {
-        defect.report(Place::whole(path.display().to_string().into()), key, faults);
-    }
-    Some(Arc::new(move || read(&path).ok()))
-}
-
 fn password(path: &Path) -> Result<Zeroizing<String>, Defect> {
     let (text, _) = secret_file::read(path, MAX_PASSWORD_BYTES)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -165,15 +147,6 @@ fn password(path: &Path) -> Result<Zeroizing<String>, Defect> {
         return Err(Defect::new("holds no password", "write the password into it, as one line"));
     }
     Ok(Zeroizing::new(line.to_owned()))
-}
-
-fn authorities(path: &Path) -> Result<Zeroizing<String>, Defect> {
-    let text = fs::read_to_string(path).map_err(Defect::unreadable)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(Zeroizing::new(text)),
-        Ok(_) | Err(_) => Err(Defect::new("holds no PEM certificate", "name a PEM file of certificate authorities")),
-    }
 }
 
 fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Endpoint>, D::Error> {

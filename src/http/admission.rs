@@ -12,11 +12,14 @@ use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
 
 use crate::code::Code;
+use crate::exchange;
 use crate::http::error::Refusal;
 use crate::telemetry::Metrics;
 
 /// Longest wait for a place.
 const PATIENCE: Duration = Duration::from_millis(200);
+// What an exchange waits for at most, stops left aside, is under the 4 s within which it answers.
+const _: () = assert!(PATIENCE.as_millis() + exchange::KEY_WAIT.as_millis() + exchange::STORE_WAIT.as_millis() < 4000);
 /// For how long a refusal is held back. It costs a good part of what it refuses, and whoever is refused asks again: a flood
 /// would have the replica do nothing but refuse. Like this a connection brings one refusal a second at most.
 const PAUSE: Duration = Duration::from_secs(1);

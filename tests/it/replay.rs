@@ -197,6 +197,19 @@ async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_a
 }
 
 #[actix_web::test]
+async fn a_store_with_a_defect_ends_one_exchange_which_is_recorded() {
+    let (service, store) = with_faulty_store().await;
+    service.upload_token().await;
+    store.fail(Some(Fault::Panics));
+    let answer = service.mint(&json!({"token": service.id_token(&json!({}))})).await;
+    assert_eq!((answer.status, answer.code()), (500, "internal"), "{}", answer.text);
+    let event = service.last_event();
+    assert_eq!((&event["decision"], &event["code"]), (&json!("fault"), &json!("internal")));
+    store.fail(None);
+    service.upload_token().await;
+}
+
+#[actix_web::test]
 async fn a_store_that_never_answers_is_not_waited_for_beyond_the_clients_patience() {
     let (service, store) = with_faulty_store().await;
     let body = json!({"token": service.id_token(&json!({}))});

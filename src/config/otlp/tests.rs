@@ -1,6 +1,7 @@
 //! Addresses of collectors, and files of headers.
 
 use super::*;
+use std::fs;
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Full,
     /// With no answer, ever.
     Silent,
+    /// By a defect of its own.
+    Panics,
     /// Not at all, but only once it is told to fail otherwise, or no more.
     Held,
 }
@@ -79,6 +81,7 @@ impl FaultyStore {
             Some(Fault::Refused) => Err(LOST),
             Some(Fault::AnswerLost) => call.await.and(Err(LOST)),
             Some(Fault::Full) => Err(StoreError::Full),
+            Some(Fault::Panics) => panic!("a defect of the store"),
             Some(Fault::Silent) => std::future::pending().await,
         };
         if held {
