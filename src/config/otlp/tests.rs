@@ -1,9 +1,9 @@
 //! Addresses of collectors, and files of headers.
 
-use super::*;
 use std::fs;
-
 use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
 
 #[test]
 fn a_collector_is_reached_over_tls_or_on_this_machine() {
