@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 use trustmint::app::Caller;
 use trustmint::exchange;
 use trustmint::identity::claims::Claims;
+use trustmint::identity::keys::Yielding;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::json::Json;
 use trustmint::macaroon;
@@ -190,6 +191,7 @@ fn whole(issuer: &Issuer, runtime: &Runtime) {
             subject_token: Presented::new(tokens.get(usize::try_from(turn).unwrap()).unwrap()),
             requested: Requested::default(),
             single_use: false,
+            yielding: Yielding::NOTHING,
         };
         let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
         minted.clear();

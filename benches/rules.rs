@@ -38,6 +38,7 @@ use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
 use trustmint::identity::fetch::Limits;
 use trustmint::identity::issuer::Reach;
+use trustmint::identity::keys::Yielding;
 use trustmint::json::Json;
 use trustmint::policy::Policy;
 use trustmint::policy::evaluate::Decision;
@@ -354,6 +355,7 @@ fn longest(run: &Run<'_>, most: Duration, stop: &AtomicBool) -> Duration {
             subject_token: Presented::new(subject_token),
             requested: Requested::default(),
             single_use: false,
+            yielding: Yielding::NOTHING,
         };
         let outcome = run.runtime.block_on(run.app.exchange(&policy, exchange, &caller, run.app.now()));
         drop(policy);

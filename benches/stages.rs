@@ -12,6 +12,7 @@ use trustmint::exchange;
 use trustmint::identity::claims::Claims;
 use trustmint::identity::jwks::Find;
 use trustmint::identity::jwks::KeySet;
+use trustmint::identity::keys::Yielding;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::identity::verify::verify;
 use trustmint::macaroon;
@@ -116,6 +117,7 @@ fn whole_exchange(criterion: &mut Criterion, issuer: &Issuer, runtime: &tokio::r
                         subject_token: Presented::new(token),
                         requested: Requested::default(),
                         single_use: false,
+                        yielding: Yielding::NOTHING,
                     };
                     runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
                 }
@@ -139,6 +141,7 @@ fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &toki
         subject_token: Presented::new(&token),
         requested: Requested::default(),
         single_use: false,
+        yielding: Yielding::NOTHING,
     };
     let granted = runtime.block_on(app.exchange(&policy, request, &caller, StillClock.now())).unwrap();
     let question = Question {

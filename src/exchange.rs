@@ -19,6 +19,7 @@ use crate::audit::AuditLog;
 use crate::audit::Place;
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
+use crate::identity::keys::Yielding;
 use crate::identity::replay::Replay;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
@@ -91,6 +92,8 @@ pub struct Request<'a> {
     pub requested: Requested,
     /// Whether the upload token shall be good for one upload only.
     pub single_use: bool,
+    /// What it gives back if it has to wait for its issuer's keys.
+    pub yielding: Yielding<'a>,
 }
 
 /// The parts of the service that an exchange uses.
@@ -203,7 +206,7 @@ async fn steps(
     let replay = registry.replay_of(&issuer);
     let package = one_package(replay, &request.requested)?;
 
-    let key = trace::during("key", parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT)).await?;
+    let key = trace::during("key", parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT, request.yielding)).await?;
     let token = trace::step("signature", || verify(unverified, &key, &issuer, &registry.audiences, now))?;
     let known = proven.insert(Proven::of(&token));
 

@@ -16,6 +16,7 @@ use crate::escape::escape;
 use crate::identity::claims::Claims;
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
+use crate::identity::keys::Yielding;
 use crate::identity::token::TokenError;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::token::spiffe;
@@ -132,13 +133,13 @@ pub struct UnknownIssuer {
 
 /// What an exchange of this token would come to. A key that is not held is fetched as for an exchange, from the same
 /// allowance.
-pub async fn token(question: Question<'_>, keys: &Keys, text: &str, now: Timestamp) -> Answer {
+pub async fn token(question: Question<'_>, keys: &Keys, yielding: Yielding<'_>, text: &str, now: Timestamp) -> Answer {
     let (token, issuer) = match opened(question, text, now) {
         Ok(opened) => opened,
         Err(answer) => return *answer,
     };
     let claims = token.unproven_claims().clone();
-    let verdict = match keys.key(&issuer, token.kid(), now, KEY_WAIT).await {
+    let verdict = match keys.key(&issuer, token.kid(), now, KEY_WAIT, yielding).await {
         Ok(key) => match verify::verify(token, &key, &issuer, &question.registry.audiences, now) {
             Ok(verified) => TokenVerdict {
                 valid: Some(true),

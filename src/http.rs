@@ -21,18 +21,17 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
 use ipnet::IpNet;
-use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
 use crate::code::Code;
 use crate::http::admission::Connections;
 use crate::http::admission::Limit;
+use crate::http::admission::Place;
 use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::operations::Operators;
-use crate::identity::keys::MAX_WAITING;
 use crate::state::StoreError;
 use crate::state::revocations::RevokeError;
 
@@ -61,13 +60,11 @@ pub mod tenant;
 pub mod token;
 pub mod verify;
 
-/// Most anonymous calls at once on one replica. At a millisecond each, most of it the way to the store, that is more than
-/// its cores can do.
-const MAX_EXCHANGES: usize = 128;
+/// Most anonymous calls at once on one replica, those that wait for an identity provider aside. At a millisecond each, most of
+/// it the way to the store, that is more than its cores can do.
+const MAX_EXCHANGES: usize = 64;
 /// Most registries' calls at once on one replica.
 const MAX_REGISTRY_CALLS: usize = 128;
-// SECURITY: tokens that wait for the keys of one slow provider leave room for the jobs of all others.
-const _: () = assert!(MAX_WAITING * 4 <= MAX_EXCHANGES);
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an open connection of a scraper may delay the end of the process.
@@ -113,12 +110,12 @@ impl Public {
     ///
     /// SECURITY: to be asked when the body is there. Strangers who send theirs byte by byte would else hold every place;
     /// like this they hold connections, which have a limit of their own.
-    pub async fn admit_exchange(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub async fn admit_exchange(&self) -> Result<Place<'_>, Refusal> {
         self.exchanges.admit(self.app.metrics()).await
     }
 
     /// Admits a registry's call while it runs, or refuses it.
-    pub async fn admit_registry_call(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub async fn admit_registry_call(&self) -> Result<Place<'_>, Refusal> {
         self.registry_calls.admit(self.app.metrics()).await
     }
 }

@@ -4,6 +4,8 @@
 //! end only means that clients have given up by the time that they are served.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,6 +36,21 @@ pub struct Limit {
     waiting: Semaphore,
 }
 
+/// A place, until this is dropped or it is given back.
+#[derive(Debug)]
+pub struct Place<'a>(Mutex<Option<SemaphorePermit<'a>>>);
+
+impl<'a> Place<'a> {
+    const fn of(permit: SemaphorePermit<'a>) -> Self {
+        Self(Mutex::new(Some(permit)))
+    }
+
+    /// Gives it back before the end: what is left to do is to wait, and little after it.
+    pub fn give_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 impl Limit {
     /// So many places, and half as many to wait for one.
     pub fn new(name: &'static str, places: usize) -> Self {
@@ -41,14 +58,14 @@ impl Limit {
     }
 
     /// A place, or a refusal.
-    pub async fn admit(&self, metrics: &Metrics) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub async fn admit(&self, metrics: &Metrics) -> Result<Place<'_>, Refusal> {
         if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
+            return Ok(Place::of(place));
         }
         if let Ok(_waiting) = self.waiting.try_acquire()
             && let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, self.places.acquire()).await
         {
-            return Ok(place);
+            return Ok(Place::of(place));
         }
         metrics.overloaded(self.name);
         tokio::time::sleep(PAUSE).await;

@@ -10,12 +10,12 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::web;
 use actix_web::web::Bytes;
-use tokio::sync::SemaphorePermit;
 
 use crate::app::Caller;
 use crate::app::PolicyInForce;
 use crate::code::Code;
 use crate::http::Public;
+use crate::http::admission::Place;
 use crate::http::body;
 use crate::http::context::caller_of;
 use crate::http::context::id_of;
@@ -28,7 +28,7 @@ use crate::policy::registry::Registry;
 use crate::secret::sha256;
 use crate::time::Timestamp;
 
-/// A request that has arrived whole and was admitted; its place is free again when this is dropped.
+/// A request that has arrived whole and was admitted; its place is free again when this is dropped, or it gives it back.
 pub struct Arrival<'a> {
     /// Its head.
     pub request: &'a HttpRequest,
@@ -42,13 +42,14 @@ pub struct Arrival<'a> {
     pub now: Timestamp,
     /// Who sent it, for the record.
     pub caller: Caller,
-    _place: SemaphorePermit<'a>,
+    /// Its place among those that work at once.
+    pub place: Place<'a>,
 }
 
 /// Without the body and the head, which have tokens.
 impl fmt::Debug for Arrival<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { request: _, public: _, body, policy, now, caller, _place } = self;
+        let Self { request: _, public: _, body, policy, now, caller, place: _ } = self;
         let mut shown = f.debug_struct("Arrival");
         let shown = shown.field("bytes", &body.len()).field("policy", &policy.revision());
         shown.field("now", now).field("caller", caller).finish_non_exhaustive()
@@ -145,10 +146,10 @@ pub fn rendered(answer: Result<HttpResponse, Refusal>, spelling: Spelling, reque
 }
 
 impl<'a> Arrival<'a> {
-    fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, place: SemaphorePermit<'a>) -> Self {
+    fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, place: Place<'a>) -> Self {
         // In this order: what rules on their way out grant counts as granted before those that come.
         let now = public.app.now();
         let policy = public.app.policy();
-        Self { request, public, body, policy, now, caller: caller_of(request, public), _place: place }
+        Self { request, public, body, policy, now, caller: caller_of(request, public), place }
     }
 }

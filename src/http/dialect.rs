@@ -10,6 +10,7 @@ use crate::exchange::IssuedToken;
 use crate::http::arrival::Arrival;
 use crate::http::error::Refusal;
 use crate::http::rate;
+use crate::identity::keys::Yielding;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
@@ -33,8 +34,15 @@ async fn exchanged(
     package: Option<PackageName>,
 ) -> Result<IssuedToken, Refusal> {
     let requested = Requested { package, narrow: None };
-    let asked =
-        exchange::Request { registry, subject_token: Presented::new(subject_token), requested, single_use: false };
+    let place = &arrival.place;
+    let give_back = || place.give_back();
+    let asked = exchange::Request {
+        registry,
+        subject_token: Presented::new(subject_token),
+        requested,
+        single_use: false,
+        yielding: Yielding::new(&give_back),
+    };
     Ok(arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?)
 }
 

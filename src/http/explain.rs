@@ -30,6 +30,7 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
+use crate::identity::keys::Yielding;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
@@ -110,7 +111,11 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let question = Question { policy, registry, requested: &requested };
     let issuer = text(&body, "issuer")?;
     let answer = match (text(&body, "token")?, claims(&body)?) {
-        (Some(token), None) if issuer.is_none() => explain::token(question, public.app.keys(), token, *now).await,
+        (Some(token), None) if issuer.is_none() => {
+            let place = &arrival.place;
+            let give_back = || place.give_back();
+            explain::token(question, public.app.keys(), Yielding::new(&give_back), token, *now).await
+        }
         (Some(_), None) => return Err(bad("`issuer` goes with `claims`: a token names its issuer itself".to_owned())),
         (None, Some(claims)) => match explain::issuer_of(policy, issuer, claims) {
             Ok(issuer) => explain::claims(question, issuer, claims.clone(), *now),

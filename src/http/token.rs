@@ -27,6 +27,7 @@ use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::rate;
 use crate::http::tenant;
+use crate::identity::keys::Yielding;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
@@ -131,11 +132,14 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     check_types(&parameters)?;
     let registry = target(request, public, policy, &parameters)?;
     let narrow = parameters.scope.as_deref().map(|scope| scope::parse(registry.ecosystem(), scope)).transpose()?;
+    let place = &arrival.place;
+    let give_back = || place.give_back();
     let asked = exchange::Request {
         registry,
         subject_token: Presented::new(parameters.subject_token.as_deref().unwrap_or_default()),
         requested: Requested { package: None, narrow },
         single_use: false,
+        yielding: Yielding::new(&give_back),
     };
     let issued = public.app.exchange(policy, asked, &arrival.caller, *now).await?;
     let minted = issued.minted();

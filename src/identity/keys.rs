@@ -44,14 +44,15 @@ use crate::time::Timestamp;
 
 mod error;
 mod remote;
+mod yielding;
 
 pub use error::KeyError;
 pub use error::Refresh;
 pub use error::RefreshError;
 use remote::Brought;
 pub use remote::LastError;
-pub use remote::MAX_WAITING;
 use remote::Remote;
+pub use yielding::Yielding;
 
 /// How often [`Keys::run`] looks for refreshes that are due.
 const TICK: Duration = Duration::from_secs(1);
@@ -172,6 +173,7 @@ impl Keys {
         kid: Option<&str>,
         now: Timestamp,
         patience: Duration,
+        yielding: Yielding<'_>,
     ) -> Result<Arc<Key>, KeyError> {
         let line = self.lines.load().by_url.get(issuer.url()).cloned();
         match line {
@@ -182,7 +184,7 @@ impl Keys {
                 Find::UnknownKid | Find::KidRequired => Err(KeyError::missing(kid)),
             },
             Some(Line { source: Source::Remote(remote), issuer }) => {
-                let found = self.shared.find(&issuer, &remote, kid, now);
+                let found = self.shared.find(&issuer, &remote, kid, now, yielding);
                 tokio::time::timeout(patience, found).await.unwrap_or(Err(KeyError::Unavailable {
                     reason: "the issuer's keys did not arrive in time",
                     retry_after: SOON,
@@ -297,6 +299,7 @@ impl Shared {
         remote: &Arc<Remote>,
         kid: Option<&str>,
         asked: Timestamp,
+        yielding: Yielding<'_>,
     ) -> Result<Arc<Key>, KeyError> {
         // Before the first look, so that a refresh which ends right after it is noticed.
         let mut ended = remote.ended.subscribe();
@@ -321,6 +324,7 @@ impl Shared {
                 let reason = "too many tokens are waiting for the issuer's keys";
                 let full = |_| KeyError::Unavailable { reason, retry_after: SOON };
                 place = Some(remote.waiting.try_acquire().map_err(full)?);
+                yielding.give_back();
             }
             // INVARIANT: `remote` holds the sender, so this is never an error that would make the loop spin.
             let _ = ended.changed().await;

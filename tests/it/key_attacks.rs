@@ -36,6 +36,7 @@ use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::issuer::Reach;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
+use trustmint::identity::keys::Yielding;
 use trustmint::identity::provider;
 use trustmint::secret::Secret;
 use trustmint::state::MemoryStore;
@@ -170,7 +171,9 @@ async fn keys_are_fetched_from_no_other_host_and_no_private_address() {
         "//ci.example/keys",
     ] {
         let (web, clock) = (Web::discovering(ISSUER, uri), start_of_time());
-        let found = keys_over(web.clone(), clock.clone()).key(&issuer(), Some("a"), clock.now(), REFILL).await;
+        let found = keys_over(web.clone(), clock.clone())
+            .key(&issuer(), Some("a"), clock.now(), REFILL, Yielding::NOTHING)
+            .await;
         assert!(matches!(found, Err(KeyError::Unavailable { .. })), "{uri}: {found:?}");
         assert_eq!(web.asked(), [format!("{ISSUER}/.well-known/openid-configuration")], "{uri}");
     }
@@ -203,7 +206,9 @@ async fn a_discovery_document_that_speaks_for_another_issuer_is_not_believed() {
         "",
     ] {
         let (web, clock) = (Web::discovering(name, "https://ci.example/keys"), start_of_time());
-        let found = keys_over(web.clone(), clock.clone()).key(&issuer(), Some("a"), clock.now(), REFILL).await;
+        let found = keys_over(web.clone(), clock.clone())
+            .key(&issuer(), Some("a"), clock.now(), REFILL, Yielding::NOTHING)
+            .await;
         assert!(matches!(found, Err(KeyError::Unavailable { .. })), "{name}: {found:?}");
         assert_eq!(web.asked().len(), 1, "{name}: its keys were asked for");
     }
@@ -259,7 +264,7 @@ async fn invented_key_ids_cannot_use_up_the_refresh_that_a_rotation_needs() {
     let (web, clock) = (Web::discovering(ISSUER, "https://ci.example/keys"), start_of_time());
     web.publish("https://ci.example/keys", set_of(&[&old]).to_string());
     let keys = keys_over(web.clone(), clock.clone());
-    let find = async |kid: &str| keys.key(&issuer(), Some(kid), clock.now(), REFILL).await;
+    let find = async |kid: &str| keys.key(&issuer(), Some(kid), clock.now(), REFILL, Yielding::NOTHING).await;
     assert!(find(old.kid()).await.is_ok());
     let before = web.asked().len();
     for number in 0..6000 {

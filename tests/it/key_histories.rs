@@ -38,6 +38,7 @@ use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::issuer::Reach;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
+use trustmint::identity::keys::Yielding;
 use trustmint::identity::provider;
 use trustmint::secret::Secret;
 use trustmint::state::MemoryStore;
@@ -296,7 +297,7 @@ impl World {
 }
 
 async fn token(keys: &Keys, kid: Option<&str>, now: Timestamp) -> String {
-    let verdict = match keys.key(&issuer(), kid, now, PATIENCE).await {
+    let verdict = match keys.key(&issuer(), kid, now, PATIENCE, Yielding::NOTHING).await {
         Ok(key) => {
             assert!(kid.is_none() || key.kid() == kid, "the key has the token's name");
             "accepted"

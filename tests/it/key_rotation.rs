@@ -123,15 +123,40 @@ async fn many_tokens_that_wait_for_keys_share_one_fetch() {
     let service = Service::start().await;
     service.provider.answer(Endpoint::Jwks, Told::Held);
     let mut posts = JoinSet::new();
-    for _ in 0..20 {
+    for _ in 0..100 {
         let body = json!({"token": service.id_token(&json!({}))}).to_string();
         let request = service.client.post(format!("{}/_/oidc/mint-token", service.base)).body(body);
         posts.spawn(async move { request.send().await.unwrap().status().as_u16() });
     }
     service.provider.requested(Endpoint::Jwks, 1).await;
     service.provider.answer(Endpoint::Jwks, Told::Honest);
-    assert_eq!(posts.join_all().await, vec![200; 20]);
+    assert_eq!(posts.join_all().await, vec![200; 100]);
     assert_eq!(fetches(&service), 1);
+}
+
+#[actix_web::test]
+async fn a_hundred_tokens_that_wait_for_a_slow_provider_keep_no_job_out() {
+    let service = Service::start().await;
+    assert_eq!(exchange(&service, &service.id_token(&json!({}))).await.status, 200);
+    service.pass(REFILL).await;
+    service.provider.answer(Endpoint::Jwks, Told::Held);
+    let before = service.provider.requests(Endpoint::Jwks);
+    let mut strangers = JoinSet::new();
+    for number in 0..100 {
+        let token =
+            service.provider.mint_with(&json!({"kid": format!("invented-{number}")}), &service.claims(&json!({})));
+        let request = service.client.post(format!("{}/_/oidc/mint-token", service.base));
+        let request = request.body(json!({"token": token}).to_string());
+        strangers.spawn(async move { Answer::of(request.send().await.unwrap()).await.code().to_owned() });
+    }
+    service.provider.requested(Endpoint::Jwks, before + 1).await;
+    while !strangers.is_empty() {
+        let answer = exchange(&service, &service.id_token(&json!({}))).await;
+        assert_eq!(answer.status, 200, "its key is there: {}", answer.text);
+        if let Some(code) = strangers.try_join_next() {
+            assert_eq!(code.unwrap(), "issuer-unavailable", "it waited for the provider, and held no place meanwhile");
+        }
+    }
 }
 
 #[actix_web::test]

@@ -19,6 +19,7 @@ use trustmint::config::keys::read_keyring;
 use trustmint::config::keys::write_key;
 use trustmint::exchange::Request;
 use trustmint::identity::fetch::HttpsFetch;
+use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::MasterKey;
 use trustmint::macaroon::Unverified;
 use trustmint::package::Action;
@@ -130,6 +131,7 @@ impl Replica {
             subject_token: Presented::new(&token),
             requested: Requested::default(),
             single_use: false,
+            yielding: Yielding::NOTHING,
         };
         let issued =
             self.app.exchange(&policy, request, &caller(), fleet.now()).await.map_err(|failure| failure.code())?;
@@ -246,6 +248,7 @@ async fn in_an_emergency_every_token_of_a_key_is_refused_after_one_reload() {
             subject_token: Presented::new(&used),
             requested: Requested::default(),
             single_use: false,
+            yielding: Yielding::NOTHING,
         };
         let outcome = replica.app.exchange(&policy, request, &caller(), fleet.now()).await;
         outcome.map(|_| ()).map_err(|failure| failure.code())

@@ -15,6 +15,7 @@ use trustmint::audit::AuditSink;
 use trustmint::exchange;
 use trustmint::exchange::Failure;
 use trustmint::identity::fetch::HttpsFetch;
+use trustmint::identity::keys::Yielding;
 use trustmint::identity::replay::Replay;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
@@ -248,7 +249,8 @@ impl Replicas {
     async fn exchange(&self, app: &App, token: &str, requested: Requested, once: bool) -> Result<String, Failure> {
         let policy = app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
-        let request = exchange::Request { registry, subject_token: Presented::new(token), requested, single_use: once };
+        let (subject_token, yielding) = (Presented::new(token), Yielding::NOTHING);
+        let request = exchange::Request { registry, subject_token, requested, single_use: once, yielding };
         let caller = Caller { request_id: "r".to_owned(), client: None };
         let issued = app.exchange(&policy, request, &caller, app.now()).await?;
         Ok(issued.minted().token.expose().clone())

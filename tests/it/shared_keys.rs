@@ -17,6 +17,7 @@ use trustmint::demo::signing::KeyKind;
 use trustmint::demo::signing::SigningKey;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
+use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::state::Cursor;
@@ -144,7 +145,7 @@ impl Fleet {
     async fn ask(&self, app: &App, patience: Duration) -> Result<(), KeyError> {
         let policy = app.policy();
         let issuer = policy.issuers().by_url(ISSUER).unwrap();
-        app.keys().key(issuer, Some(self.key.kid()), self.clock.now(), patience).await.map(|_| ())
+        app.keys().key(issuer, Some(self.key.kid()), self.clock.now(), patience, Yielding::NOTHING).await.map(|_| ())
     }
 
     /// One replica fetches the keys, and the issuer goes down.

@@ -19,6 +19,7 @@ use trustmint::audit::AuditSink;
 use trustmint::code::Code;
 use trustmint::exchange::Request;
 use trustmint::identity::fetch::HttpsFetch;
+use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::macaroon::TokenId;
@@ -582,8 +583,14 @@ impl Fleet {
     async fn mint(&self, app: &App, id_token: &str, single_use: bool) -> Result<String, Code> {
         let policy = app.policy();
         let registry = policy.registries().by_id("acme-pypi").unwrap();
-        let request =
-            Request { registry, subject_token: Presented::new(id_token), requested: Requested::default(), single_use };
+        let subject_token = Presented::new(id_token);
+        let request = Request {
+            registry,
+            subject_token,
+            requested: Requested::default(),
+            single_use,
+            yielding: Yielding::NOTHING,
+        };
         let issued = app.exchange(&policy, request, &caller(), app.now()).await.map_err(|failure| failure.code())?;
         Ok(issued.minted().token.expose().clone())
     }

@@ -36,6 +36,7 @@ use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
+use crate::identity::keys::Yielding;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
@@ -246,11 +247,14 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
     let subject_token = dialect::token(&body, "token").map_err(|refusal| {
         if refusal.code() == Code::TokenMissing { refusal.hint(&variable(registry)) } else { refusal }
     })?;
+    let place = &arrival.place;
+    let give_back = || place.give_back();
     let asked = exchange::Request {
         registry,
         subject_token: Presented::new(subject_token),
         requested: Requested::default(),
         single_use: wants_single_use(&body, features(registry.codec))?,
+        yielding: Yielding::new(&give_back),
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
     let minted = issued.minted();

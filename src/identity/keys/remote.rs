@@ -28,8 +28,8 @@ use crate::secret::sha256;
 use crate::time::Timestamp;
 
 /// Most tokens that wait for one issuer's keys at once. SECURITY: while an issuer is slow, strangers' tokens with
-/// invented key ids must not hold every place that other issuers' jobs need.
-pub const MAX_WAITING: usize = 32;
+/// invented key ids must not hold every connection that other issuers' jobs need.
+pub(super) const MAX_WAITING: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Remote {

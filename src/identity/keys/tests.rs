@@ -1,8 +1,11 @@
 use super::*;
 
+use std::future::poll_fn;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -138,7 +141,7 @@ impl Bench {
     }
 
     async fn key(&self, kid: Option<&str>) -> Result<Arc<Key>, KeyError> {
-        self.keys.key(&issuer(), kid, self.clock.now(), PATIENCE).await
+        self.keys.key(&issuer(), kid, self.clock.now(), PATIENCE, Yielding::NOTHING).await
     }
 
     async fn refresh(&self) -> Option<bool> {
@@ -190,11 +193,11 @@ async fn the_first_token_causes_discovery_and_one_fetch_and_the_second_none() {
 async fn tokens_that_come_together_share_one_fetch() {
     let bench = Bench::new();
     bench.close_gate();
-    let waiting: Vec<_> = (0..MAX_WAITING)
+    let waiting: Vec<_> = (0..remote::MAX_WAITING)
         .map(|number| {
             let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
             let kid = if number % 2 == 0 { "old" } else { "unheard-of" };
-            tokio::spawn(async move { keys.key(&issuer(), Some(kid), now, PATIENCE).await })
+            tokio::spawn(async move { keys.key(&issuer(), Some(kid), now, PATIENCE, Yielding::NOTHING).await })
         })
         .collect();
     bench.settle().await;
@@ -218,9 +221,11 @@ async fn only_so_many_tokens_wait_for_one_issuer() {
     bench.clock.forward(60);
     bench.close_gate();
     let mut waiting = Vec::new();
-    for _ in 0..MAX_WAITING {
+    for _ in 0..remote::MAX_WAITING {
         let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
-        waiting.push(tokio::spawn(async move { keys.key(&issuer(), Some("invented"), now, PATIENCE).await }));
+        waiting.push(tokio::spawn(async move {
+            keys.key(&issuer(), Some("invented"), now, PATIENCE, Yielding::NOTHING).await
+        }));
     }
     bench.settle().await;
     assert_eq!(reason(&bench.key(Some("new")).await), "too many tokens are waiting for the issuer's keys");
@@ -235,14 +240,35 @@ async fn only_so_many_tokens_wait_for_one_issuer() {
 }
 
 #[tokio::test]
+async fn a_token_gives_its_place_back_as_it_begins_to_wait_and_not_before() {
+    let bench = Bench::new();
+    let given = AtomicUsize::new(0);
+    let give_back = || {
+        given.fetch_add(1, Ordering::Relaxed);
+    };
+    bench.close_gate();
+    let yielding = Yielding::new(&give_back);
+    let (kept, now) = (Arc::clone(&bench.keys), bench.clock.now());
+    let issuer = issuer();
+    let mut asking = std::pin::pin!(kept.key(&issuer, Some("old"), now, PATIENCE, yielding));
+    assert!(poll_fn(|context| Poll::Ready(asking.as_mut().poll(context).is_pending())).await);
+    assert_eq!(given.load(Ordering::Relaxed), 1);
+    bench.open_gate();
+    assert!(asking.await.is_ok());
+    assert_eq!(given.load(Ordering::Relaxed), 1);
+    assert!(bench.keys.key(&issuer, Some("old"), now, PATIENCE, yielding).await.is_ok());
+    assert_eq!(given.load(Ordering::Relaxed), 1, "the key was there");
+}
+
+#[tokio::test]
 async fn a_fetch_goes_on_when_those_who_waited_have_given_up() {
     let bench = Bench::new();
     bench.close_gate();
-    let impatient = bench.keys.key(&issuer(), Some("old"), bench.clock.now(), Duration::ZERO).await;
+    let impatient = bench.keys.key(&issuer(), Some("old"), bench.clock.now(), Duration::ZERO, Yielding::NOTHING).await;
     assert_eq!(reason(&impatient), "the issuer's keys did not arrive in time");
     // Also when the caller is gone altogether, and with it its task.
     let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
-    let gone = tokio::spawn(async move { keys.key(&issuer(), Some("old"), now, PATIENCE).await });
+    let gone = tokio::spawn(async move { keys.key(&issuer(), Some("old"), now, PATIENCE, Yielding::NOTHING).await });
     bench.settle().await;
     gone.abort();
     bench.open_gate();
@@ -401,8 +427,9 @@ async fn hostile_tokens_that_come_together_cause_two_fetches() {
     for number in 0..1000 {
         bench.clock.0.fetch_add(1, Ordering::Relaxed);
         let (keys, now) = (Arc::clone(&bench.keys), bench.clock.now());
-        waiting
-            .push(tokio::spawn(async move { keys.key(&issuer(), Some(&format!("x{number}")), now, PATIENCE).await }));
+        waiting.push(tokio::spawn(async move {
+            keys.key(&issuer(), Some(&format!("x{number}")), now, PATIENCE, Yielding::NOTHING).await
+        }));
         tokio::task::yield_now().await;
     }
     bench.open_gate();
@@ -416,7 +443,8 @@ async fn hostile_tokens_that_come_together_cause_two_fetches() {
 async fn a_fetch_that_dies_blocks_its_issuer_for_seconds_only() {
     let bench = Bench::new();
     bench.says(KEYS_URL, Ok("panic"));
-    let dead = bench.keys.key(&issuer(), Some("old"), bench.clock.now(), Duration::from_millis(20)).await;
+    let dead =
+        bench.keys.key(&issuer(), Some("old"), bench.clock.now(), Duration::from_millis(20), Yielding::NOTHING).await;
     assert_eq!(reason(&dead), "the issuer's keys did not arrive in time");
     bench.says(KEYS_URL, Ok(OLD));
     bench.clock.forward(10);
