@@ -1,6 +1,6 @@
 //! The audit log: one event for each outcome, a JSON object a line, version 1.
 //!
-//! Recording never waits: an event goes through a bounded queue to a thread of its own, which serialises and writes.
+//! Recording never waits: an event goes, as its line, through a bounded queue to a thread of its own, which writes.
 //! When the queue is full, or the sink fails, events are lost and counted ([`AuditLog::dropped`]). What would mint an upload
 //! token has a [`Place`] in the queue first, and there is none while the sink fails: so a token is without its record only
 //! if the sink, or the process, ends between the two. This module decides how an event is spelled, kept and read again;

@@ -8,11 +8,14 @@ use serde::Serialize;
 use serde::Serializer;
 use serde_json::Value;
 
+use crate::escape::EscapedJson;
 use crate::json::Json;
 use crate::time::Timestamp;
 
 /// The version of the event's members and their meaning. A new member keeps the version; a changed meaning raises it.
 pub(super) const SCHEMA: u8 = 1;
+/// How long lines usually are at most, in bytes.
+const USUAL: usize = 2048;
 
 /// One outcome. Members that do not apply are left out of the line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -175,6 +178,22 @@ impl AuditEvent {
             explanation: None,
         }
     }
+
+    /// The event as its line; `None` if it cannot be spelled, which would be a defect.
+    pub(super) fn spell(&self) -> Option<Spelled> {
+        let mut line = Vec::with_capacity(USUAL);
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut line, EscapedJson)).ok()?;
+        line.push(b'\n');
+        Some(Spelled { line, decision: self.decision })
+    }
+}
+
+/// An event as it is written.
+pub(super) struct Spelled {
+    /// With its end.
+    pub(super) line: Vec<u8>,
+    /// What it records.
+    pub(super) decision: AuditDecision,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -9,14 +9,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::event::AuditDecision;
-use super::event::AuditEvent;
+use super::event::Spelled;
 use super::log::Progress;
 use super::sink::Look;
 use super::sink::Sink;
-use crate::escape::EscapedJson;
 
 /// How much is written at a time.
 const BATCH: usize = 64 * 1024;
@@ -26,7 +23,7 @@ const LINGER: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Starts the thread; it ends when nobody can record any more and all is written.
-pub(super) fn start(sink: Sink, events: mpsc::Receiver<Box<AuditEvent>>, progress: Arc<Progress>) -> io::Result<()> {
+pub(super) fn start(sink: Sink, events: mpsc::Receiver<Spelled>, progress: Arc<Progress>) -> io::Result<()> {
     let torn = sink.is_torn();
     let (batch, lines) = (Vec::new(), Vec::new());
     let writer = Writer { sink, events, progress, batch, lines, taken: 0, torn, full: false };
@@ -36,7 +33,7 @@ pub(super) fn start(sink: Sink, events: mpsc::Receiver<Box<AuditEvent>>, progres
 
 struct Writer {
     sink: Sink,
-    events: mpsc::Receiver<Box<AuditEvent>>,
+    events: mpsc::Receiver<Spelled>,
     progress: Arc<Progress>,
     batch: Vec<u8>,
     /// What each line of the batch records.
@@ -87,18 +84,11 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, event: &AuditEvent) {
+    fn append(&mut self, event: &Spelled) {
         self.progress.taken();
         self.taken = self.taken.saturating_add(1);
-        let start = self.batch.len();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut self.batch, EscapedJson);
-        if event.serialize(&mut serializer).is_ok() {
-            self.batch.push(b'\n');
-            self.lines.push(event.decision);
-        } else {
-            self.batch.truncate(start);
-            self.progress.lose(event.decision);
-        }
+        self.batch.extend_from_slice(&event.line);
+        self.lines.push(event.decision);
     }
 
     /// Writes the batch. While the sink has no room it is held, so that the queue fills and exchanges wait: what was
