@@ -14,6 +14,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 pub const MAX_DEPTH: usize = 16;
 /// Most members or elements accepted in a whole document; real ID tokens have under 60.
 pub const MAX_NODES: usize = 1024;
+/// Room is made for so many members of a document at most before they are there.
+const MAX_FORESEEN: usize = 64;
 
 /// A JSON value without repeated members.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +81,8 @@ impl Json {
     /// Reads a whole document; anything after it is an error.
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let mut nodes = 0;
-        let seed = Seed { depth: 0, nodes: &mut nodes };
+        let (mut nodes, commas) = (0, bytes.iter().filter(|byte| **byte == b',').count());
+        let seed = Seed { depth: 0, foreseen: (commas + 1).min(MAX_FORESEEN), nodes: &mut nodes };
         let value = seed.deserialize(&mut reader).map_err(|error| fault(&error))?;
         reader.end().map_err(|error| fault(&error))?;
         Ok(value)
@@ -139,6 +141,8 @@ fn fault(error: &serde_json::Error) -> JsonError {
 
 struct Seed<'a> {
     depth: usize,
+    /// Members for which room is made.
+    foreseen: usize,
     nodes: &'a mut usize,
 }
 
@@ -148,7 +152,7 @@ impl Seed<'_> {
         if *self.nodes > MAX_NODES {
             return Err(E::custom("too many members"));
         }
-        Ok(Seed { depth: self.depth + 1, nodes: self.nodes })
+        Ok(Seed { depth: self.depth + 1, foreseen: self.foreseen.min(4), nodes: self.nodes })
     }
 
     fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
@@ -214,7 +218,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Json, A::Error> {
         self.enter()?;
-        let mut members: Vec<(String, Json)> = Vec::with_capacity(if self.depth == 0 { 40 } else { 4 });
+        let mut members: Vec<(String, Json)> = Vec::with_capacity(self.foreseen);
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value_seed(self.inner()?)?;
             members.push((name, value));
