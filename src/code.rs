@@ -228,6 +228,8 @@ codes! {
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
     /// The registry's allowance for this minute is used up.
     RateLimited = "rate-limited", Unavailable, "retry with the same token after the time that `Retry-After` names; the operator sets what a registry may have a minute under its `limits`";
+    /// Too many calls from the client's address were refused.
+    TooManyRefusals = "too-many-refusals", Unavailable, "retry with the same token after the time that `Retry-After` names, and mend the calls from this address that are refused, as their answers say; the operator sets how many may be a minute by `limits.refusals_per_client`";
 
     // Page us.
     /// No key of the ring may mint at this moment.

@@ -164,6 +164,8 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// Most open connections of the public listener.
     pub connections: usize,
+    /// How many calls of one client may be refused a minute before more are refused unseen; `None`: any number.
+    pub refusals_per_client: Option<u32>,
     /// From the first byte of a request to the end of its headers.
     #[serde(deserialize_with = "merged::seconds")]
     pub read_timeout: Duration,

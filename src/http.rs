@@ -27,6 +27,7 @@ use crate::code::Code;
 use crate::http::admission::Connections;
 use crate::http::admission::Limit;
 use crate::http::admission::Place;
+use crate::http::clients::Clients;
 use crate::http::endpoint::Base;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
@@ -39,6 +40,7 @@ pub mod admission;
 pub mod arrival;
 pub mod authorize;
 pub mod body;
+pub mod clients;
 pub mod context;
 pub mod credential;
 pub mod dialect;
@@ -92,6 +94,7 @@ pub struct Public {
     pub trusted_proxies: Vec<IpNet>,
     exchanges: Limit,
     registry_calls: Limit,
+    clients: Option<Arc<Clients>>,
 }
 
 impl Public {
@@ -103,7 +106,15 @@ impl Public {
             trusted_proxies,
             exchanges: Limit::new("exchanges", MAX_EXCHANGES),
             registry_calls: Limit::new("registry-calls", MAX_REGISTRY_CALLS),
+            clients: None,
         }
+    }
+
+    /// A client may be refused so many times a minute before its anonymous calls are refused unseen; `None`: always.
+    #[must_use]
+    pub fn refusing(mut self, quota: Option<u32>) -> Self {
+        self.clients = quota.map(|quota| Arc::new(Clients::new(quota)));
+        self
     }
 
     /// Admits an anonymous call while it runs, or refuses it.

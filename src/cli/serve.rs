@@ -256,7 +256,8 @@ async fn serve(loaded: Loaded, outboxes: Outboxes, listener: TcpListener, operat
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let addresses = (listener.local_addr()?, operations.local_addr()?);
-    let public = web::Data::new(Public::new(Arc::clone(&app), settings.listen.trusted_proxies));
+    let public = Public::new(Arc::clone(&app), settings.listen.trusted_proxies);
+    let public = web::Data::new(public.refusing(settings.limits.refusals_per_client));
     let public = http::serve_public(public, listener, tls, limits)?;
     let operators = web::Data::new(Operators::new(Arc::clone(&app), settings.operations.callers));
     let operations = http::serve_operations(operators, operations)?;

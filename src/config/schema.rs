@@ -161,6 +161,7 @@ pub(super) const KEYS: &[Key] = &[
         &[
             key("workers", Kind::Optional(&Kind::Integer(1, 1_024))),
             key("connections", Kind::Integer(1, 1_000_000)),
+            key("refusals_per_client", Kind::Optional(&Kind::Integer(1, 1_000_000))),
             key("read_timeout", Kind::Seconds(60)),
             key("drain", Kind::Seconds(600)),
             key("shutdown_timeout", Kind::Seconds(600)),

@@ -26,6 +26,11 @@ const _: () = assert!(PATIENCE.as_millis() + exchange::KEY_WAIT.as_millis() + ex
 /// would have the replica do nothing but refuse. Like this a connection brings one refusal a second at most.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Holds a refusal back.
+pub async fn hold_back() {
+    tokio::time::sleep(PAUSE).await;
+}
+
 /// How much of one kind a replica does at once.
 #[derive(Debug)]
 pub struct Limit {
@@ -68,7 +73,7 @@ impl Limit {
             return Ok(Place::of(place));
         }
         metrics.overloaded(self.name);
-        tokio::time::sleep(PAUSE).await;
+        hold_back().await;
         Err(Refusal::new(Code::Overloaded, "this replica has more to do than it can"))
     }
 }

@@ -21,6 +21,7 @@ use crate::code::Code;
 use crate::http::ENDPOINTS;
 use crate::http::Public;
 use crate::http::admission::Connection;
+use crate::http::clients::Accountable;
 use crate::http::endpoint::Endpoint;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
@@ -80,12 +81,35 @@ pub async fn middleware<B: MessageBody + 'static>(
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let endpoint = endpoint_of(&request);
     let spelling = endpoint.map_or(Spelling::Native, |endpoint| endpoint.spelling);
-    let mut response = if target + headers > MAX_HEADERS {
-        let refusal = Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB");
-        request.into_response(refusal.respond(spelling, &id)).map_into_right_body()
+    let head = if target + headers > MAX_HEADERS {
+        Err(Refusal::new(Code::HeadersTooLarge, "headers and request line are larger than 16 KiB"))
     } else {
-        to_its_end(traced.around(next.call(request)), spelling, &id).await?.map_into_left_body()
+        Ok(())
     };
+    let asked = public.and_then(|public| Accountable::of(&request, public, endpoint, now));
+    let admitted = match (&asked, head) {
+        (Some(asked), Ok(())) => asked.before().await,
+        (_, head) => head,
+    };
+    let mut response = match admitted {
+        Ok(()) => {
+            let counting = asked.clone();
+            let handled = async move {
+                let response = next.call(request).await?;
+                if let Some(counting) = counting {
+                    counting.answered(code_of(&response));
+                }
+                Ok(response)
+            };
+            to_its_end(traced.around(handled), spelling, &id).await?.map_into_left_body()
+        }
+        Err(refusal) => request.into_response(refusal.respond(spelling, &id)).map_into_right_body(),
+    };
+    if let Some(asked) = &asked
+        && let Err(refusal) = asked.after(code_of(&response)).await
+    {
+        response = response.into_response(refusal.respond(spelling, &id)).map_into_right_body();
+    }
     tell(&traced, method, endpoint, &response);
     if let Some(public) = response.request().app_data::<web::Data<Public>>() {
         // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
@@ -102,6 +126,11 @@ pub async fn middleware<B: MessageBody + 'static>(
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     Ok(response)
+}
+
+/// The code that a response says.
+fn code_of<B>(response: &ServiceResponse<B>) -> Option<Code> {
+    response.response().extensions().get::<Code>().copied()
 }
 
 /// The trace that the request says it belongs to. It is not gone on with: a stranger would choose ids, and what is sampled.
@@ -125,7 +154,7 @@ fn tell<B>(
     endpoint: Option<&'static Endpoint>,
     response: &ServiceResponse<B>,
 ) {
-    let code = response.response().extensions().get::<Code>().map(|code| code.as_str());
+    let code = code_of(response).map(Code::as_str);
     traced.answered(Answered {
         method,
         route: endpoint.map(|endpoint| endpoint.path),

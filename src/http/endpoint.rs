@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::Resource;
 use actix_web::Route;
 use actix_web::guard;
+use actix_web::http::Method;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::http::header::HeaderValue;
@@ -224,6 +225,11 @@ impl Endpoint {
 }
 
 impl Operation {
+    /// Whether it is asked for by that method.
+    pub fn is_asked_by(&self, method: &Method) -> bool {
+        self.method == Verb::Any || self.method.names().contains(&method.as_str())
+    }
+
     /// Every code that it can fail with, each once.
     pub fn codes(&self) -> Vec<Code> {
         let mut codes: Vec<Code> = Vec::new();
@@ -236,7 +242,28 @@ impl Operation {
     }
 }
 
+/// Which refusals are counted for the client that they were given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// None: what is asked costs little.
+    Nothing,
+    /// Those of an API key that is not known; whoever has one is never held up.
+    Keys,
+    /// All that are for what was sent, and then nothing more of that client is looked at.
+    Everything,
+}
+
 impl Access {
+    /// Which of its refusals count for the client. Behind a proxy's key stand the clients of its registry, and behind a
+    /// registry's whoever uploads there: what they send is refused in their name.
+    pub const fn counted(self) -> Counted {
+        match self {
+            Self::Anyone => Counted::Nothing,
+            Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => Counted::Everything,
+            Self::Registry | Self::RegistryAlways | Self::Proxy => Counted::Keys,
+        }
+    }
+
     /// Every kind of caller, in the order of the documentation.
     pub const ALL: [Self; 8] = [
         Self::Job,
@@ -310,10 +337,12 @@ impl Access {
     pub const fn failures(self) -> &'static [&'static [Code]] {
         match self {
             Self::Anyone => &[codes::ANY, codes::HOST],
-            Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => &[codes::ANY, codes::HOST, codes::BODY],
-            Self::Registry => &[codes::ANY, codes::KEY, codes::RATE, codes::BODY],
-            Self::RegistryAlways => &[codes::ANY, codes::KEY, codes::BODY],
-            Self::Proxy => &[codes::ANY, codes::KEY, codes::RATE, codes::BUSY],
+            Self::Job | Self::JobHeader | Self::Holder | Self::HolderHeader => {
+                &[codes::ANY, codes::CLIENT, codes::HOST, codes::BODY]
+            }
+            Self::Registry => &[codes::ANY, codes::CLIENT, codes::KEY, codes::RATE, codes::BODY],
+            Self::RegistryAlways => &[codes::ANY, codes::CLIENT, codes::KEY, codes::BODY],
+            Self::Proxy => &[codes::ANY, codes::CLIENT, codes::KEY, codes::RATE, codes::BUSY],
         }
     }
 }

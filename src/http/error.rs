@@ -324,7 +324,7 @@ pub fn status_of(code: Code, spelling: Spelling) -> StatusCode {
         (Code::UnsupportedMediaType, _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Code::TooSlow, _) => StatusCode::REQUEST_TIMEOUT,
         (Code::BadApiKey | Code::UploadTokenMissing, _) => StatusCode::UNAUTHORIZED,
-        (Code::RateLimited, _) => StatusCode::TOO_MANY_REQUESTS,
+        (Code::RateLimited | Code::TooManyRefusals, _) => StatusCode::TOO_MANY_REQUESTS,
         (_, Class::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         (_, Class::Fault) => StatusCode::INTERNAL_SERVER_ERROR,
         (_, Class::Request | Class::Refused) => match (spelling, code.class()) {

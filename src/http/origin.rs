@@ -60,6 +60,11 @@ pub fn client(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     Some(client)
 }
 
+/// The address that refusals are counted for; `None` if a trusted proxy asks and does not say for whom: it stands for many.
+pub fn accountable(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    client(request, trusted).filter(|address| !contains(trusted, *address))
+}
+
 fn is_trusted(request: &HttpRequest, trusted: &[IpNet]) -> bool {
     request.peer_addr().is_some_and(|peer| contains(trusted, peer.ip().to_canonical()))
 }

@@ -73,6 +73,7 @@ mod rates;
 mod redis_attacker;
 mod redis_failover;
 mod redis_service;
+mod refused_clients;
 mod registry_api;
 mod registry_attacks;
 mod reload;

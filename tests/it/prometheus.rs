@@ -63,6 +63,7 @@ fn happens(metrics: &Metrics) {
     metrics.verification_by_old_lists("acme");
     metrics.response("/v1/token", 200);
     metrics.rate_limited("calls", "acme");
+    metrics.client_limited();
     metrics.overloaded("exchanges");
     metrics.rule_matched("acme", "used");
     metrics.shadow_disagreement("next");

@@ -76,6 +76,7 @@ fn the_defaults_are_safe_and_complete() {
     assert_eq!((settings.telemetry.log, settings.telemetry.level.as_str()), (LogFormat::Text, "info"));
     assert_eq!(settings.limits.workers, None);
     assert_eq!(settings.limits.read_timeout, Duration::from_secs(5));
+    assert_eq!(settings.limits.refusals_per_client, Some(600));
 }
 
 #[test]

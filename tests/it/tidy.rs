@@ -60,6 +60,7 @@ const PURE: &[&str] = &[
     "audit/event",
     "audit/lines",
     "audit/record",
+    "http/clients/buckets",
     "identity",
     "policy",
 ];

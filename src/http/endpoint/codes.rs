@@ -15,6 +15,8 @@ pub const BODY: &[Code] =
 pub const KEY: &[Code] = &[Code::BadApiKey];
 /// Paths that not every host's registry has.
 pub const DIALECT: &[Code] = &[Code::NotFound];
+/// What is not looked at when too much from its client's address was refused.
+pub const CLIENT: &[Code] = &[Code::TooManyRefusals];
 /// What is counted against a registry's allowance.
 pub const RATE: &[Code] = &[Code::RateLimited];
 /// What reads or writes the store.

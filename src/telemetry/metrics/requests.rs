@@ -22,6 +22,7 @@ pub(super) struct Requests {
     revocations: Count<1>,
     responses: Count<2>,
     rate_limited: Count<2>,
+    client_limited: Count<0>,
     overloaded: Count<1>,
 }
 
@@ -61,6 +62,11 @@ impl Requests {
                 "rate_limited",
                 ["allowance", "registry"],
                 "Requests refused because a registry had used up an allowance.",
+            ),
+            client_limited: make.counter(
+                "client_limited",
+                [],
+                "Requests refused unseen because too many of their client's were refused.",
             ),
             overloaded: make.counter(
                 "overloaded",
@@ -105,6 +111,11 @@ impl Metrics {
     /// Counts a request that was refused because a registry had used up an allowance.
     pub fn rate_limited(&self, allowance: &'static str, registry: &str) {
         self.requests.rate_limited.one([allowance.into(), configured(registry)]);
+    }
+
+    /// Counts a request that was refused because too many of its client's were. Which client it is, is nobody's label.
+    pub fn client_limited(&self) {
+        self.requests.client_limited.one([]);
     }
 
     /// Counts a request that was refused because of a limit of this replica's.
