@@ -60,9 +60,26 @@ pub fn client(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     Some(client)
 }
 
-/// The address that refusals are counted for; `None` if a trusted proxy asks and does not say for whom: it stands for many.
+/// The address that refusals are counted for. `None` if a trusted proxy asks and does not say for whom, and for a private
+/// address.
+///
+/// A load balancer or a node that puts its own address in the place of its clients' stands for all of them: a stranger's
+/// refusals would be every job's. Such an address is of the network that the service is in.
 pub fn accountable(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
-    client(request, trusted).filter(|address| !contains(trusted, *address))
+    client(request, trusted).filter(|address| !contains(trusted, *address) && !is_private(*address))
+}
+
+/// Whether an address is of the machine's own network: loopback, link-local, RFC 1918, RFC 4193, or shared by the customers
+/// of one carrier (RFC 6598).
+const fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            let shared = a == 100 && b & 0b1100_0000 == 64;
+            address.is_private() || address.is_loopback() || address.is_link_local() || shared
+        }
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+    }
 }
 
 fn is_trusted(request: &HttpRequest, trusted: &[IpNet]) -> bool {
@@ -124,6 +141,44 @@ mod tests {
         let stranger = "192.0.2.1:9";
         assert_eq!(host(&request(stranger), &trusted()).unwrap(), "inner.example");
         assert_eq!(client(&request(stranger), &trusted()).unwrap().to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn nobody_accounts_for_an_address_that_may_stand_for_all() {
+        let direct = |peer: &str| accountable(&from(peer).to_http_request(), &trusted()).map(|at| at.to_string());
+        for peer in [
+            "127.0.0.1:1",
+            "192.168.3.4:1",
+            "172.16.0.1:1",
+            "172.31.255.255:1",
+            "169.254.1.1:1",
+            "100.64.0.1:1",
+            "100.127.255.255:1",
+            "[::1]:1",
+            "[fd00::1]:1",
+            "[fe80::1]:1",
+            "[::ffff:192.168.3.4]:1",
+            PROXY,
+        ] {
+            assert_eq!(direct(peer), None, "{peer}");
+        }
+        for (peer, shown) in [
+            ("203.0.113.9:1", "203.0.113.9"),
+            ("172.32.0.1:1", "172.32.0.1"),
+            ("100.63.255.255:1", "100.63.255.255"),
+            ("100.128.0.0:1", "100.128.0.0"),
+            ("[2001:db8::1]:1", "2001:db8::1"),
+            ("[::ffff:203.0.113.9]:1", "203.0.113.9"),
+        ] {
+            assert_eq!(direct(peer).as_deref(), Some(shown), "{peer}");
+        }
+        let forwarded = |client: &str| {
+            let request = from(PROXY).insert_header(("x-forwarded-for", client)).to_http_request();
+            accountable(&request, &trusted()).map(|at| at.to_string())
+        };
+        assert_eq!(forwarded("203.0.113.9").as_deref(), Some("203.0.113.9"));
+        assert_eq!(forwarded("192.168.3.4"), None);
+        assert_eq!(forwarded("10.0.0.7"), None);
     }
 
     #[test]
