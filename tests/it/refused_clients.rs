@@ -204,6 +204,20 @@ async fn what_succeeds_and_what_the_service_could_not_do_never_counts() {
 }
 
 #[actix_web::test]
+async fn a_head_or_a_body_that_is_not_read_counts_too() {
+    let service = Service::start().await;
+    let front = Front::of(&service, Some(3)).await;
+    let padded = minting("x").insert_header(("x-padding", "x".repeat(17_000)));
+    front.ask(MINT, STRANGER, padded).await.is(431, "headers-too-large");
+    front.ask(MINT, STRANGER, minting(&"x".repeat(40_000))).await.is(413, "too-large");
+    front
+        .ask(MINT, STRANGER, minting("x").insert_header(("content-encoding", "gzip")))
+        .await
+        .is(415, "unsupported-media-type");
+    front.job(STRANGER).await.is_held_up("20");
+}
+
+#[actix_web::test]
 async fn without_a_limit_nobody_is_held_up() {
     let service = Service::start().await;
     let front = Front::of(&service, None).await;
