@@ -22,6 +22,7 @@ use serde_json::Value;
 use serde_json::json;
 use trustmint::http;
 use trustmint::http::Public;
+use trustmint::http::operations::Operators;
 
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
@@ -374,6 +375,24 @@ async fn keys_that_are_not_known_count_and_whoever_has_a_known_one_is_never_held
         let answer = front.ask("/v1/verify", JOB, asking(API_KEY)).await;
         assert_eq!((answer.status, &answer.body["allowed"]), (200, &json!(true)), "{}", answer.text);
     }
+}
+
+#[actix_web::test]
+async fn the_operators_listener_is_for_whoever_asks_it() {
+    let service = Service::start().await;
+    let front = Front::of(&service, Some(1)).await;
+    let operators = web::Data::new(Operators::new(Arc::clone(&service.app), Vec::new()));
+    let listener = test::init_service(App::new().configure(http::operations_routes(operators))).await;
+    let status = async |path: &str| {
+        let peer = SocketAddr::new(STRANGER.parse().unwrap(), 5000);
+        let request = keyed(Method::GET, "guessed").uri(path).peer_addr(peer).to_request();
+        listener.call(request).await.unwrap().status().as_u16()
+    };
+    front.mint(STRANGER, "x").await.is(422, "token-malformed");
+    for _ in 0..5 {
+        assert_eq!((status("/livez").await, status("/readyz").await, status("/policy").await), (200, 200, 403));
+    }
+    front.job(STRANGER).await.is_held_up("60");
 }
 
 #[actix_web::test]
