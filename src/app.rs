@@ -65,6 +65,7 @@ mod refusals;
 mod reloads;
 mod restrictions;
 mod settling;
+mod unattended;
 mod warnings;
 
 pub use self::certificate_reloads::CertificateReloads;
@@ -80,6 +81,7 @@ pub use self::reloads::Status;
 pub use self::reloads::Trigger;
 pub use self::reloads::begin;
 pub use self::restrictions::Own;
+pub use self::unattended::Unattended;
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -123,6 +125,7 @@ pub struct App {
     /// Places for refusals on their way to the store.
     refusals: Arc<Semaphore>,
     draining: AtomicBool,
+    unattended: Unattended,
 }
 
 /// Whether a replica shall be sent requests.
@@ -182,6 +185,7 @@ impl App {
             runtime,
             refusals: refusals::places(),
             draining: AtomicBool::new(false),
+            unattended: Unattended::default(),
         }
     }
 
@@ -304,6 +308,11 @@ impl App {
     /// Whether this replica is about to end.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The handlers whose clients have gone.
+    pub const fn unattended(&self) -> &Unattended {
+        &self.unattended
     }
 
     /// Exchanges a subject token and records the outcome.

@@ -23,6 +23,7 @@ use actix_web::web::ServiceConfig;
 use ipnet::IpNet;
 
 use crate::app::App;
+use crate::app::PolicyInForce;
 use crate::code::Code;
 use crate::http::admission::Connections;
 use crate::http::admission::Limit;
@@ -35,6 +36,7 @@ use crate::http::error::Spelling;
 use crate::http::operations::Operators;
 use crate::state::StoreError;
 use crate::state::revocations::RevokeError;
+use crate::time::Timestamp;
 
 pub mod admission;
 pub mod arrival;
@@ -97,6 +99,20 @@ pub struct Public {
     clients: Option<Arc<Clients>>,
 }
 
+/// A request that was admitted, with the moment and the rules by which it is decided.
+///
+/// SECURITY: they come with the place, so they are read when it is there. What ended while one was waited for would
+/// else still be granted.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    /// Its place among those that work at once.
+    pub place: Place<'a>,
+    /// The moment at which it is decided.
+    pub now: Timestamp,
+    /// The rules, in one revision throughout.
+    pub policy: Arc<PolicyInForce>,
+}
+
 impl Public {
     /// Anonymous exchanges and registries' calls have limits of their own, so that a flood of one cannot starve the
     /// other.
@@ -121,13 +137,19 @@ impl Public {
     ///
     /// SECURITY: to be asked when the body is there. Strangers who send theirs byte by byte would else hold every place;
     /// like this they hold connections, which have a limit of their own.
-    pub async fn admit_exchange(&self) -> Result<Place<'_>, Refusal> {
-        self.exchanges.admit(self.app.metrics()).await
+    pub async fn admit_exchange(&self) -> Result<Admitted<'_>, Refusal> {
+        Ok(self.admitted(self.exchanges.admit(self.app.metrics()).await?))
     }
 
     /// Admits a registry's call while it runs, or refuses it.
-    pub async fn admit_registry_call(&self) -> Result<Place<'_>, Refusal> {
-        self.registry_calls.admit(self.app.metrics()).await
+    pub async fn admit_registry_call(&self) -> Result<Admitted<'_>, Refusal> {
+        Ok(self.admitted(self.registry_calls.admit(self.app.metrics()).await?))
+    }
+
+    fn admitted<'a>(&self, place: Place<'a>) -> Admitted<'a> {
+        // In this order: what rules on their way out grant counts as granted before those that come.
+        let now = self.app.now();
+        Admitted { place, now, policy: self.app.policy() }
     }
 }
 

@@ -14,6 +14,7 @@ use actix_web::web::Bytes;
 use crate::app::Caller;
 use crate::app::PolicyInForce;
 use crate::code::Code;
+use crate::http::Admitted;
 use crate::http::Public;
 use crate::http::admission::Place;
 use crate::http::body;
@@ -66,8 +67,8 @@ pub async fn anonymous(
 ) -> HttpResponse {
     let answered = async {
         let body = body::read(&request, payload).await?;
-        let place = public.admit_exchange().await?;
-        answer(&Arrival::new(&request, &public, body, place)).await
+        let admitted = public.admit_exchange().await?;
+        answer(&Arrival::new(&request, &public, body, admitted)).await
     };
     rendered(answered.await, spelling, &request)
 }
@@ -115,8 +116,8 @@ async fn known(
 ) -> HttpResponse {
     let answered = async {
         let body = body::read(request, payload).await?;
-        let place = public.admit_registry_call().await?;
-        answer(&Arrival::new(request, public, body, place)).await
+        let admitted = public.admit_registry_call().await?;
+        answer(&Arrival::new(request, public, body, admitted)).await
     };
     rendered(answered.await, Spelling::Native, request)
 }
@@ -146,10 +147,8 @@ pub fn rendered(answer: Result<HttpResponse, Refusal>, spelling: Spelling, reque
 }
 
 impl<'a> Arrival<'a> {
-    fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, place: Place<'a>) -> Self {
-        // In this order: what rules on their way out grant counts as granted before those that come.
-        let now = public.app.now();
-        let policy = public.app.policy();
+    fn new(request: &'a HttpRequest, public: &'a Public, body: Bytes, admitted: Admitted<'a>) -> Self {
+        let Admitted { place, now, policy } = admitted;
         Self { request, public, body, policy, now, caller: caller_of(request, public), place }
     }
 }

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::code::Code;
+use crate::http::Admitted;
 use crate::http::Public;
 use crate::http::arrival::rendered;
 use crate::http::context;
@@ -118,10 +119,7 @@ async fn authorized(request: &HttpRequest, public: &Public) -> Result<HttpRespon
 }
 
 async fn let_through(request: &HttpRequest, public: &Public) -> Result<HttpResponse, Refusal> {
-    let _place = public.admit_registry_call().await?;
-    // SECURITY: only now, or what ended while a place was waited for would still be let through.
-    let now = public.app.now();
-    let policy = public.app.policy();
+    let Admitted { place: _place, now, policy } = public.admit_registry_call().await?;
     let registry = asking_registry(request, &policy)?;
     let none = || Refusal::new(Code::RouteNotAllowed, "the policy has no `routes` for this registry");
     let asked = asked(request, registry.routes.as_deref().ok_or_else(none)?)?;

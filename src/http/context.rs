@@ -1,5 +1,9 @@
 //! What every handler knows of its request before it reads it: the request's id and the client.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
 use actix_web::Error;
 use actix_web::HttpMessage;
 use actix_web::HttpRequest;
@@ -16,6 +20,7 @@ use actix_web::middleware::Next;
 use actix_web::rt;
 use actix_web::web;
 
+use crate::app::App;
 use crate::app::Caller;
 use crate::code::Code;
 use crate::http::ENDPOINTS;
@@ -68,11 +73,13 @@ pub async fn middleware<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
-    let public = request.app_data::<web::Data<Public>>();
-    let now = public.map_or(Timestamp::from_unix_seconds(0), |public| public.app.now());
+    let Some(public) = request.app_data::<web::Data<Public>>().cloned() else {
+        let refusal = Refusal::new(Code::Internal, "the routes have no service");
+        return Err(InternalError::from_response("no service", refusal.respond(Spelling::Native, "")).into());
+    };
+    let now = public.app.now();
     let drawn = draw(now);
-    let traced =
-        public.map(|public| public.app.tracer().request(drawn.as_u128(), now, || link(&request))).unwrap_or_default();
+    let traced = public.app.tracer().request(drawn.as_u128(), now, || link(&request));
     let method = known(request.method());
     let id = drawn.to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -86,10 +93,10 @@ pub async fn middleware<B: MessageBody + 'static>(
     } else {
         Ok(())
     };
-    let asked = public.and_then(|public| Accountable::of(&request, public, endpoint, now));
-    let admitted = match (&asked, head) {
-        (Some(asked), Ok(())) => asked.before().await,
-        (_, head) => head,
+    let asked = Accountable::of(&request, &public, endpoint, now);
+    let admitted = match &asked {
+        Some(asked) => asked.before().await.and(head),
+        None => head,
     };
     let mut response = match admitted {
         Ok(()) => {
@@ -101,9 +108,14 @@ pub async fn middleware<B: MessageBody + 'static>(
                 }
                 Ok(response)
             };
-            to_its_end(traced.around(handled), spelling, &id).await?.map_into_left_body()
+            to_its_end(traced.around(handled), &public.app, spelling, &id).await?.map_into_left_body()
         }
-        Err(refusal) => request.into_response(refusal.respond(spelling, &id)).map_into_right_body(),
+        Err(refusal) => {
+            if let Some(asked) = &asked {
+                asked.answered(Some(refusal.code()));
+            }
+            request.into_response(refusal.respond(spelling, &id)).map_into_right_body()
+        }
     };
     if let Some(asked) = &asked
         && let Err(refusal) = asked.after(code_of(&response)).await
@@ -111,14 +123,12 @@ pub async fn middleware<B: MessageBody + 'static>(
         response = response.into_response(refusal.respond(spelling, &id)).map_into_right_body();
     }
     tell(&traced, method, endpoint, &response);
-    if let Some(public) = response.request().app_data::<web::Data<Public>>() {
-        // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
-        public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
-        let kept = response.request().conn_data::<Connection>().is_none_or(Connection::is_kept);
-        // Whoever comes again to a replica that ends shall find another, and no connection that is closed as it is used.
-        if !kept || public.app.is_draining() {
-            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-        }
+    // What no use-case sees (unknown hosts and paths, bodies that cannot be read, overload) is counted here.
+    public.app.metrics().response(endpoint.map_or(NONE, |endpoint| endpoint.path), response.status().as_u16());
+    let kept = response.request().conn_data::<Connection>().is_none_or(Connection::is_kept);
+    // Whoever comes again to a replica that ends shall find another, and no connection that is closed as it is used.
+    if !kept || public.app.is_draining() {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -169,13 +179,56 @@ fn endpoint_of(request: &ServiceRequest) -> Option<&'static Endpoint> {
     ENDPOINTS.iter().copied().find(|endpoint| endpoint.path == pattern)
 }
 
+/// What a handler and whoever waits for it know of each other. Both are of one thread.
+struct Attention {
+    app: Arc<App>,
+    standing: Cell<Standing>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Attended,
+    Left,
+    Ended,
+}
+
+/// The client waits, until this is dropped.
+struct Waiting(Rc<Attention>);
+
+/// The handler works, until this is dropped.
+struct Working(Rc<Attention>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.0.standing.get() == Standing::Attended {
+            self.0.standing.set(Standing::Left);
+            self.0.app.unattended().left();
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if self.0.standing.replace(Standing::Ended) == Standing::Left {
+            self.0.app.unattended().ended();
+        }
+    }
+}
+
 /// Runs a handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
 /// reach the audit log. A panic ends this request alone.
 pub async fn to_its_end<T: 'static>(
     handler: impl Future<Output = Result<T, Error>> + 'static,
+    app: &Arc<App>,
     spelling: Spelling,
     request_id: &str,
 ) -> Result<T, Error> {
+    let attention = Rc::new(Attention { app: Arc::clone(app), standing: Cell::new(Standing::Attended) });
+    let (working, _waiting) = (Working(Rc::clone(&attention)), Waiting(attention));
+    let handler = async move {
+        let _working = working;
+        handler.await
+    };
     rt::spawn(handler).await.unwrap_or_else(|cause| {
         let refusal = Refusal::new(Code::Internal, "the service failed");
         Err(InternalError::from_response(cause, refusal.respond(spelling, request_id)).into())

@@ -11,13 +11,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use actix_web::App;
+use actix_web::dev::Service as _;
+use actix_web::test::TestRequest;
+use actix_web::test::init_service;
+use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use trustmint::demo::certificate::LoopbackCertificate;
+use trustmint::http;
+use trustmint::http::Public;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
 use trustmint::time::Clock as _;
@@ -149,6 +157,49 @@ async fn who_asks_and_for_whom_is_said_once_and_by_the_policys_proxy() {
     refused(&ask(&service, &[key, token, token, method, uri]).await, 401, "upload-token-missing");
     service.clock.pass(Duration::from_secs(31));
     refused(&ask(&service, &[key, token, method, uri]).await, 503, "store-unavailable");
+}
+
+#[actix_web::test]
+async fn what_ends_while_a_place_is_waited_for_is_not_let_through() {
+    let service = behind("nginx").await;
+    let token = format!("Bearer {}", service.upload_token_for("tools-aud").await);
+    let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
+    let server = init_service(App::new().configure(http::public_routes(public.clone()))).await;
+    let mut places = Vec::new();
+    while let Ok(place) = public.admit_registry_call().await {
+        places.push(place);
+    }
+    let host = service.base.trim_start_matches("https://").to_owned();
+    let asked_while = async |places: &mut Vec<_>, ends: &dyn Fn()| {
+        let request = TestRequest::get().uri("/v1/authorize").insert_header(("host", host.as_str()));
+        let request = request.insert_header(("x-trustmint-key", TOOLS_KEY)).insert_header(("authorization", &*token));
+        let request = request.insert_header(("x-original-method", "PUT"));
+        let request = request.insert_header(("x-original-uri", "/files/widgets/1.0/w"));
+        let meanwhile = async {
+            // Tasks of one thread take turns: by then it waits for a place.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            ends();
+            places.pop();
+        };
+        let (answer, ()) = tokio::join!(server.call(request.to_request()), meanwhile);
+        let answer = answer.unwrap();
+        let code = answer.headers().get("x-trustmint-code").map(|code| code.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), code)
+    };
+    assert_eq!(asked_while(&mut places, &|| ()).await, (200, None));
+    places.push(public.admit_registry_call().await.unwrap());
+    let disabled = || {
+        let members = format!(", enabled: false, routes: {{proxy: nginx, {ALLOW}}}");
+        service.app.activate(tenants_with(&service.base, service.provider.issuer(), &members));
+    };
+    assert_eq!(asked_while(&mut places, &disabled).await, (403, Some("registry-disabled".to_owned())));
+    places.push(public.admit_registry_call().await.unwrap());
+    let members = format!(", routes: {{proxy: nginx, {ALLOW}}}");
+    service.app.activate(tenants_with(&service.base, service.provider.issuer(), &members));
+    let expired = || service.clock.pass(Duration::from_secs(3600));
+    assert_eq!(asked_while(&mut places, &expired).await, (403, Some("upload-token-expired".to_owned())));
 }
 
 #[actix_web::test]

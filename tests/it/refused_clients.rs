@@ -22,6 +22,7 @@ use serde_json::Value;
 use serde_json::json;
 use trustmint::http;
 use trustmint::http::Public;
+use trustmint::http::operations::Operators;
 
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
@@ -204,6 +205,20 @@ async fn what_succeeds_and_what_the_service_could_not_do_never_counts() {
 }
 
 #[actix_web::test]
+async fn a_head_or_a_body_that_is_not_read_counts_too() {
+    let service = Service::start().await;
+    let front = Front::of(&service, Some(3)).await;
+    let padded = minting("x").insert_header(("x-padding", "x".repeat(17_000)));
+    front.ask(MINT, STRANGER, padded).await.is(431, "headers-too-large");
+    front.ask(MINT, STRANGER, minting(&"x".repeat(40_000))).await.is(413, "too-large");
+    front
+        .ask(MINT, STRANGER, minting("x").insert_header(("content-encoding", "gzip")))
+        .await
+        .is(415, "unsupported-media-type");
+    front.job(STRANGER).await.is_held_up("20");
+}
+
+#[actix_web::test]
 async fn without_a_limit_nobody_is_held_up() {
     let service = Service::start().await;
     let front = Front::of(&service, None).await;
@@ -360,6 +375,24 @@ async fn keys_that_are_not_known_count_and_whoever_has_a_known_one_is_never_held
         let answer = front.ask("/v1/verify", JOB, asking(API_KEY)).await;
         assert_eq!((answer.status, &answer.body["allowed"]), (200, &json!(true)), "{}", answer.text);
     }
+}
+
+#[actix_web::test]
+async fn the_operators_listener_is_for_whoever_asks_it() {
+    let service = Service::start().await;
+    let front = Front::of(&service, Some(1)).await;
+    let operators = web::Data::new(Operators::new(Arc::clone(&service.app), Vec::new()));
+    let listener = test::init_service(App::new().configure(http::operations_routes(operators))).await;
+    let status = async |path: &str| {
+        let peer = SocketAddr::new(STRANGER.parse().unwrap(), 5000);
+        let request = keyed(Method::GET, "guessed").uri(path).peer_addr(peer).to_request();
+        listener.call(request).await.unwrap().status().as_u16()
+    };
+    front.mint(STRANGER, "x").await.is(422, "token-malformed");
+    for _ in 0..5 {
+        assert_eq!((status("/livez").await, status("/readyz").await, status("/policy").await), (200, 200, 403));
+    }
+    front.job(STRANGER).await.is_held_up("60");
 }
 
 #[actix_web::test]

@@ -23,6 +23,7 @@ use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
 use crate::support::Presets;
 use crate::support::Service;
+use crate::support::redis::PATIENCE;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
@@ -275,9 +276,23 @@ async fn a_handler_that_is_dropped_during_the_claim_is_carried_to_its_end_all_th
             () = store.held(1) => {}
         }
     }
+    // Until then the process does not end, but for the time that a claim may take.
+    assert!(!service.app.unattended().all_ended(Duration::ZERO).await);
     store.fail(None);
+    assert!(service.app.unattended().all_ended(PATIENCE).await);
     store.released(1).await;
     exchanged_once(&service, &body).await;
+}
+
+#[actix_web::test]
+async fn nothing_is_waited_for_at_the_end_that_was_answered_or_broke() {
+    let (service, store) = with_faulty_store().await;
+    let ended = async || service.app.unattended().all_ended(Duration::ZERO).await;
+    for fault in [None, Some(Fault::Refused), Some(Fault::Panics)] {
+        store.fail(fault);
+        service.mint(&json!({"token": service.id_token(&json!({}))})).await;
+        assert!(ended().await, "{fault:?}");
+    }
 }
 
 /// The token is used, and the audit log has the one exchange that used it.

@@ -364,7 +364,8 @@ def main():
         provider = Provider(world.folder)
         world.write_policy(policy(issuer_of(provider)))
         world.start_redis()
-        replicas = [world.replica("{workers: 1}") for _ in range(2)]
+        # Attackers and jobs have one address here.
+        replicas = [world.replica("{workers: 1, refusals_per_client: null}") for _ in range(2)]
         # Redis may have forgotten what was before it began; the first second is not judged.
         soak = Soak(world, provider, replicas, arguments.plant)
         soak.ask({}, 0, "/_/oidc/mint-token", json.dumps({"token": provider.token()}))

@@ -10,6 +10,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 use crate::app::App;
+use crate::exchange;
 
 /// The signals that end a process, caught from when this is made on.
 #[derive(Debug)]
@@ -52,6 +53,10 @@ pub(super) async fn serve(server: Server, signals: &mut StopSignals, app: &App, 
         tracing::info!("draining: not ready any more, and serving on for {} s", drain.as_secs());
         let stopped = async {
             tokio::time::sleep(drain).await;
+            // A thread of the server without connections ends at once, and what it does for a client that has gone with it.
+            if !app.unattended().all_ended(exchange::STORE_WAIT).await {
+                tracing::warn!("the store did not answer in time: requests whose clients have gone are cut off");
+            }
             tracing::info!("stopping: requests under way may finish");
             handle.stop(true).await;
         };

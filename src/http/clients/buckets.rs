@@ -36,7 +36,7 @@ const MOST_MISSING: i64 = 2 * WINDOW_MICROS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Client {
     V4(u32),
-    V6(u64),
+    V6([u16; 4]),
 }
 
 impl Client {
@@ -44,8 +44,8 @@ impl Client {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Stops for operators: what is switched off in an emergency, on all replicas within a second.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::Error;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use super::Operators;
 use super::answer;
+use crate::app::App;
 use crate::app::Caller;
 use crate::code::Code;
 use crate::http::body;
@@ -68,7 +70,8 @@ pub async fn stop(
     operators: web::Data<Operators>,
 ) -> Result<HttpResponse, Error> {
     let id = context::draw_id(operators.app.now());
-    to_its_end(&id.clone(), async move { stopped(&request, payload, &operators, &id).await }).await
+    let app = Arc::clone(&operators.app);
+    to_its_end(&app, &id.clone(), async move { stopped(&request, payload, &operators, &id).await }).await
 }
 
 /// `DELETE /stops/{id}`: ends a stop before its time.
@@ -78,15 +81,17 @@ pub async fn lift(
     operators: web::Data<Operators>,
 ) -> Result<HttpResponse, Error> {
     let id = context::draw_id(operators.app.now());
-    to_its_end(&id.clone(), async move { lifted(&request, &name, &operators, &id).await }).await
+    let app = Arc::clone(&operators.app);
+    to_its_end(&app, &id.clone(), async move { lifted(&request, &name, &operators, &id).await }).await
 }
 
 /// What is stopped or lifted is recorded, and answered, also when whoever asked for it has gone.
 async fn to_its_end(
+    app: &Arc<App>,
     id: &str,
     answer: impl Future<Output = Result<HttpResponse, Refusal>> + 'static,
 ) -> Result<HttpResponse, Error> {
-    context::to_its_end(async { Ok(answer.await) }, Spelling::Native, id)
+    context::to_its_end(async { Ok(answer.await) }, app, Spelling::Native, id)
         .await
         .map(|answer| answer.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, id)))
 }

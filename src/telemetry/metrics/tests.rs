@@ -68,6 +68,7 @@ fn exercised() -> Metrics {
     metrics.revocation("ok");
     metrics.response("/v1/token", 200);
     metrics.rate_limited("exchanges", "acme-pypi");
+    metrics.client_limited();
     metrics.overloaded("exchanges");
     metrics.jwks_refresh("github", "ok");
     metrics.issuer_clock_ahead("github", Duration::ZERO);

@@ -178,7 +178,7 @@ proptest! {
         for (first, from) in passed.iter().enumerate() {
             for (last, to) in passed.iter().enumerate().skip(first) {
                 let since = (to - from) * 1000 / clients.price();
-                prop_assert!((last - first) as i64 <= i64::from(quota) + since);
+                prop_assert!(i64::try_from(last - first).unwrap() <= i64::from(quota) + since);
             }
         }
     }
