@@ -223,6 +223,8 @@ mod copies {
 
     use crate::support::SetClock;
     use crate::support::bundles::GADGETS;
+    use crate::support::said::Channel;
+    use crate::support::said::Record;
 
     struct Fleet {
         clock: Arc<SetClock>,
@@ -246,7 +248,7 @@ mod copies {
                 keyring: Keyring::new(vec![key.unwrap()]).unwrap(),
                 fetch: self.servers.clone(),
                 store: self.store.clone(),
-                audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 16).unwrap(),
+                audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 16).unwrap(),
                 metrics: Arc::new(Metrics::new().unwrap()),
                 clock: self.clock.clone(),
                 runtime: tokio::runtime::Handle::current(),

@@ -19,6 +19,9 @@ use trustmint::demo::world::RULES;
 use trustmint::demo::world::World;
 use trustmint::time::SystemClock;
 
+use crate::support::said;
+use crate::support::said::Channel;
+use crate::support::said::Heard;
 use crate::support::send;
 
 /// What each step should come to.
@@ -43,7 +46,7 @@ fn demo(directory: &Path) -> Command {
 
 fn once(options: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
-    let output = demo(directory.path()).arg("--once").args(options).output().unwrap();
+    let output = said::run(demo(directory.path()).arg("--once").args(options)).unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "files are left behind");
@@ -109,13 +112,13 @@ async fn a_step_that_comes_out_differently_is_told_and_ends_the_story() {
 /// A demonstration that stays up, until it is stopped or dropped.
 struct Up {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: BufReader<Heard<ChildStdout>>,
 }
 
 impl Up {
     fn start(directory: &Path) -> Self {
         let mut child = demo(directory).arg("--json").stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let output = BufReader::new(Heard::new(Channel::Verb, child.stdout.take().unwrap()));
         Self { child, output }
     }
 

@@ -17,6 +17,7 @@ use trustmint::policy::rule_test::Verdict;
 
 use crate::support::Service;
 use crate::support::codecs;
+use crate::support::said;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -335,7 +336,7 @@ fn printed(directory: &Path, claims: &Value, package: &str) -> Value {
     fs::write(directory.join("claims.json"), claims.to_string()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
     command.args(["policy", "explain", "--json", "--claims", "claims.json", "--package", package]);
-    let output = command.current_dir(directory).env_clear().output().unwrap();
+    let output = said::run(command.current_dir(directory).env_clear()).unwrap();
     let facts: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     facts["code"].clone()
 }

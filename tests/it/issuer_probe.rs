@@ -20,6 +20,8 @@ use trustmint::policy::Source;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::support::said;
+
 /// A provider with https and a private authority, as in a company's network.
 struct Bench {
     provider: LoopbackProvider,
@@ -52,7 +54,7 @@ fn keys() -> Vec<Arc<SigningKey>> {
 }
 
 fn run(arguments: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_trustmint")).env_clear().args(arguments).output().unwrap();
+    let output = said::run(Command::new(env!("CARGO_BIN_EXE_trustmint")).env_clear().args(arguments)).unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said { code: output.status.code().unwrap(), out: text(output.stdout), errors: text(output.stderr) }
 }

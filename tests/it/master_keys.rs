@@ -35,6 +35,8 @@ use trustmint::time::Timestamp;
 use trustmint::verify::Question;
 
 use crate::support::Service;
+use crate::support::said::Channel;
+use crate::support::said::Record;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
@@ -83,7 +85,7 @@ impl Fleet {
             keyring,
             fetch: Arc::new(HttpsFetch::new()),
             store: Arc::clone(&self.store),
-            audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 4096).unwrap(),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 4096).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock,
             runtime: Handle::current(),

@@ -33,6 +33,10 @@ use trustmint::time::Timestamp;
 
 use crate::support::Service;
 use crate::support::SetClock;
+use crate::support::said;
+use crate::support::said::Channel;
+use crate::support::said::Record;
+use crate::support::said::SecretKind;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
@@ -56,6 +60,7 @@ impl Operations {
     }
 
     fn with(operators: Operators) -> Self {
+        said::secret(SecretKind::ApiKey, KEY);
         let listener = bind().unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let routes = http::operations_routes(web::Data::new(operators));
@@ -113,7 +118,7 @@ async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
         keyring: Keyring::new(vec![key]).unwrap(),
         fetch: Arc::new(HttpsFetch::new()),
         store: Arc::new(MemoryStore::new(clock.clone(), 1 << 20)),
-        audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 16).unwrap(),
+        audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 16).unwrap(),
         metrics: Arc::new(Metrics::new().unwrap()),
         clock: clock.clone(),
         runtime: Handle::current(),

@@ -21,6 +21,8 @@ use self::receiver::Receiver;
 use self::service::Running;
 use self::service::World;
 use self::service::found;
+use crate::support::said;
+use crate::support::said::SecretKind;
 use crate::support::service::API_KEY;
 
 /// What may take no longer than a moment ends a test that hangs.
@@ -56,6 +58,7 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 fn headers_file(world: &World) {
+    said::secret(SecretKind::ApiKey, &CREDENTIAL["Bearer ".len()..]);
     world.secret("headers", &format!("authorization: {CREDENTIAL}\nx-tenant: acme\n"));
 }
 

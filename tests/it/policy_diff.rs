@@ -9,6 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::Service;
+use crate::support::said;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy_text;
 
@@ -45,7 +46,8 @@ impl Home {
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
-        command.args(["policy", "diff"]).args(arguments).current_dir(self.folder.path()).env_clear().output().unwrap()
+        command.args(["policy", "diff"]).args(arguments).current_dir(self.folder.path()).env_clear();
+        said::run(&mut command).unwrap()
     }
 
     /// The facts about a comparison with these rules, and the exit code.

@@ -16,6 +16,7 @@ use trustmint::demo::signing::SigningKey;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::support::said;
 use crate::support::service::AUDIENCE;
 use crate::support::service::WIDGETS;
 use crate::support::service::example;
@@ -48,7 +49,9 @@ fn token(overrides: &Value) -> String {
         members.insert(name.to_owned(), value);
     }
     members.extend(overrides.as_object().unwrap().clone());
-    SigningKey::generate(KeyKind::P256).unwrap().token(&Value::Null, &claims)
+    let token = SigningKey::generate(KeyKind::P256).unwrap().token(&Value::Null, &claims);
+    said::tokens_in(&token);
+    token
 }
 
 fn explain(home: &TempDir, arguments: &[&str], input: &str) -> Output {
@@ -57,7 +60,9 @@ fn explain(home: &TempDir, arguments: &[&str], input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that does not read its input may have ended already.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-    child.wait_with_output().unwrap()
+    let output = child.wait_with_output().unwrap();
+    said::printed(&command, &output);
+    output
 }
 
 #[test]

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use trustmint::policy::lint::catalogue;
 use trustmint::policy::yaml::Lint;
 
+use crate::support::said;
+
 /// A warning on line 2, the like of it waived on line 3; no error.
 const POLICY: &str = r#"issuers:
   github: {provider: github, max_lifetime: 2h}
@@ -36,7 +38,7 @@ fn home(policy: &str) -> TempDir {
 
 fn lint(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
-    command.args(["policy", "lint"]).args(arguments).current_dir(directory).env_clear().output().unwrap()
+    said::run(command.args(["policy", "lint"]).args(arguments).current_dir(directory).env_clear()).unwrap()
 }
 
 fn code(output: &Output) -> i32 {

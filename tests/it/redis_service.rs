@@ -160,7 +160,7 @@ fn a_redis_that_evicts_is_a_start_error_with_its_remedy() {
 
 #[test]
 fn a_wrong_password_is_a_start_error_that_does_not_show_it() {
-    let server = Server::start(&["--requirepass", "right"]);
+    let server = Server::start(&["--requirepass", "swordfish"]);
     let home = home(server.port, "    password_file: redis.password\n");
     password(&home, "hunter2\n");
     refused(&home, &["state.redis: Redis refused the user or password", "`state.redis.password_file`"]);

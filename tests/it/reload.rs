@@ -38,6 +38,8 @@ use crate::operations::KEY;
 use crate::operations::Operations;
 use crate::support::Service;
 use crate::support::SetClock;
+use crate::support::said::Channel;
+use crate::support::said::Record;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::POLL;
@@ -504,7 +506,7 @@ impl Fleet {
             keyring,
             fetch: Arc::new(HttpsFetch::new()),
             store: Arc::clone(&self.store),
-            audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 16).unwrap(),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 16).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: self.clock.clone(),
             runtime: Handle::current(),

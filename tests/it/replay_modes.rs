@@ -33,6 +33,8 @@ use trustmint::time::Clock;
 
 use crate::support::Presets;
 use crate::support::Service;
+use crate::support::said::Channel;
+use crate::support::said::Record;
 use crate::support::service::AUDIENCE;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -229,7 +231,7 @@ impl Replicas {
             keyring: Keyring::new(keys).unwrap(),
             fetch: Arc::new(HttpsFetch::new()),
             store: Arc::clone(&self.store),
-            audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 1024).unwrap(),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 1024).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: self.service.clock.clone(),
             runtime: Handle::current(),

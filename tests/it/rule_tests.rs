@@ -12,6 +12,8 @@ use trustmint::policy::rule_test;
 use trustmint::policy::rule_test::Verdict;
 use trustmint::policy::watch;
 
+use crate::support::said;
+
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -33,7 +35,8 @@ fn shipped(from: &str, to: &str) -> TempDir {
 /// What `trustmint policy test` says: (exit code, standard output, standard error).
 fn policy_test(directory: &Path, more: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
-    let output = command.env_clear().args(["policy", "test", "--policy"]).arg(directory).args(more).output().unwrap();
+    command.env_clear().args(["policy", "test", "--policy"]).arg(directory).args(more);
+    let output = said::run(&mut command).unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

@@ -19,7 +19,6 @@ use std::time::Duration;
 use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
-use tempfile::TempDir;
 use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::demo::signing::KeyKind;
@@ -31,6 +30,11 @@ use trustmint::secret::sha256;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::support::said;
+use crate::support::said::Channel;
+use crate::support::said::Folder;
+use crate::support::said::Heard;
+use crate::support::said::Record;
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
@@ -44,12 +48,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const ISSUER: &str = "https://ci.acme.example";
 
 /// A folder with settings, policy and keys.
-pub struct Home(TempDir);
+pub struct Home(Folder);
 
 impl Home {
     /// With a policy, and without keys.
     fn new() -> Self {
-        let home = Self(TempDir::new().unwrap());
+        let home = Self(Folder::new());
         home.write("trustmint.yaml", "listen: {address: \"127.0.0.1:0\"}\noperations: {address: \"127.0.0.1:0\"}\n");
         fs::create_dir(home.path().join("policy")).unwrap();
         home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", ISSUER, WIDGETS));
@@ -82,10 +86,14 @@ impl Home {
     }
 
     pub fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let mut child = self.command(arguments).spawn().unwrap();
+        let mut command = self.command(arguments);
+        let mut child = command.spawn().unwrap();
         // A command that does not read its input may have ended already.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-        child.wait_with_output().unwrap()
+        said::tokens_in(input);
+        let output = child.wait_with_output().unwrap();
+        said::printed(&command, &output);
+        output
     }
 
     /// Starts the service and waits until it says where it serves. Its drain is as short as can be.
@@ -97,13 +105,14 @@ impl Home {
     pub fn serve_draining(&self, drain: &str) -> Served {
         let mut command = self.command(&["serve", "--config", "trustmint.yaml"]);
         let mut child = command.env("TRUSTMINT_LIMITS__DRAIN", drain).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
+        let audit = Record::of(Channel::Audit);
         let line = line_with(&mut log, "serving at ");
         let after = |mark: &str| {
             let rest = &line[line.find(mark).unwrap() + mark.len()..];
             rest.split([',', ' ', '\n']).next().unwrap().to_owned()
         };
-        Served { public: after("serving at "), operations: after("operations at "), child, log }
+        Served { public: after("serving at "), operations: after("operations at "), child, log, audit }
     }
 }
 
@@ -112,7 +121,8 @@ pub struct Served {
     pub public: String,
     pub operations: String,
     pub child: Child,
-    pub log: BufReader<ChildStderr>,
+    pub log: BufReader<Heard<ChildStderr>>,
+    audit: Record,
 }
 
 impl Served {
@@ -125,6 +135,7 @@ impl Served {
         let ended = web::block(move || {
             let mut out = String::new();
             self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+            self.audit.keep(out.as_bytes());
             (self.child.wait().unwrap().code(), out)
         });
         actix_web::rt::time::timeout(PATIENCE, ended).await.expect("the service does not stop").unwrap()
@@ -133,13 +144,19 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            said::metrics_at(&self.operations);
+        }
         drop(self.child.kill());
         drop(self.child.wait());
+        if let Some(mut out) = self.child.stdout.take() {
+            drop(std::io::copy(&mut out, &mut self.audit));
+        }
     }
 }
 
 /// The next line of the log that has the text.
-pub fn line_with(log: &mut BufReader<ChildStderr>, text: &str) -> String {
+pub fn line_with(log: &mut BufReader<Heard<ChildStderr>>, text: &str) -> String {
     let mut seen = String::new();
     loop {
         let start = seen.len();
@@ -291,8 +308,11 @@ async fn it_serves_an_exchange_over_tls_and_stops_when_told() {
     let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
     let post = async |path: &str, body: &Value| {
         let request = client.post(format!("{}{path}", served.public)).header("host", "pypi.acme.example");
+        said::tokens_in(&body.to_string());
         let answer = request.bearer_auth(API_KEY).body(body.to_string()).send().await.unwrap();
-        serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap()
+        let text = answer.text().await.unwrap();
+        said::tokens_in(&text);
+        serde_json::from_str::<Value>(&text).unwrap()
     };
     let job = json!({"repository_owner_id": "9123456", "repository_id": "701234567", "repository": "acme/widgets",
         "environment": "release"});

@@ -33,6 +33,8 @@ use trustmint::time::Timestamp;
 
 use crate::support::Internet;
 use crate::support::SetClock;
+use crate::support::said::Channel;
+use crate::support::said::Record;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
@@ -134,7 +136,7 @@ impl Fleet {
             keyring: Keyring::new(vec![key.unwrap()]).unwrap(),
             fetch: self.internet.clone(),
             store: self.store.clone(),
-            audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 16).unwrap(),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 16).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: self.clock.clone(),
             runtime: Handle::current(),

@@ -57,6 +57,8 @@ use crate::support::Service;
 use crate::support::SetClock;
 use crate::support::redis::Server;
 use crate::support::redis::store;
+use crate::support::said::Channel;
+use crate::support::said::Record;
 use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
@@ -573,7 +575,7 @@ impl Fleet {
             keyring: Keyring::new(vec![key]).unwrap(),
             fetch: Arc::new(HttpsFetch::new()),
             store,
-            audit: AuditLog::start(AuditSink::Writer(Box::new(std::io::sink())), 64).unwrap(),
+            audit: AuditLog::start(AuditSink::Writer(Box::new(Record::of(Channel::Audit))), 64).unwrap(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: self.outside.clock.clone(),
             runtime: Handle::current(),

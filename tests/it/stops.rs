@@ -26,6 +26,7 @@ use crate::operations::Operations;
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
+use crate::support::said;
 use crate::support::service::Answer;
 use crate::support::tenants::tenants;
 
@@ -226,6 +227,7 @@ async fn the_verb_stops_lists_and_lifts() {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.as_ref().unwrap().write_all(key.as_bytes()).unwrap();
         let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
+        said::printed(&command, &output);
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.code().unwrap(), text)
     };

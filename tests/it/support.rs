@@ -16,6 +16,7 @@ pub mod page;
 pub mod presets;
 pub mod python;
 pub mod redis;
+pub mod said;
 pub mod service;
 pub mod tenants;
 pub mod verifiers;

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::process::Output;
 
 use serde_json::Value;
-use tempfile::TempDir;
 use trustmint::config::DEFAULTS;
 use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::secret::hex;
@@ -19,12 +18,18 @@ use super::deployment;
 use super::list;
 use super::objects;
 
+use crate::support::said::SecretKind;
+
+use crate::support::said::Folder;
+
+use crate::support::said;
+
 /// What is mounted at `/etc/trustmint` in the service's container, with Secrets of our own.
-pub struct Mounted(TempDir);
+pub struct Mounted(Folder);
 
 impl Mounted {
     pub fn new(objects: &[Value]) -> Self {
-        let mounted = Self(TempDir::new().unwrap());
+        let mounted = Self(Folder::new());
         let spec = &deployment(objects)["spec"]["template"]["spec"];
         for volume in list(&spec["volumes"]) {
             let name = volume["name"].as_str().unwrap();
@@ -61,7 +66,7 @@ impl Mounted {
     /// Runs the binary with a container's arguments.
     pub fn run(&self, arguments: &[Value]) -> Output {
         let arguments = arguments.iter().map(|argument| self.here(argument.as_str().unwrap()));
-        Command::new(env!("CARGO_BIN_EXE_trustmint")).args(arguments).env_clear().output().unwrap()
+        said::run(Command::new(env!("CARGO_BIN_EXE_trustmint")).args(arguments).env_clear()).unwrap()
     }
 }
 
@@ -76,7 +81,7 @@ fn fill(folder: &Path, volume: &Value) {
     match volume["name"].as_str().unwrap() {
         "keys" => {
             let mut new = Command::new(env!("CARGO_BIN_EXE_trustmint"));
-            assert!(new.args(["keys", "new", "--directory"]).arg(folder).output().unwrap().status.success());
+            assert!(said::run(new.args(["keys", "new", "--directory"]).arg(folder)).unwrap().status.success());
         }
         "tls" => {
             let certificate = certificate();
@@ -85,8 +90,14 @@ fn fill(folder: &Path, volume: &Value) {
             // For whoever is to trust it; a Secret has none.
             fs::write(folder.join("authority.pem"), certificate.authority_pem()).unwrap();
         }
-        "redis" => secret(item.unwrap(), b"a password\n"),
-        "otlp" => secret(item.unwrap(), b"authorization: Bearer a-credential\n"),
+        "redis" => {
+            said::secret(SecretKind::Password, "a password");
+            secret(item.unwrap(), b"a password\n");
+        }
+        "otlp" => {
+            said::secret(SecretKind::Password, "a-credential");
+            secret(item.unwrap(), b"authorization: Bearer a-credential\n");
+        }
         "redis-ca" | "otlp-ca" => {
             fs::write(folder.join(item.unwrap_or("ca.crt")), certificate().authority_pem()).unwrap();
         }

@@ -29,6 +29,12 @@ use super::named;
 use super::objects;
 use super::pods;
 
+use crate::support::said::Channel;
+
+use crate::support::said::Heard;
+
+use crate::support::said;
+
 /// The service as the Deployment starts it, but at ports of loopback.
 struct Served {
     child: Child,
@@ -48,7 +54,8 @@ impl Served {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
+        let mut log = log.lines().map(Result::unwrap);
         let line = log.find(|line| line.contains("serving at ")).expect("the service ended");
         // Nobody reads on: a full pipe would hold the service up.
         thread::spawn(move || log.count());
@@ -59,6 +66,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        said::metrics_at(&self.operations);
         drop(self.child.kill());
         drop(self.child.wait());
     }

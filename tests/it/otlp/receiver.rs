@@ -31,6 +31,10 @@ use trustmint::time::SystemClock;
 
 use super::Labels;
 
+use crate::support::said::Channel;
+
+use crate::support::said::Record;
+
 /// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
@@ -70,6 +74,7 @@ pub struct Receiver {
 struct State {
     mood: Mutex<Mood>,
     requests: Mutex<Vec<Request>>,
+    record: Record,
 }
 
 impl Receiver {
@@ -85,7 +90,11 @@ impl Receiver {
     }
 
     fn serving(tls: Option<rustls::ServerConfig>, scheme: &str) -> Self {
-        let state = Arc::new(State { mood: Mutex::new(Mood::Take), requests: Mutex::default() });
+        let state = Arc::new(State {
+            mood: Mutex::new(Mood::Take),
+            requests: Mutex::default(),
+            record: Record::of(Channel::Otlp),
+        });
         let listener = bind().unwrap();
         let base = format!("{scheme}://{}", listener.local_addr().unwrap());
         let kept = Arc::clone(&state);
@@ -217,6 +226,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, state: web::Data<Arc<St
         mood @ (Mood::Take | Mood::Status(..) | Mood::Hang | Mood::Garbage | Mood::Huge | Mood::Partly) => mood,
     };
     assert_eq!(header("content-type"), "application/x-protobuf");
+    state.record.keep(&body);
     state.requests.lock().unwrap().push(Request {
         path: request.path().to_owned(),
         authorization: header("authorization"),

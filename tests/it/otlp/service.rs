@@ -26,6 +26,9 @@ use trustmint::time::SystemClock;
 use super::PATIENCE;
 use super::PAUSE;
 use crate::serve::Home;
+use crate::support::said;
+use crate::support::said::Channel;
+use crate::support::said::Heard;
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
@@ -77,7 +80,9 @@ impl World {
         let issued = SystemClock.now().plus(Duration::from_secs(1));
         let mut claims = self.provider.claims(&example("github", "tag-push", &job), "acme", issued);
         claims["iss"] = json!(ISSUER);
-        self.provider.mint(&claims)
+        let token = self.provider.mint(&claims);
+        said::tokens_in(&token);
+        token
     }
 
     /// The master key as its file spells it.
@@ -135,7 +140,7 @@ impl Running {
         world.settings(telemetry, audit);
         let mut child = world.home.command(&["serve", "--config", "trustmint.yaml"]).spawn().unwrap();
         let (said, line) = mpsc::channel();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
         let log = thread::spawn(move || {
             let mut text = String::new();
             loop {
@@ -148,7 +153,7 @@ impl Running {
                 }
             }
         });
-        let mut out = child.stdout.take().unwrap();
+        let mut out = Heard::new(Channel::Audit, child.stdout.take().unwrap());
         let out = thread::spawn(move || {
             let mut text = String::new();
             out.read_to_string(&mut text).unwrap();
@@ -174,7 +179,10 @@ impl Running {
         let response = request.body(body.to_owned()).send().await.unwrap();
         let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         let status = response.status().as_u16();
-        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap(), id)
+        let headers = response.headers().clone();
+        let text = response.text().await.unwrap();
+        said::answered(status, &headers, &text);
+        (status, serde_json::from_str(&text).unwrap(), id)
     }
 
     pub async fn mint(&self, token: &str, traceparent: Option<&str>) -> (u16, Value, String) {
@@ -196,6 +204,7 @@ impl Running {
     /// The sum of those series of a metric that have these labels.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.client.get(format!("{}/metrics", self.operations)).send().await.unwrap().text().await.unwrap();
+        said::keep(Channel::Metrics, &text);
         let of = |line: &&str| {
             line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label))
         };

@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
-use tempfile::TempDir;
 use trustmint::config::keys::read_keyring;
 use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::demo::provider;
@@ -52,6 +51,11 @@ use trustmint::time::Clock;
 use trustmint::time::SystemClock;
 
 use super::redis::PATIENCE;
+use super::said;
+use super::said::Channel;
+use super::said::Folder;
+use super::said::Record;
+use super::said::SecretKind;
 use super::service::API_KEY;
 use super::service::AUDIENCE;
 use super::service::example;
@@ -149,7 +153,7 @@ pub struct Front {
     _service: Process,
     github: LoopbackProvider,
     gitlab: LoopbackProvider,
-    directory: TempDir,
+    directory: Folder,
 }
 
 /// A CI job as a client sees it: variables, and what answers behind them.
@@ -228,7 +232,8 @@ impl Said {
 
 impl Front {
     fn start(kind: &'static Kind) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Folder::new();
+        said::secret(SecretKind::ApiKey, API_KEY);
         let path = |name: &str| directory.path().join(name);
         let certificate = LoopbackCertificate::generate(SystemClock.now()).unwrap();
         let provider = || {
@@ -433,7 +438,9 @@ impl Front {
     /// An ID token of a job of `acme/widgets` at GitHub, with other claims put over its own.
     pub fn id_token(&self, audience: &str, overrides: &Value) -> String {
         let claims = example("github", "tag-push", &widgets(overrides));
-        self.github.mint(&self.github.claims(&claims, audience, SystemClock.now()))
+        let token = self.github.mint(&self.github.claims(&claims, audience, SystemClock.now()));
+        said::tokens_in(&token);
+        token
     }
 
     /// An upload token for one use, asked for with curl by a job of `acme/widgets`.
@@ -444,7 +451,9 @@ impl Front {
         let mut curl = self.client(Path::new("curl"));
         let answer = said(curl.args(["-sS", "--fail-with-body", "--data", &body, &url]).arg("--cacert").arg(self.ca()));
         let answer: Value = serde_json::from_str(&answer.success()).unwrap();
-        answer["token"].as_str().unwrap().to_owned()
+        let token = answer["token"].as_str().unwrap().to_owned();
+        said::tokens_in(&token);
+        token
     }
 
     /// An upload token for `widgets` that the service would have minted some time ago, made of its keys and its policy.
@@ -473,7 +482,9 @@ impl Front {
             id: TokenId::new(SystemClock.now().minus(age), random_bytes().unwrap()),
         };
         let keyring = read_keyring(&self.path("keys")).unwrap();
-        macaroon::prepare(&keyring, request).unwrap().mint().token.expose().clone()
+        let token = macaroon::prepare(&keyring, request).unwrap().mint().token.expose().clone();
+        said::tokens_in(&token);
+        token
     }
 
     /// A client with nothing in its environment but our certificate authority, under each name that clients know.
@@ -601,6 +612,9 @@ fn find(folder: &Path, name: &OsStr) -> Option<PathBuf> {
 /// Runs a client to its end.
 pub fn said(command: &mut Command) -> Said {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    if command.get_program() == TRUSTMINT {
+        said::printed(command, &output);
+    }
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let plain: String = format!("{stdout}\n{stderr}")
         .split('\x1b')
@@ -623,6 +637,7 @@ impl Process {
     /// Starts it and waits for the line with these words on one of its outputs; the rest is read and dropped.
     #[track_caller]
     pub fn start(command: &mut Command, output: fn(&mut Child) -> Box<dyn Read + Send>, words: &str) -> (Self, String) {
+        let ours = command.get_program() == TRUSTMINT;
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
         let mut output = BufReader::new(output(&mut process.0));
@@ -635,7 +650,14 @@ impl Process {
                 break lines[start..].to_owned();
             }
         };
-        thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let mut record = ours.then(|| Record::of(Channel::Log));
+        if let Some(record) = &record {
+            record.keep(lines.as_bytes());
+        }
+        thread::spawn(move || match &mut record {
+            Some(record) => std::io::copy(&mut output, record),
+            None => std::io::copy(&mut output, &mut std::io::sink()),
+        });
         (process, line)
     }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use trustmint::demo::provider::Endpoint;
 
 use super::Service;
+use super::said;
 use super::service::Answer;
 
 /// A server on loopback that answers everybody with an empty key set and remembers who came.
@@ -107,7 +108,8 @@ impl Hostile {
     /// Presents a token that must be refused with this code, and must not make the service ask anyone.
     #[track_caller]
     pub fn refuses(&self, token: impl Into<String>, code: &'static str) -> impl Future<Output = Answer> {
-        let (token, caller) = (token.into(), std::panic::Location::caller());
+        let (token, caller): (String, _) = (token.into(), std::panic::Location::caller());
+        said::tokens_in(&token);
         async move {
             let before = self.fetches();
             let answer = self.service.mint(&json!({ "token": token })).await;

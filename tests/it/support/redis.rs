@@ -31,6 +31,8 @@ use trustmint::time::SystemClock;
 use zeroize::Zeroizing;
 
 use super::namespace::Namespace;
+use super::said;
+use super::said::SecretKind;
 
 /// No wait for a server is meant to be longer than a moment; this one ends a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,6 +97,9 @@ impl Server {
 
     /// A server on that port.
     pub fn start_at(port: u16, arguments: &[&str]) -> Self {
+        if let Some(password) = arguments.iter().skip_while(|argument| **argument != "--requirepass").nth(1) {
+            said::secret(SecretKind::Password, password);
+        }
         let directory = tempfile::tempdir().unwrap();
         let own = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"];
         let arguments: Vec<String> = own.iter().chain(arguments).map(ToString::to_string).collect();
@@ -370,6 +375,7 @@ pub fn documented_user(clustered: bool) -> Vec<String> {
     let more = more.split('`').next().unwrap();
     let words = if clustered { format!("{line} {more}") } else { line };
     assert!(words.contains(" >PASSWORD "), "{words}");
+    said::secret(SecretKind::Password, PASSWORD);
     words.replace("PASSWORD", PASSWORD).split(' ').map(str::to_owned).collect()
 }
 

@@ -44,6 +44,11 @@ use trustmint::time::Timestamp;
 
 use super::SetClock;
 use super::described::assert_described;
+use super::said;
+use super::said::Channel;
+use super::said::LastMetrics;
+use super::said::Record;
+use super::said::SecretKind;
 
 /// The API key of the registry `acme-pypi`.
 pub const API_KEY: &str = "a-test-key-with-256-bits-would-be-longer";
@@ -63,6 +68,7 @@ pub struct Service {
     public: String,
     /// The bytes of its one master key, and since when that mints.
     master: ([u8; 32], Timestamp),
+    _metrics: LastMetrics,
     _serving: Serving,
 }
 
@@ -203,6 +209,9 @@ impl Service {
         fetch: Arc<dyn Fetch>,
     ) -> Self {
         let World { clock, provider, public, master, audit: elsewhere } = world;
+        said::log();
+        said::secret_bytes(SecretKind::MasterKey, &master.0);
+        said::secret(SecretKind::ApiKey, API_KEY);
         let now = clock.now();
         let listener = bind().unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
@@ -217,7 +226,7 @@ impl Service {
                 begun.map_or_else(|faults| panic!("{faults}"), |(policy, begun)| (policy, Some(begun)))
             }
         };
-        let audit = Lines::default();
+        let audit = Lines { lines: Arc::default(), record: Record::of(Channel::Audit) };
         let (sink, capacity) = elsewhere.unwrap_or_else(|| (AuditSink::Writer(Box::new(audit.clone())), 1024));
         let log = AuditLog::start(sink, capacity).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -250,7 +259,20 @@ impl Service {
             client = client.default_headers([(reqwest::header::HOST, host)].into_iter().collect());
         }
         let client = client.build().unwrap();
-        Self { app, clock, provider, client, base, authority_pem, audit, public, master, _serving: serving }
+        let metrics = LastMetrics(Arc::clone(&app));
+        Self {
+            app,
+            clock,
+            provider,
+            client,
+            base,
+            authority_pem,
+            audit,
+            public,
+            master,
+            _metrics: metrics,
+            _serving: serving,
+        }
     }
 
     /// Its keys.
@@ -281,7 +303,9 @@ impl Service {
 
     /// An ID token of a job that the rule [`WIDGETS`] is about, with other claims put over it; `null` removes one.
     pub fn id_token(&self, overrides: &Value) -> String {
-        self.provider.mint(&self.claims(overrides))
+        let token = self.provider.mint(&self.claims(overrides));
+        said::tokens_in(&token);
+        token
     }
 
     /// The claims of such a job, complete.
@@ -327,13 +351,16 @@ impl Service {
 
     /// `POST /v1/verify` as the registry `acme-pypi`.
     pub async fn verify(&self, question: &Value) -> Answer {
+        said::tokens_in(&question.to_string());
         let request = self.client.post(format!("{}/v1/verify", self.base)).bearer_auth(API_KEY);
         Answer::of(request.body(question.to_string()).send().await.unwrap()).await
     }
 
     /// Posts JSON.
     pub async fn post_json(&self, path: &str, body: &Value) -> Answer {
-        self.post(path, "application/json", body.to_string()).await
+        let body = body.to_string();
+        said::tokens_in(&body);
+        self.post(path, "application/json", body).await
     }
 
     /// Posts a body.
@@ -350,7 +377,7 @@ impl Service {
     /// The audit events so far.
     pub fn audit(&self) -> Vec<Value> {
         self.app.close(Duration::from_secs(5));
-        let text = String::from_utf8(self.audit.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(self.audit.lines.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
@@ -369,6 +396,7 @@ impl Answer {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let path = response.url().path().to_owned();
         let text = response.text().await.unwrap();
+        said::answered(status, &headers, &text);
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         let answer = Self { status, headers, body, text };
         let code = answer.headers.get("x-trustmint-code").and_then(|code| code.to_str().ok());
@@ -423,12 +451,16 @@ pub fn object(value: &Value) -> Object {
 }
 
 /// What was written to the audit log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+struct Lines {
+    lines: Arc<Mutex<Vec<u8>>>,
+    record: Record,
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.lines.lock().unwrap().extend_from_slice(bytes);
+        self.record.keep(bytes);
         Ok(bytes.len())
     }
 

@@ -5,6 +5,7 @@ use trustmint::policy::Policy;
 use trustmint::secret::hex;
 use trustmint::secret::sha256;
 
+use super::said;
 use super::service::policy;
 use super::service::policy_text;
 
@@ -24,6 +25,7 @@ pub fn tenants_with(base: &str, issuer: &str, members: &str) -> Policy {
 
 /// The same, beside other registries.
 pub fn tenants_beside(base: &str, issuer: &str, members: &str, others: &str) -> Policy {
+    said::secret(said::SecretKind::ApiKey, TOOLS_KEY);
     let digest = hex(&sha256(TOOLS_KEY.as_bytes()));
     let registries = format!(
         "registries:\n  tools: {{dialect: generic, urls: [\"{base}/tools/\"], audiences: [tools-aud, both-aud-1], \
@@ -45,5 +47,7 @@ pub fn tenants_beside(base: &str, issuer: &str, members: &str, others: &str) -> 
 pub fn narrowed(token: &str, caveat: &str) -> String {
     let (prefix, rest) = token.split_at(token.find("Ag").unwrap());
     let copy = Macaroon::decode_text(rest).unwrap().attenuate(caveat.as_bytes()).unwrap();
-    copy.encode_text(prefix).expose().clone()
+    let text = copy.encode_text(prefix).expose().clone();
+    said::tokens_in(&text);
+    text
 }

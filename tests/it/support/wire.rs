@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use super::Service;
+use super::said;
 use super::service::Answer;
 
 /// Sends bytes as they are over TLS, and answers with what came back.
@@ -25,6 +26,7 @@ pub async fn raw(service: &Service, request: Vec<u8>) -> String {
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
     let address = service.base.strip_prefix("https://").unwrap().to_owned();
+    said::tokens_in(&String::from_utf8_lossy(&request));
     let exchange = move || {
         let connection = ClientConnection::new(config, "127.0.0.1".try_into().unwrap()).unwrap();
         let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
@@ -34,7 +36,12 @@ pub async fn raw(service: &Service, request: Vec<u8>) -> String {
         drop(stream.read_to_end(&mut answer));
         String::from_utf8_lossy(&answer).into_owned()
     };
-    web::block(exchange).await.unwrap()
+    let answer: String = web::block(exchange).await.unwrap();
+    match answer.split(' ').nth(1) {
+        Some(status) if status.starts_with(['4', '5']) => said::keep(said::Channel::Answer, &answer),
+        _ => said::tokens_in(&answer),
+    }
+    answer
 }
 
 /// Posts to exactly that target, with these further lines in the head, and answers with status and body.

@@ -31,7 +31,9 @@ impl Front {
         curl.args(["-d", "subject_token_type=urn:ietf:params:oauth:token-type:id_token", "--data-urlencode"]);
         let answer = said(curl.arg(format!("subject_token={id_token}")).arg(url).arg("--cacert").arg(self.ca()));
         let answer: Value = serde_json::from_str(&answer.success()).unwrap();
-        answer["access_token"].as_str().unwrap().to_owned()
+        let token = answer["access_token"].as_str().unwrap().to_owned();
+        said::tokens_in(&token);
+        token
     }
 
     /// The registry's secrets, as its operator exports them for it.
