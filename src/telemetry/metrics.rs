@@ -4,7 +4,9 @@
 //! requests cannot add a time series.
 
 use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::Instrument;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::Stream;
 use prometheus::Registry;
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
@@ -13,6 +15,7 @@ mod exports;
 mod instrument;
 mod issuers;
 mod keys;
+mod overflow;
 mod policy;
 mod requests;
 mod rules;
@@ -27,6 +30,7 @@ pub use self::issuers::IssuerReading;
 use self::issuers::Issuers;
 pub use self::keys::KeyReading;
 use self::keys::Keys;
+use self::overflow::Overflow;
 pub use self::policy::BundleReading;
 use self::policy::Policies;
 use self::requests::Requests;
@@ -50,6 +54,7 @@ pub struct Metrics {
     keys: Keys,
     stores: Stores,
     exports: Exports,
+    overflow: Overflow,
     described: Vec<Described>,
     registry: Registry,
     // Keeps the instruments' readings alive.
@@ -72,7 +77,10 @@ impl Metrics {
             .scope_info_enabled(false)
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
-        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let limited = |instrument: &Instrument| {
+            Stream::builder().with_cardinality_limit(requests::most_series(instrument.name())?).build().ok()
+        };
+        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(limited).build();
         let mut make = Maker::new(provider.meter(NAMESPACE));
         make.gauge("build_info", ["version"], "The running version.", || vec![([env!("CARGO_PKG_VERSION").into()], 1)]);
         Ok(Self {
@@ -83,6 +91,7 @@ impl Metrics {
             keys: Keys::new(&mut make),
             stores: Stores::new(&mut make),
             exports: Exports::new(&mut make),
+            overflow: Overflow::new(&mut make),
             described: make.finish(),
             registry,
             _provider: provider,
@@ -96,12 +105,13 @@ impl Metrics {
 
     /// What it all is at the moment, to be told in another form than [`Metrics::render`]'s.
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
-        self.registry.gather()
+        let families = self.registry.gather();
+        if self.overflow.is_news(&families) { self.registry.gather() } else { families }
     }
 
     /// The text that `/metrics` answers with, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> Result<String, MetricsError> {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
+        TextEncoder::new().encode_to_string(&self.gather()).map_err(|error| MetricsError(error.to_string()))
     }
 }
 

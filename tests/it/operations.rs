@@ -172,8 +172,11 @@ async fn metrics_are_prometheus_text_whose_labels_no_caller_chooses() {
     let text = scrape().await;
     assert!(!text.contains(strange) && !text.contains(&strange.to_ascii_uppercase()), "{text}");
     for line in [
-        "trustmint_exchanges_total{code=\"ok\",issuer=\"github\",registry=\"acme-pypi\"} 1",
-        "trustmint_exchanges_total{code=\"unknown-issuer\",issuer=\"none\",registry=\"acme-pypi\"} 1",
+        "trustmint_exchanges_total{code=\"ok\",registry=\"acme-pypi\"} 1",
+        "trustmint_exchanges_total{code=\"unknown-issuer\",registry=\"acme-pypi\"} 1",
+        "trustmint_issuer_exchanges_total{code=\"ok\",issuer=\"github\"} 1",
+        "trustmint_issuer_exchanges_total{code=\"unknown-issuer\",issuer=\"none\"} 1",
+        "trustmint_metrics_overflowed 0",
         "trustmint_verifications_total{code=\"ok\",registry=\"acme-pypi\"} 1",
         "trustmint_http_responses_total{endpoint=\"none\",status=\"404\"} 1",
         "trustmint_http_responses_total{endpoint=\"/_/oidc/audience\",status=\"421\"} 1",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::instrument::LONGEST_LABEL;
 use super::*;
+use crate::code::Code;
 
 const TOOK: Duration = Duration::from_millis(3);
 
@@ -133,8 +134,10 @@ fn what_is_described_is_what_is_rendered() {
 fn every_series_has_its_value() {
     let (_, series) = read(&exercised().render().unwrap());
     for (id, value) in [
-        (r#"trustmint_exchanges_total{code="ok",issuer="github",registry="acme-pypi"}"#, 2.0),
-        (r#"trustmint_exchanges_total{code="unknown-issuer",issuer="none",registry="none"}"#, 1.0),
+        (r#"trustmint_exchanges_total{code="ok",registry="acme-pypi"}"#, 2.0),
+        (r#"trustmint_exchanges_total{code="unknown-issuer",registry="none"}"#, 1.0),
+        (r#"trustmint_issuer_exchanges_total{code="ok",issuer="github"}"#, 2.0),
+        (r#"trustmint_issuer_exchanges_total{code="unknown-issuer",issuer="none"}"#, 1.0),
         (r#"trustmint_exchange_duration_seconds_count{registry="acme-pypi"}"#, 2.0),
         (r#"trustmint_exchange_duration_seconds_bucket{registry="acme-pypi",le="0.0025"}"#, 0.0),
         (r#"trustmint_exchange_duration_seconds_bucket{registry="acme-pypi",le="0.005"}"#, 2.0),
@@ -166,6 +169,7 @@ fn every_series_has_its_value() {
         ("trustmint_certificate_expiry_timestamp_seconds", 1_810_000_000.0),
         ("trustmint_certificate_refused", 1.0),
         ("trustmint_store_epoch_timestamp_seconds", 1_795_000_000.0),
+        ("trustmint_metrics_overflowed", 0.0),
         (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="widgets"}"#, 1.0),
         (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="gadgets"}"#, 0.0),
         (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="*"}"#, 1.0),
@@ -259,7 +263,7 @@ fn label_values_are_escaped_and_bounded() {
     }
     let (_, series) = read(&metrics.render().unwrap());
     let count = |registry: &str| {
-        series.get(&format!(r#"trustmint_exchanges_total{{code="ok",issuer="github",registry="{registry}"}}"#))
+        series.get(&format!(r#"trustmint_exchanges_total{{code="ok",registry="{registry}"}}"#))
     };
     assert_eq!(count(r#"a\"b\\c"#), Some(&1.0));
     assert_eq!(count("invalid"), Some(&200.0));
@@ -276,6 +280,51 @@ fn even_unbounded_labels_make_a_bounded_number_of_series() {
     let (count, sum) = counted.fold((0, 0.0), |(count, sum), (_, value)| (count + 1, sum + value));
     assert!(count <= 2_001, "{count}");
     assert!((sum - 5_000.0_f64).abs() < 0.5, "{sum}");
+}
+
+#[test]
+fn strangers_cannot_use_up_the_series_of_exchanges() {
+    let metrics = Metrics::new().unwrap();
+    let codes: Vec<&'static str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    // Every code, at each of many registries in the name of each of many issuers: a hundred times what a counter by
+    // all three could hold.
+    let (registries, issuers) = (60, 60);
+    for (number, code) in (0..registries * issuers).flat_map(|number| codes.iter().map(move |code| (number, *code))) {
+        metrics.exchange(code, &format!("r{}", number % registries), &format!("i{}", number / registries), TOOK);
+    }
+    metrics.exchange("ok", "one-more", "another", TOOK);
+    let (_, series) = read(&metrics.render().unwrap());
+    for id in [
+        r#"trustmint_exchanges_total{code="ok",registry="one-more"}"#,
+        r#"trustmint_issuer_exchanges_total{code="ok",issuer="another"}"#,
+    ] {
+        assert_eq!(series.get(id), Some(&1.0), "{id}");
+    }
+    let every = f64::from(issuers);
+    for code in codes {
+        let id = format!(r#"trustmint_exchanges_total{{code="{code}",registry="r59"}}"#);
+        assert_eq!(series.get(&id), Some(&every), "{id}");
+    }
+    assert_eq!(series.get("trustmint_metrics_overflowed"), Some(&0.0));
+}
+
+#[test]
+fn a_metric_beyond_its_limit_shows_at_once() {
+    let metrics = Metrics::new().unwrap();
+    let overflowed = || read(&metrics.render().unwrap()).1.get("trustmint_metrics_overflowed").copied();
+    for number in 0..1_900 {
+        metrics.verification("ok", &number.to_string(), TOOK);
+    }
+    assert_eq!(overflowed(), Some(0.0));
+    for number in 0..3_000 {
+        metrics.verification("ok", &number.to_string(), TOOK);
+    }
+    // The counter and the histogram of their times.
+    assert_eq!((overflowed(), overflowed()), (Some(2.0), Some(2.0)));
+    for number in 0..20_000 {
+        metrics.exchange("ok", &number.to_string(), "github", TOOK);
+    }
+    assert_eq!(overflowed(), Some(4.0));
 }
 
 #[test]
