@@ -262,9 +262,8 @@ fn label_values_are_escaped_and_bounded() {
         metrics.exchange("ok", &format!("{}{number}", "x".repeat(LONGEST_LABEL)), "github", TOOK);
     }
     let (_, series) = read(&metrics.render().unwrap());
-    let count = |registry: &str| {
-        series.get(&format!(r#"trustmint_exchanges_total{{code="ok",registry="{registry}"}}"#))
-    };
+    let count =
+        |registry: &str| series.get(&format!(r#"trustmint_exchanges_total{{code="ok",registry="{registry}"}}"#));
     assert_eq!(count(r#"a\"b\\c"#), Some(&1.0));
     assert_eq!(count("invalid"), Some(&200.0));
 }

@@ -29,10 +29,7 @@ fn metrics_are_those_of_the_text_format_by_name_labels_and_number() {
     assert!(sum.is_monotonic && sum.aggregation_temporality == 2, "cumulative");
     let point = &sum.data_points[0];
     assert_eq!(point.value, Some(number_data_point::Value::AsDouble(4.0)));
-    assert_eq!(
-        point.attributes.iter().map(|label| label.key.as_str()).collect::<Vec<_>>(),
-        ["code", "registry"]
-    );
+    assert_eq!(point.attributes.iter().map(|label| label.key.as_str()).collect::<Vec<_>>(), ["code", "registry"]);
     assert_eq!(point.start_time_unix_nano, 1_800_000_000_042_000_000);
     let Some(Data::Histogram(histogram)) = &of("trustmint_exchange_duration_seconds").data else {
         panic!("no histogram")
