@@ -7,6 +7,7 @@ WORKDIR /build
 RUN cargo install --locked --debug --version 0.5.9 cargo-cyclonedx
 
 # Dependencies are a layer of their own: they are built again when Cargo.lock changes, not when the source does.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 RUN mkdir -p src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
