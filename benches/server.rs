@@ -1,5 +1,6 @@
 //! A real Redis on loopback, and what it says of itself.
 
+use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -53,6 +54,13 @@ impl Redis {
     pub fn used_bytes(&self) -> f64 {
         let said = self.ask("INFO memory");
         said.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok()).unwrap()
+    }
+
+    /// The microseconds of CPU time that it has had.
+    pub fn cpu_us(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let times = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+        times.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok()).sum::<f64>() / 1000.0
     }
 
     /// How many keys it has of a kind, and the bytes that one of them takes by its own account, its name included.

@@ -140,7 +140,7 @@ def main():
         for name, value in seen.items():
             (arguments.keep / f"{name}.json").write_text(json.dumps(value))
     load = seen["load"]
-    rows = fleet.table(by_name(load, "exchange, first use in Redis")["cpu_us"])
+    rows = fleet.table(by_name(load, "exchange, first use in Redis")["cpu_us"], load["figures"]["CPU of Redis an exchange, µs"])
     text = PAGE.read_text()
     for name, content in [("loads", loads(load)), ("budgets", budgets(load)), ("figures", figures(load)), ("registries", registries(load)), ("uv", uv(seen["uv"])), ("fleet", fleet.markdown(rows))]:
         text = fill(text, name, content)

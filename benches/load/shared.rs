@@ -45,14 +45,17 @@ pub fn measure(folder: &Path, issuer: &Issuer, tokens: &mut Tokens<'_>, report: 
     let idle = count(redis.scripts() - before) / IDLE.as_secs_f64();
     let empty = redis.used_bytes();
 
-    let (mut peak, mut p50, mut p99, mut scripts, mut seconds) = (0.0_f64, f64::MAX, Vec::new(), 0, 0.0);
+    let (mut peak, mut p50, mut script) = (0.0_f64, f64::MAX, f64::MAX);
+    let (mut p99, mut scripts, mut seconds) = (Vec::new(), 0, 0.0);
     for _ in 0..ROUNDS {
         let output =
             pinned(0, &std::env::current_exe().unwrap()).args(["ping", &redis.port.to_string()]).output().unwrap();
         let round_trip: Value = serde_json::from_slice(&output.stdout).unwrap();
         let of = |name: &str| round_trip[name].as_f64();
         report.see("Redis round trip", Load { p50_us: of("p50"), p99_us: of("p99"), ..Load::default() });
+        let (cpu_before, scripts_before) = (redis.cpu_us(), redis.scripts());
         let seen = service.load(crate::CONNECTIONS, crate::SECONDS, service::MINT, &tokens.file(crate::FEW), true, &[]);
+        script = script.min((redis.cpu_us() - cpu_before) / count(redis.scripts() - scripts_before));
         peak = peak.max(seen.per_second.unwrap());
         report.see("exchange, first use in Redis", seen);
         let (before, file) = (redis.scripts(), tokens.file_of(PACED, crate::FEW));
@@ -80,6 +83,7 @@ pub fn measure(folder: &Path, issuer: &Issuer, tokens: &mut Tokens<'_>, report: 
     report.figure("with Redis, at half of that: p99 of the best round, µs", p99[0] * 1000.0);
     report.figure("bytes that Redis holds a first use, by MEMORY USAGE", of_one);
     report.figure("bytes that Redis holds a first use, by used_memory", held / keys);
+    report.figure("CPU of Redis an exchange, µs", script);
     report.figure("scripts a second of a replica that idles", idle);
     report.figure("bytes of the audit log an exchange", line(lines.len()) / exchanges);
     report.row("with Redis: p99 at half of the peak, middle round", p99[p99.len() / 2], "ms", 5.0);
