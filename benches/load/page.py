@@ -109,7 +109,7 @@ def plot(load):
         out += panel(left, left + width, top, height, across, name, lines)
         for value, _ in points:
             out.append(f'<text x="{across(value):.0f}" y="{top + height + 16}" text-anchor="middle">{short(value)}</text>')
-    out.append(f'<text x="60" y="{24 + 2 * (height + gap) - 8}">µs of CPU an exchange, user and system; the best of three rounds each</text>')
+    out.append(f'<text x="60" y="{24 + 2 * (height + gap) - 8}">µs of CPU an exchange, user and system; the better of two rounds each</text>')
     return svg(60 * 2 + 2 * width + 40, 2 * (height + gap) + 30, out)
 
 
