@@ -13,22 +13,13 @@
     clippy::disallowed_methods,
     reason = "a measurement must stop on failure, and figures are for people"
 )]
-#![expect(unreachable_pub, reason = "set-up")]
+#![expect(unreachable_pub, dead_code, reason = "set-up that is shared")]
 
-use std::io::Read;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::net::TcpStream;
-use std::process::Child;
-use std::process::Command;
 use std::process::ExitCode;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use std::time::Instant;
 
 use actix_web::web;
 use serde_json::json;
@@ -45,22 +36,28 @@ use trustmint::state::Topology;
 use trustmint::time::Clock;
 use trustmint::time::SystemClock;
 
+#[path = "paced.rs"]
+mod paced;
+#[path = "server.rs"]
+mod server;
 #[path = "support.rs"]
 mod support;
 
+use paced::by_the_clock;
+use paced::peak;
+use server::Redis;
 use support::Issuer;
 
 const RULES: u64 = 10;
 const ROUNDS: usize = 5;
 /// Exchanges of one round at the peak, and of one at half of it.
 const EXCHANGES: usize = 3_000;
-const CONNECTIONS: usize = 16;
 
 fn main() -> ExitCode {
     let redis = Redis::start();
     let issuer = Arc::new(Issuer::new());
     let runtime = runtime();
-    let store: Arc<dyn Store> = Arc::new(RedisStore::new(redis.options(), runtime.clone()));
+    let store: Arc<dyn Store> = Arc::new(RedisStore::new(options(&redis), runtime.clone()));
     let service = |store: Option<Arc<dyn Store>>| {
         let _entered = runtime.enter();
         let outside = support::Outside { clock: Arc::new(SystemClock), store, ..support::Outside::default() };
@@ -175,115 +172,15 @@ fn serve(runtime: &Handle, app: Arc<App>) -> Serving {
     Serving::start(bind().unwrap(), None, http::public_routes(public)).unwrap()
 }
 
-/// Exchanges a second when each connection asks as soon as it is answered.
-fn peak(address: SocketAddr, bodies: &[String]) -> f64 {
-    let began = Instant::now();
-    thread::scope(|scope| {
-        for lane in 0..CONNECTIONS {
-            scope.spawn(move || {
-                let mut stream = connect(address);
-                bodies.iter().skip(lane).step_by(CONNECTIONS).for_each(|body| exchange(&mut stream, body));
-            });
-        }
-    });
-    bodies.len() as f64 / began.elapsed().as_secs_f64()
-}
-
-/// How long each exchange took from when it was due, at so many a second.
-fn by_the_clock(address: SocketAddr, bodies: &[String], rate: f64) -> Vec<Duration> {
-    let began = Instant::now() + Duration::from_millis(50);
-    thread::scope(|scope| {
-        let lane = |lane: usize| {
-            scope.spawn(move || {
-                let mut stream = connect(address);
-                let mut took = Vec::new();
-                for (number, body) in bodies.iter().enumerate().skip(lane).step_by(CONNECTIONS) {
-                    let due = began + Duration::from_secs_f64(number as f64 / rate);
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
-                    exchange(&mut stream, body);
-                    took.push(due.elapsed());
-                }
-                took
-            })
-        };
-        let lanes: Vec<_> = (0..CONNECTIONS).map(lane).collect();
-        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect()
-    })
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
-fn exchange(stream: &mut TcpStream, body: &str) {
-    let (host, length) = (support::HOST, body.len());
-    let head = format!("POST /_/oidc/mint-token HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
-    stream.write_all((head + body).as_bytes()).unwrap();
-    let (mut answer, mut buffer) = (Vec::new(), [0; 8192]);
-    loop {
-        let read = stream.read(&mut buffer).unwrap();
-        assert_ne!(read, 0, "the connection was closed");
-        answer.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&answer);
-        let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-        if rest.len() >= length.parse::<usize>().unwrap() {
-            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-            return;
-        }
-    }
-}
-
-/// A `redis-server` of its own, gone with this value.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("redis-server: {error}"));
-        let redis = Self { child, port };
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        redis
-    }
-
-    fn options(&self) -> RedisOptions {
-        RedisOptions {
-            endpoints: vec![format!("redis://127.0.0.1:{}", self.port).parse().unwrap()],
-            topology: Topology::Single,
-            ca: None,
-            username: None,
-            password: None,
-            key_prefix: "trustmint:".to_owned(),
-            timeout: Duration::from_millis(500),
-            wait_for_replicas: 0,
-        }
-    }
-
-    /// How many scripts it has run.
-    fn scripts(&self) -> u64 {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        let calls = said.lines().filter_map(|line| line.strip_prefix("cmdstat_eval"));
-        calls.filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok()).sum()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+fn options(redis: &Redis) -> RedisOptions {
+    RedisOptions {
+        endpoints: vec![format!("redis://127.0.0.1:{}", redis.port).parse().unwrap()],
+        topology: Topology::Single,
+        ca: None,
+        username: None,
+        password: None,
+        key_prefix: "trustmint:".to_owned(),
+        timeout: Duration::from_millis(500),
+        wait_for_replicas: 0,
     }
 }

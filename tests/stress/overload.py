@@ -104,7 +104,9 @@ def main():
     arguments.add_argument("--seconds", type=int, default=60, help="how long the flood lasts")
     arguments.add_argument("--least", type=float, default=0.8, help="the least goodput of the flood, as a share of the peak")
     arguments.add_argument("--limits", default="{workers: 1}", help="the replica's `limits`")
+    arguments.add_argument("--json", action="store_true", help="the figures as the last line")
     arguments = arguments.parse_args()
+    figures = {}
     short = max(arguments.seconds // 4, 5)
     with World() as world:
         world.start_redis(CLIENTS)
@@ -123,6 +125,7 @@ def main():
             watch.ended()
             # By the time that it had: what else runs on the machine takes some of the core, now more and now less.
             goodput = answers["200"] / cpu / (peak["200"] / peak_cpu)
+            figures[name] = {"served": answers["200"], "refused": answers.get("503", 0), "goodput": goodput, "resident_mib": watch.resident}
             say(f"{name}: {SATURATED * times} connections for {seconds} s: {answers['200']:.0f} served and {answers.get('503', 0):.0f} refused a second, "
                 f"goodput {goodput:.0%} of peak by CPU, {answers['200'] / peak['200']:.0%} by the clock, {cpu:.2f} of a core, {watch.resident:.1f} MiB")
             say(f"    one more client, each time on a new connection: served {len(watch.served)} times after {slowest(watch.served)}, "
@@ -145,6 +148,8 @@ def main():
                 faults.append(f"{name}: slow a second after it")
         for fault in faults:
             say(f"FAULT {fault}")
+        if arguments.json:
+            print(json.dumps(figures | {"peak": {"served": peak["200"]}}))
         raise SystemExit(1 if faults else 0)
 
 

@@ -31,6 +31,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from panels import panel
+from panels import svg
 from world import API_KEY
 from world import HOST
 from world import Signer
@@ -54,8 +56,8 @@ MOST_MEBIBYTES, MOST_DESCRIPTORS = 3, 8
 class Provider:
     """An identity provider over https, whose keys change."""
 
-    def __init__(self, folder):
-        self.port, self.signers = free_port(), [Signer("ci-1", "ES256")]
+    def __init__(self, folder, algorithm="ES256"):
+        self.port, self.signers = free_port(), [Signer("ci-1", algorithm)]
         self.url, self.made, self.signing = f"https://127.0.0.1:{self.port}", 1, self.signers[0]
         provider = self
 
@@ -323,26 +325,13 @@ def draw(soak, path):
         ("descriptors", [("replica 1", "#2166ac", each(3, 0)), ("replica 2", "#762a83", each(3, 1))]),
     ]
     colours = {"Redis": "#b2182b", "provider's key": "#e08214", "master key": "#542788", "broken policy": "#666666"}
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {3 * (height + gap) + 40}" font-family="sans-serif" font-size="11">',
-           f'<rect width="100%" height="100%" fill="#ffffff"/>']
+    out = []
     for number, (title, lines) in enumerate(panels):
         top = 24 + number * (height + gap)
-        most = max(value for _, _, points in lines for _, value in points) * 1.15 or 1
-        up = lambda value: top + height - value / most * height
         for at, what in soak.marks:
             if what in colours:
                 out.append(f'<line x1="{across(at):.1f}" x2="{across(at):.1f}" y1="{top}" y2="{top + height}" stroke="{colours[what]}" stroke-opacity="0.5" stroke-dasharray="3 3"/>')
-        out.append(f'<path d="M{left} {top} V{top + height} H{width - 20}" fill="none" stroke="#333333"/>')
-        for share in [0, 0.5, 1]:
-            value = most / 1.15 * share
-            out.append(f'<text x="{left - 6}" y="{up(value) + 4:.0f}" text-anchor="end">{value:.0f}</text>')
-        at = left + 8
-        for name, colour, points in lines:
-            path_data = " ".join(f"{across(t):.1f},{up(value):.1f}" for t, value in points)
-            out.append(f'<polyline points="{path_data}" fill="none" stroke="{colour}" stroke-width="1.2"/>')
-            out.append(f'<text x="{at}" y="{top - 6}" fill="{colour}">{name}</text>')
-            at += 12 + 6.2 * len(name)
-        out.append(f'<text x="{width - 20}" y="{top - 6}" text-anchor="end" font-weight="bold">{title}</text>')
+        out += panel(left, width - 20, top, height, across, title, lines)
     below = 24 + 3 * (height + gap)
     for minute in range(int(end // 60) + 1):
         out.append(f'<text x="{across(minute * 60):.0f}" y="{below - gap + 16}" text-anchor="middle">{minute}</text>')
@@ -351,7 +340,7 @@ def draw(soak, path):
     for what, colour in colours.items():
         out.append(f'<text x="{at}" y="{below - 8}" fill="{colour}">{what}{" restarted" if what == "Redis" else ""}</text>')
         at += 120
-    Path(path).write_text("\n".join([*out, "</svg>"]) + "\n")
+    Path(path).write_text(svg(width, 3 * (height + gap) + 40, out))
 
 
 def main():
