@@ -14,8 +14,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 pub const MAX_DEPTH: usize = 16;
 /// Most members or elements accepted in a whole document; real ID tokens have under 60.
 pub const MAX_NODES: usize = 1024;
-/// Room is made for so many members of a document at most before they are there.
-const MAX_FORESEEN: usize = 64;
+/// Bytes that a member of a token takes at least, nearly always, and the most members for which room is made at once.
+const USUAL_MEMBER: usize = 32;
+const MAX_FORESEEN: usize = 40;
 
 /// A JSON value without repeated members.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,8 +82,8 @@ impl Json {
     /// Reads a whole document; anything after it is an error.
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let (mut nodes, commas) = (0, bytes.iter().filter(|byte| **byte == b',').count());
-        let seed = Seed { depth: 0, foreseen: (commas + 1).min(MAX_FORESEEN), nodes: &mut nodes };
+        let mut nodes = 0;
+        let seed = Seed { depth: 0, foreseen: (bytes.len() / USUAL_MEMBER).min(MAX_FORESEEN), nodes: &mut nodes };
         let value = seed.deserialize(&mut reader).map_err(|error| fault(&error))?;
         reader.end().map_err(|error| fault(&error))?;
         Ok(value)
