@@ -24,7 +24,7 @@ end
 function done(summary, latency)
   local failed = summary.errors
   print(string.format(
-    '\n{"requests":%d,"refused":%d,"broken":%d,"micros":%d,"p50":%d,"p99":%d,"p999":%d}',
-    summary.requests, failed.status, failed.connect + failed.read + failed.write + failed.timeout, summary.duration,
+    '\n{"requests":%d,"refused":%d,"broken":%d,"p50":%d,"p99":%d,"p999":%d}',
+    summary.requests, failed.status, failed.connect + failed.read + failed.write + failed.timeout,
     latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end
