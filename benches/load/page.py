@@ -62,7 +62,7 @@ def loads(load):
 
 
 def budgets(load):
-    rows = [[row["what"], f"{row['measured']:,.2f} {row['unit']}".strip(), f"{row['budget']:,g} {row['unit']}".strip(), "met" if row["met"] else "**missed**"]
+    rows = [[row["what"], f"{row['measured']:,.3f} {row['unit']}".strip(), f"{row['budget']:,g} {row['unit']}".strip(), "met" if row["met"] else "**missed**"]
             for row in load["rows"]]
     return table(["what", "measured", "budget", ""], rows)
 

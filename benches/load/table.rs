@@ -103,7 +103,7 @@ impl Report {
         for row in &self.rows {
             let Row { what, measured, unit, budget } = row;
             let met = if row.is_met() { "met" } else { "missed" };
-            println!("{what:68} {measured:8.2} {unit:3} {budget:8} {unit:3} {met}");
+            println!("{what:68} {measured:8.3} {unit:3} {budget:8} {unit:3} {met}");
         }
     }
 }
