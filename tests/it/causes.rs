@@ -6,7 +6,6 @@
 //! a registry's own, and one that grants `create` covers a package that does not exist yet. 18 is an upload whose file
 //! names another package than its token does: the registry asks about the file's name, and the answer is that of 19.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,8 +14,8 @@ use trustmint::code::Code;
 use trustmint::demo::provider::Answer as Told;
 use trustmint::demo::provider::Endpoint;
 
+use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
-use crate::store_contract::faulty::FaultyStore;
 use crate::support::Presets;
 use crate::support::Service;
 use crate::support::presets::RULES;
@@ -571,17 +570,7 @@ async fn c21_what_went_wrong_before_the_request_is_documented_and_linked() {
 
 #[actix_web::test]
 async fn c23_trouble_elsewhere_is_retryable_and_says_when() {
-    let mut faulty = None;
-    let service = Service::with_store(
-        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
-        |store| {
-            let store = Arc::new(FaultyStore::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        },
-    )
-    .await;
-    let store = faulty.unwrap();
+    let (service, store) = faulty::service().await;
     let token = service.id_token(&json!({}));
     let retryable = |answer: &Answer| {
         let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();

@@ -1,7 +1,6 @@
 //! Attacks on the audience, on single use and on the exchange itself (C01 to C09, C12, C13, C15), at the front door.
 //! The histories of single use are in `replay.rs`, what the endpoint reads in `token_exchange.rs`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,16 +8,14 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use trustmint::identity::verify::LEEWAY;
 
+use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
-use crate::store_contract::faulty::FaultyStore;
 use crate::support::Hostile;
 use crate::support::Presets;
 use crate::support::Service;
 use crate::support::service::AUDIENCE;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
-use crate::support::service::policy;
-use crate::support::service::policy_text;
 
 const MINT: &str = "/_/oidc/mint-token";
 
@@ -150,17 +147,8 @@ async fn an_issuer_cannot_use_up_the_ids_of_anothers_tokens() {
 /// C08.
 #[actix_web::test]
 async fn while_the_store_is_out_nothing_is_minted() {
-    let mut faulty = None;
-    let service = Service::with_store(
-        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
-        |store| {
-            let store = Arc::new(FaultyStore::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        },
-    )
-    .await;
-    let (store, token) = (faulty.unwrap(), service.id_token(&json!({})));
+    let (service, store) = faulty::service().await;
+    let token = service.id_token(&json!({}));
     for fault in [Fault::Refused, Fault::Full, Fault::Silent] {
         store.fail(Some(fault));
         let answer = present(&service, &token).await;

@@ -24,16 +24,13 @@ use trustmint::http;
 use trustmint::http::Public;
 use trustmint::http::operations::Operators;
 
+use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
-use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
 use crate::support::codecs::host;
 use crate::support::codecs::speaking;
 use crate::support::described::assert_described;
 use crate::support::service::API_KEY;
-use crate::support::service::WIDGETS;
-use crate::support::service::policy;
-use crate::support::service::policy_text;
 
 const MINT: &str = "/_/oidc/mint-token";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -176,18 +173,8 @@ async fn who_is_refused_too_often_is_refused_unseen_until_time_has_passed_and_no
 
 #[actix_web::test]
 async fn what_succeeds_and_what_the_service_could_not_do_never_counts() {
-    let mut faulty = None;
-    let service = Service::with_store(
-        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
-        |store| {
-            let store = Arc::new(FaultyStore::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        },
-    )
-    .await;
+    let (service, store) = faulty::service().await;
     let front = Front::of(&service, Some(1)).await;
-    let store = faulty.unwrap();
     for _ in 0..20 {
         assert_eq!(front.job(JOB).await.status, 200);
         store.fail(Some(Fault::Refused));

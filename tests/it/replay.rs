@@ -19,29 +19,12 @@ use trustmint::http::Public;
 use trustmint::identity::cache::REFILL;
 use trustmint::identity::verify::LEEWAY;
 
+use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
-use crate::store_contract::faulty::FaultyStore;
 use crate::support::Presets;
 use crate::support::Service;
 use crate::support::redis::PATIENCE;
 use crate::support::service::WIDGETS;
-use crate::support::service::policy;
-use crate::support::service::policy_text;
-
-/// A service whose store fails on command.
-async fn with_faulty_store() -> (Service, Arc<FaultyStore>) {
-    let mut faulty = None;
-    let service = Service::with_store(
-        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
-        |store| {
-            let store = Arc::new(FaultyStore::new(store));
-            faulty = Some(Arc::clone(&store));
-            store
-        },
-    )
-    .await;
-    (service, faulty.unwrap())
-}
 
 fn allowed(events: &[Value]) -> usize {
     events.iter().filter(|event| event["decision"] == "allow").count()
@@ -178,7 +161,7 @@ async fn another_signature_over_the_same_claims_is_the_same_token() {
 
 #[actix_web::test]
 async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_after_it_mints_nothing() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let body = json!({"token": service.id_token(&json!({}))});
     for fault in [Fault::Refused, Fault::Full] {
         store.fail(Some(fault));
@@ -199,7 +182,7 @@ async fn a_store_that_fails_before_the_claim_spends_nothing_and_one_that_fails_a
 
 #[actix_web::test]
 async fn a_store_with_a_defect_ends_one_exchange_which_is_recorded() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     service.upload_token().await;
     store.fail(Some(Fault::Panics));
     let answer = service.mint(&json!({"token": service.id_token(&json!({}))})).await;
@@ -212,7 +195,7 @@ async fn a_store_with_a_defect_ends_one_exchange_which_is_recorded() {
 
 #[actix_web::test]
 async fn a_store_that_never_answers_is_not_waited_for_beyond_the_clients_patience() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let body = json!({"token": service.id_token(&json!({}))});
     store.fail(Some(Fault::Silent));
     // twine gives up after 5 s.
@@ -226,7 +209,7 @@ async fn neither_a_dead_provider_nor_a_silent_store_nor_both_keep_a_client_waiti
     // twine gives up after 5 s; one exchange may meet both waits.
     let patience = Duration::from_secs(4);
     assert!(KEY_WAIT + STORE_WAIT < patience);
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let body = json!({"token": service.id_token(&json!({}))});
     // Nothing is cached; provider and store take what they are sent and say nothing.
     service.provider.answer(Endpoint::Discovery, Told::Held);
@@ -246,7 +229,7 @@ async fn neither_a_dead_provider_nor_a_silent_store_nor_both_keep_a_client_waiti
 
 #[actix_web::test]
 async fn a_client_that_leaves_during_the_claim_does_not_leave_it_half_done() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let body = json!({"token": service.id_token(&json!({}))});
     store.fail(Some(Fault::Held));
     let (client, url, text) = (service.client.clone(), format!("{}/_/oidc/mint-token", service.base), body.to_string());
@@ -261,7 +244,7 @@ async fn a_client_that_leaves_during_the_claim_does_not_leave_it_half_done() {
 
 #[actix_web::test]
 async fn a_handler_that_is_dropped_during_the_claim_is_carried_to_its_end_all_the_same() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let body = json!({"token": service.id_token(&json!({}))});
     let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
     let server = test::init_service(App::new().configure(http::public_routes(public))).await;
@@ -286,7 +269,7 @@ async fn a_handler_that_is_dropped_during_the_claim_is_carried_to_its_end_all_th
 
 #[actix_web::test]
 async fn nothing_is_waited_for_at_the_end_that_was_answered_or_broke() {
-    let (service, store) = with_faulty_store().await;
+    let (service, store) = faulty::service().await;
     let ended = async || service.app.unattended().all_ended(Duration::ZERO).await;
     for fault in [None, Some(Fault::Refused), Some(Fault::Panics)] {
         store.fail(fault);

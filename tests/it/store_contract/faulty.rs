@@ -13,6 +13,11 @@ use trustmint::state::Store;
 use trustmint::state::StoreError;
 use trustmint::time::Timestamp;
 
+use crate::support::Service;
+use crate::support::service::WIDGETS;
+use crate::support::service::policy;
+use crate::support::service::policy_text;
+
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -142,4 +147,19 @@ impl Store for FaultyStore {
     async fn remembers_since(&self) -> Result<Timestamp, StoreError> {
         self.call(self.inner.remembers_since()).await
     }
+}
+
+/// A service with the rule [`WIDGETS`] whose store fails on command.
+pub(crate) async fn service() -> (Service, Arc<FaultyStore>) {
+    let mut faulty = None;
+    let service = Service::with_store(
+        |base, issuer| policy(&policy_text(base, issuer, WIDGETS)),
+        |store| {
+            let store = Arc::new(FaultyStore::new(store));
+            faulty = Some(Arc::clone(&store));
+            store
+        },
+    )
+    .await;
+    (service, faulty.unwrap())
 }
