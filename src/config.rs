@@ -25,6 +25,7 @@ use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 use crate::telemetry::logs::LogFormat;
 
+mod audit;
 mod environment;
 pub mod keys;
 mod layer;

@@ -98,8 +98,8 @@ impl Sources {
 }
 
 impl Loaded {
-    /// Policy, keys, certificate and the store's files; every fault at once, unless only the policy has any. `told` is as in
-    /// [`Directory::telling`].
+    /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
+    /// has any. `told` is as in [`Directory::telling`].
     pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
@@ -107,13 +107,15 @@ impl Loaded {
         let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
         let otlp = settings.telemetry.otlp.as_ref().map(config::otlp::Otlp::options).transpose();
-        match (keyring, certificate, redis, otlp) {
-            (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp)) => {
+        let audit = settings.audit.check();
+        match (keyring, certificate, redis, otlp, audit) {
+            (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp), Ok(())) => {
                 Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
             }
-            (keyring, certificate, redis, otlp) => {
-                let faults = [reading.judged.err(), keyring.err(), certificate.err(), redis.err(), otlp.err()];
-                let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
+            (keyring, certificate, redis, otlp, audit) => {
+                let faults = [keyring.err(), certificate.err(), redis.err(), otlp.err(), audit.err()];
+                let faults = [reading.judged.err()].into_iter().chain(faults);
+                let faults: Vec<_> = faults.flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
         }

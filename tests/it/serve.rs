@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Child;
 use std::process::ChildStderr;
@@ -256,6 +257,61 @@ fn a_fault_anywhere_stops_it_before_anything_starts() {
     let _held = std::net::TcpListener::bind(taken);
     home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: /nonexistent/audit.jsonl}}\n"));
     failed(&serve(), 1, "audit.file");
+}
+
+#[test]
+fn check_and_serve_say_the_same_of_an_audit_log_that_cannot_be_written() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    let _socket = UnixListener::bind(home.path().join("socket")).unwrap();
+    let there = || {
+        let mut names: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = there();
+    let put = |file: &str| home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: {file}}}\n"));
+    for (file, words, remedy) in [
+        ("log/audit.jsonl", "there is no folder log", "make the folder"),
+        ("policy", "it is a folder", "name a file"),
+        ("socket", "it is a socket", "name a file"),
+        ("trustmint.yaml/audit.jsonl", "Not a directory", "let the service's user"),
+    ] {
+        put(file);
+        let [checked, served] = ["check", "serve"].map(|verb| home.run(&[verb, "--config", "trustmint.yaml"], ""));
+        failed(&checked, 1, &format!("{file}: audit.file: cannot be opened: {words}"));
+        assert!(err(&checked).contains(&format!(" — {remedy}")), "{}", err(&checked));
+        assert_eq!((err(&checked), out(&checked)), (err(&served), out(&served)), "{file}");
+    }
+    put("new.jsonl");
+    succeeded(&home.run(&["check", "--config", "trustmint.yaml"], ""));
+    assert_eq!(there(), before, "nothing is made");
+
+    // With every other fault, and not before them.
+    put("log/audit.jsonl");
+    home.write("keys/k2", "not a key");
+    let output = home.run(&["check", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, "audit.file");
+    assert!(err(&output).contains("k2"), "{}", err(&output));
+}
+
+#[test]
+fn check_leaves_the_audit_log_that_is_there_as_it_is() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    home.write("audit.jsonl", "half a line");
+    assert!(Command::new("mkfifo").arg(home.path().join("pipe")).status().unwrap().success());
+    let facts = || {
+        let found = fs::metadata(home.path().join("audit.jsonl")).unwrap();
+        (found.modified().unwrap(), home.read("audit.jsonl"))
+    };
+    let before = facts();
+    // A pipe that nobody reads does not hold it up.
+    for file in ["audit.jsonl", "pipe", "/dev/null"] {
+        home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: {file}}}\n"));
+        succeeded(&home.run(&["check", "--config", "trustmint.yaml"], ""));
+    }
+    assert_eq!(facts(), before);
 }
 
 #[test]

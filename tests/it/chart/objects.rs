@@ -235,6 +235,24 @@ fn replicas_that_write_the_audit_log_to_a_volume_write_files_of_their_own() {
 }
 
 #[test]
+fn the_audit_log_may_go_to_any_volume_that_can_be_written() {
+    let of = |volume: &str, mount: &str| {
+        let file = "settings.audit.sink=file,settings.audit.file=/srv/audit/log/audit.jsonl";
+        let objects = objects("redis", &["--set", file, "--set", volume, "--set", mount]);
+        assert!(settings(&objects).contains("/srv/audit/log/audit.jsonl"));
+    };
+    let mount = "extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=";
+    for path in ["/srv/audit/log", "/srv/audit/log/", "/srv"] {
+        of("extraVolumes[0].name=a,extraVolumes[0].emptyDir.medium=Memory", &format!("{mount}{path}"));
+    }
+    // One that can be written, below one that cannot.
+    of(
+        "extraVolumes[0].name=a,extraVolumes[0].configMap.name=a,extraVolumes[1].name=b,extraVolumes[1].hostPath.path=/b",
+        &format!("{mount}/srv,extraVolumeMounts[1].name=b,extraVolumeMounts[1].mountPath=/srv/audit"),
+    );
+}
+
+#[test]
 fn an_autoscaler_that_may_go_down_to_one_replica_has_a_budget_for_the_others() {
     let budgets = |values: &str| of_kind(&objects("redis", &["--set", values]), "PodDisruptionBudget").len();
     assert_eq!(budgets("autoscaling.enabled=true,autoscaling.minReplicas=1"), 1);
