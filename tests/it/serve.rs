@@ -36,6 +36,7 @@ use crate::support::said::Channel;
 use crate::support::said::Folder;
 use crate::support::said::Heard;
 use crate::support::said::Record;
+use crate::support::said::SecretKind;
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
@@ -104,7 +105,11 @@ impl Home {
 
     /// The same, with a time to drain.
     pub fn serve_draining(&self, drain: &str) -> Served {
-        let mut command = self.command(&["serve", "--config", "trustmint.yaml"]);
+        self.serve_by("trustmint.yaml", drain)
+    }
+
+    fn serve_by(&self, settings: &str, drain: &str) -> Served {
+        let mut command = self.command(&["serve", "--config", settings]);
         let mut child = command.env("TRUSTMINT_LIMITS__DRAIN", drain).spawn().unwrap();
         let mut log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
         let audit = Record::of(Channel::Audit);
@@ -445,6 +450,89 @@ async fn an_operator_of_the_settings_refreshes_an_issuer_and_the_log_says_who() 
     succeeded(&checked);
     assert!(out(&checked).contains(&format!("oncall: {{key_sha256: \"{}…\"}}", &digest[..8])), "{}", out(&checked));
     assert!(!out(&checked).contains(&digest[..9]));
+}
+
+#[actix_web::test]
+async fn at_a_hangup_and_otherwise_every_poll_it_reads_its_operators_again() {
+    let home = Home::with_key();
+    let [first, second] = ["the-first-operators-key", "the-second-operators-key"];
+    let operator = |name: &str, key: &str| format!("{name}: {{key_sha256: \"{}\"}}", hex(&sha256(key.as_bytes())));
+    let [oncall, other] = [operator("oncall", first), operator("other", second)];
+    for key in [first, second] {
+        said::secret(SecretKind::ApiKey, key);
+    }
+    let write = |callers: &str, more: &str| {
+        let address = "address: \"127.0.0.1:0\"";
+        let text = format!("listen: {{{address}}}\noperations: {{{address}, callers: {{{callers}}}}}\n{more}");
+        // Whole, since it is also polled.
+        home.write("new.yaml", &text);
+        fs::rename(home.path().join("new.yaml"), home.path().join("trustmint.yaml")).unwrap();
+    };
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (poll, hangs_up) in [("1h", true), ("1s", false)] {
+        let poll = format!("keys: {{poll: {poll}}}\n");
+        write(&oncall, &poll);
+        let mut served = home.serve();
+        let process = served.child.id();
+        let changed = || {
+            if hangs_up {
+                send("-HUP", process);
+            }
+        };
+        let base = served.operations.clone();
+        let asked = async || {
+            let ask = async |key: &str| {
+                client.get(format!("{base}/stops")).bearer_auth(key).send().await.unwrap().status().as_u16()
+            };
+            (ask(first).await, ask(second).await)
+        };
+        assert_eq!(asked().await, (200, 401));
+        write(&format!("{oncall}, {other}"), &poll);
+        changed();
+        let line = line_with(&mut served.log, "the operators were read again");
+        assert!(line.contains("operators=\"oncall, other\""), "{line}");
+        assert_eq!(asked().await, (200, 200));
+
+        // A fault anywhere keeps those that were read before.
+        write(&other, &format!("{poll}limits: {{workers: none}}\n"));
+        changed();
+        let line = line_with(&mut served.log, "settings");
+        assert!(line.contains("the changed settings are refused, and the operators read before go on"), "{line}");
+        assert!(line.contains("trustmint.yaml:4:19: limits.workers"), "{line}");
+        assert_eq!(asked().await, (200, 200));
+
+        // What else has changed takes a restart, and the operators do not wait for it.
+        write(&other, &format!("{poll}limits: {{workers: 2}}\n"));
+        changed();
+        line_with(&mut served.log, "the operators were read again");
+        line_with(&mut served.log, "settings have changed that are read at start only: restart the service");
+        assert_eq!(asked().await, (401, 200));
+        served.terminate();
+        assert_eq!(served.ended().await.0, Some(0));
+    }
+}
+
+#[actix_web::test]
+async fn settings_that_came_through_a_pipe_are_read_once() {
+    let home = Home::with_key();
+    let pipe = home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = format!(
+        "listen: {{address: \"127.0.0.1:0\"}}\noperations: {{address: \"127.0.0.1:0\", callers: {{oncall: {{key_sha256: \
+         \"{}\"}}}}}}\n",
+        hex(&sha256(b"an-operators-key"))
+    );
+    let writing = thread::spawn(move || fs::write(pipe, text).unwrap());
+    let mut served = home.serve_by("pipe", "1s");
+    writing.join().unwrap();
+    send("-HUP", served.child.id());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.get(format!("{}/stops", served.operations)).bearer_auth("an-operators-key");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    // The rest of what a hangup asks for is done.
+    home.write("policy/acme.yaml", &home.read("policy/acme.yaml").replace("widgets-release", "another-name"));
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "another policy is in force");
 }
 
 #[actix_web::test]

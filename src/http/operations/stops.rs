@@ -103,7 +103,7 @@ async fn stopped(
     operators: &Operators,
     id: &str,
 ) -> Result<HttpResponse, Refusal> {
-    let by = operators.caller(request)?.to_owned();
+    let by = operators.caller(request)?;
     let body = body::json_object(&body::read(request, payload).await?)?;
     let now = operators.app.now();
     let stop = read(&body, by, now)?;
@@ -117,7 +117,7 @@ async fn lifted(request: &HttpRequest, name: &str, operators: &Operators, id: &s
     let by = operators.caller(request)?;
     let unknown = || Refusal::new(Code::NoSuchStop, "there is no stop of that name that still lasts");
     let name: Cursor = name.parse().map_err(|_| unknown())?;
-    let lifted = operators.app.lift(name, by, &caller(request, id), operators.app.now()).await;
+    let lifted = operators.app.lift(name, &by, &caller(request, id), operators.app.now()).await;
     let stop = lifted.map_err(|error| unanswered(error, "lift"))?.ok_or_else(unknown)?;
     tracing::warn!(caller = by, stop = %name, "an operator has lifted a stop");
     Ok(answer(HttpResponse::Ok(), &Entry::new(name, &stop)))

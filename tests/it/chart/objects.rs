@@ -179,6 +179,7 @@ fn what_is_read_at_start_restarts_the_pods_and_nothing_else_does() {
     }
     let same = [
         "policy.files.more\\.yaml=rules: {}",
+        "operations.callers.oncall.key_sha256=ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "replicaCount=5",
         "service.annotations.a=b",
         "dashboard.enabled=true",
