@@ -64,6 +64,7 @@ mod measures;
 mod refusals;
 mod reloads;
 mod restrictions;
+mod settings_reloads;
 mod settling;
 mod unattended;
 mod warnings;
@@ -81,6 +82,7 @@ pub use self::reloads::Status;
 pub use self::reloads::Trigger;
 pub use self::reloads::begin;
 pub use self::restrictions::Own;
+pub use self::settings_reloads::SettingsReloads;
 pub use self::unattended::Unattended;
 
 /// What the service is made of.
@@ -116,6 +118,8 @@ pub struct App {
     key_reloads: Option<Arc<KeyReloads>>,
     /// None where the listener speaks no TLS.
     certificate_reloads: Option<Arc<CertificateReloads>>,
+    /// None where the settings are values that nobody changes.
+    settings_reloads: Option<Arc<SettingsReloads>>,
     state: Arc<State>,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -177,6 +181,7 @@ impl App {
             keyring: Arc::new(ArcSwap::from_pointee(parts.keyring)),
             key_reloads: None,
             certificate_reloads: None,
+            settings_reloads: None,
             state,
             audit: Arc::new(parts.audit),
             metrics: parts.metrics,

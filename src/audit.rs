@@ -6,6 +6,7 @@
 //! if the sink, or the process, ends between the two. This module decides how an event is spelled, kept and read again;
 //! what goes into one is the use-cases' choice, and never a token, key or secret.
 
+pub mod destination;
 mod event;
 mod lines;
 mod log;

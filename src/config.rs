@@ -1,4 +1,4 @@
-//! Settings: how one instance is run. Listeners, directories, limits; read once, at start.
+//! Settings: how one instance is run. Listeners, directories, limits; read at start, and once more for who may operate it.
 //!
 //! Built-in defaults (`config/trustmint.yaml` itself), then files, then the environment, laid over each other by the
 //! `config` crate. That crate coerces (`1.9` becomes 2, `5` becomes "5") and stops at the first fault, so each layer is
@@ -8,6 +8,7 @@
 //! What may be published is not decided here, and nothing here is a secret: keys and certificates are files, whose
 //! readers are [`keys`] and [`tls`], and of operators' API keys only digests are written.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 use crate::telemetry::logs::LogFormat;
 
+mod audit;
 mod environment;
 pub mod keys;
 mod layer;
@@ -40,7 +42,7 @@ mod watched;
 /// The defaults, and the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../config/trustmint.yaml");
 
-/// How one instance is run. Immutable after start.
+/// How one instance is run. Of what is read again while it runs only [`Operations::callers`] counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The public listener.
@@ -177,6 +179,39 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
 }
 
+/// Where settings are from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sources {
+    files: Vec<PathBuf>,
+    /// Those variables that can be settings, as they were at the start.
+    environment: Vec<(String, String)>,
+}
+
+/// Without the variables, which have digests of API keys.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { files, environment: _ } = self;
+        f.debug_struct("Sources").field("files", files).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Files, of which later ones win over earlier ones, and an environment, which wins over all.
+    pub fn new(files: Vec<PathBuf>, environment: impl Iterator<Item = (String, String)>) -> Self {
+        Self { files, environment: environment.filter(|(name, _)| name.starts_with(environment::PREFIX)).collect() }
+    }
+
+    /// Reads the settings, as [`Settings::load`].
+    pub fn load(&self) -> Result<Settings, Faults> {
+        Settings::load(&self.files, self.environment.iter().cloned())
+    }
+
+    /// Whether they can be read again, and may then say something else: each is a file. What came through a pipe is gone.
+    pub fn can_be_read_again(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| file.is_file())
+    }
+}
+
 impl Settings {
     /// Reads the settings: defaults, then `files` in order, then those variables of `environment` that are settings.
     /// Every fault of every layer is reported, and with any fault there are no settings; how values fit together is
@@ -206,6 +241,19 @@ impl Settings {
             None
         });
         faults.into_result(settings)
+    }
+
+    /// Whether these are the same values, wherever they are written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.operations.callers == other.operations.callers && self.starts_as(other)
+    }
+
+    /// Whether all values that are read at start only are the same.
+    pub fn starts_as(&self, other: &Self) -> bool {
+        let Self { listen, operations, policy, keys, state, audit, telemetry, limits, resolved: _, facts: _ } = self;
+        let Operations { address, callers: _ } = operations;
+        (listen, address, policy, keys) == (&other.listen, &other.operations.address, &other.policy, &other.keys)
+            && (state, audit, telemetry, limits) == (&other.state, &other.audit, &other.telemetry, &other.limits)
     }
 
     /// The resolved settings, as loaded, as YAML: each value with where it came from. Files are named, never shown; of

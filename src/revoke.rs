@@ -13,27 +13,35 @@ use crate::state::revocations::RevokeError;
 use crate::state::revocations::Revoker;
 use crate::time::Timestamp;
 
-/// Revokes the token if it is an authentic, live one of one of the registries: the answer is its id and registry, and
-/// nothing when there was nothing to revoke, or it was revoked before, which to the holder is the same (RFC 7009 section
-/// 2.2).
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The token's id and registry, if it is an authentic, live one.
+    pub authentic: Option<(TokenId, String)>,
+    /// Whether anything changed: nothing did if there was nothing to revoke, or it was revoked before, which to the holder is
+    /// the same (RFC 7009 section 2.2).
+    pub changed: Result<bool, RevokeError>,
+}
+
+/// Revokes the token if it is an authentic, live one of one of the registries.
 pub async fn revoke(
     keyring: &Keyring,
     state: &State,
     registries: &[&Registry],
     token: &str,
     now: Timestamp,
-) -> Result<Option<(TokenId, String)>, RevokeError> {
+) -> Outcome {
     for registry in registries {
         let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
         let Ok(authentic) = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now) else { continue };
         if authentic.expires_at() <= now {
-            return Ok(None);
+            break;
         }
         let id = authentic.identifier().id;
         // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
         let until = authentic.retired_at().plus(RETENTION_MARGIN);
-        let revoked = state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await?;
-        return Ok(revoked.then(|| (id, registry.id.clone())));
+        let changed = state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await;
+        return Outcome { authentic: Some((id, registry.id.clone())), changed };
     }
-    Ok(None)
+    Outcome { authentic: None, changed: Ok(false) }
 }

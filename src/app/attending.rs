@@ -30,7 +30,12 @@ impl App {
                 reloads.run().await;
             }
         };
-        let files = async { tokio::join!(reloads, key_reloads, certificate_reloads) };
+        let settings_reloads = async {
+            if let Some(reloads) = &self.settings_reloads {
+                reloads.run().await;
+            }
+        };
+        let files = async { tokio::join!(reloads, key_reloads, certificate_reloads, settings_reloads) };
         tokio::join!(self.keys().run(), self.keep_in_step(), self.keep_bundles(), files);
     }
 

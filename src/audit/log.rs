@@ -36,7 +36,7 @@ const REFUSALS_AT_ONCE: u32 = 2000;
 /// |---|---|
 /// | what was refused or failed; verifications and introspections that were allowed | a quarter of the queue |
 /// | exchanges that are about to mint ([`AuditLog::reserve`]) | an eighth |
-/// | what was allowed besides: revocations, stops, lifts, reloads | nothing |
+/// | what was allowed besides: revocations, stops, lifts, reloads; stops and lifts that may be in force | nothing |
 ///
 /// Anyone with a job at a shared provider can be refused as often as they like, and must not be able to push the record of
 /// a publication out of the log, nor to keep others from publishing. So they may not fill the disk either: of refused
@@ -155,6 +155,8 @@ impl AuditLog {
     pub fn record(&self, event: AuditEvent) {
         let queue = &self.queue;
         let kept = match (event.decision, event.event) {
+            // Of operators alone.
+            (AuditDecision::Fault, AuditKind::Stop | AuditKind::Lift) => 0,
             (AuditDecision::Deny | AuditDecision::Fault, _)
             | (AuditDecision::Allow, AuditKind::Verify | AuditKind::Introspect) => queue.capacity / 4,
             (AuditDecision::Allow, _) => 0,
@@ -166,10 +168,10 @@ impl AuditLog {
         }
     }
 
-    /// Records an exchange that was refused or failed, if not too many were before `now`: at most 2,000 at once and ten a
-    /// second. The rest is counted ([`AuditLog::suppressed_reading`]). Never waits.
+    /// Records an exchange that was refused or failed, or a holder's revocation that the store did not answer, if not too many
+    /// were before `now`: at most 2,000 at once and ten a second. The rest is counted ([`AuditLog::suppressed_reading`]). Never waits.
     ///
-    /// SECURITY: one proven ID token can be sent again and again while it lasts, and each time yields an event of kilobytes.
+    /// SECURITY: one proven ID token, or upload token, can be sent again and again while it lasts, and each time yields an event.
     pub fn record_refusal(&self, event: AuditEvent, now: Timestamp) {
         if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).spend(now) {
             self.record(event);

@@ -10,11 +10,14 @@ use std::io;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+
+use super::destination;
+use super::destination::Found;
+use super::destination::Unfit;
 
 /// Where events are written.
 pub enum AuditSink {
@@ -68,7 +71,7 @@ pub(super) enum Look {
     /// To another, which is held now; or to the same one, in which there is less than was written.
     Another,
     /// To another that cannot be opened, which was not so at the last look: the file that was held goes on being written.
-    Astray(io::Error),
+    Astray(Unfit),
 }
 
 impl Sink {
@@ -148,9 +151,9 @@ impl Followed {
 }
 
 impl Held {
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path) -> Result<Self, Unfit> {
         // A pipe that nobody reads yet would hold up whoever opens it only to write.
-        let pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let pipe = destination::find(path)? == Found::Pipe;
         let file = OpenOptions::new().read(pipe).append(true).create(true).mode(0o640).open(path)?;
         let metadata = file.metadata()?;
         let length = metadata.is_file().then_some(metadata.len());

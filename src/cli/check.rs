@@ -1,4 +1,5 @@
-//! `trustmint check`: settings, policy and keys as `serve` would read them, and the store as it would find it.
+//! `trustmint check`: settings, policy and keys as `serve` would read them, and the store and the audit log's file as it would find
+//! them.
 
 use clap::Args;
 use serde_json::json;

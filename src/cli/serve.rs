@@ -34,6 +34,7 @@ use crate::http::operations::Operators;
 use crate::identity::fetch::HttpsFetch;
 use crate::macaroon::Keyring;
 use crate::policy::Policy;
+use crate::policy::caller::Caller;
 use crate::policy::watch::Directory;
 use crate::policy::watch::Reading;
 use crate::state::MemoryStore;
@@ -90,16 +91,21 @@ pub(crate) struct Loaded {
 impl Sources {
     /// The settings alone.
     pub(crate) fn settings(&self) -> Result<Settings, Failed> {
+        self.named().load().map_err(refused)
+    }
+
+    /// Where they are from.
+    fn named(&self) -> config::Sources {
         #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-        Settings::load(&self.config, environment).map_err(|faults| Failed::new(faults.to_string()))
+        config::Sources::new(self.config.clone(), environment)
     }
 }
 
 impl Loaded {
-    /// Policy, keys, certificate and the store's files; every fault at once, unless only the policy has any. `told` is as in
-    /// [`Directory::telling`].
+    /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
+    /// has any. `told` is as in [`Directory::telling`].
     pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
@@ -107,13 +113,15 @@ impl Loaded {
         let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
         let otlp = settings.telemetry.otlp.as_ref().map(config::otlp::Otlp::options).transpose();
-        match (keyring, certificate, redis, otlp) {
-            (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp)) => {
+        let audit = settings.audit.check();
+        match (keyring, certificate, redis, otlp, audit) {
+            (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp), Ok(())) => {
                 Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
             }
-            (keyring, certificate, redis, otlp) => {
-                let faults = [reading.judged.err(), keyring.err(), certificate.err(), redis.err(), otlp.err()];
-                let faults: Vec<_> = faults.into_iter().flatten().map(|faults| faults.to_string()).collect();
+            (keyring, certificate, redis, otlp, audit) => {
+                let faults = [keyring.err(), certificate.err(), redis.err(), otlp.err(), audit.err()];
+                let faults = [reading.judged.err()].into_iter().chain(faults);
+                let faults: Vec<_> = faults.flatten().map(|faults| faults.to_string()).collect();
                 Err(Failed::new(faults.join("\n")))
             }
         }
@@ -131,7 +139,8 @@ fn refused(faults: impl Display) -> Failed {
 
 impl Serve {
     pub(crate) fn run(self) -> Ended {
-        let settings = self.sources.settings()?;
+        let sources = self.sources.named();
+        let settings = sources.load().map_err(refused)?;
         let outboxes = Outboxes::new();
         let logged = settings.telemetry.otlp.as_ref().is_some_and(|otlp| otlp.logs);
         let records = logged.then(|| outboxes.log(Arc::new(SystemClock)));
@@ -140,7 +149,7 @@ impl Serve {
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        actix_web::rt::System::new().block_on(serve(loaded, outboxes, listener, operations))
+        actix_web::rt::System::new().block_on(serve(loaded, sources, outboxes, listener, operations))
     }
 }
 
@@ -152,11 +161,13 @@ fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed>
 struct Built {
     app: App,
     settings: Settings,
+    /// Who may operate it, now.
+    operators: Arc<ArcSwap<Vec<Caller>>>,
     tls: Option<rustls::ServerConfig>,
     exporter: Option<Exporter>,
 }
 
-async fn build(loaded: Loaded, outboxes: Outboxes) -> Result<Built, Failed> {
+async fn build(loaded: Loaded, sources: config::Sources, outboxes: Outboxes) -> Result<Built, Failed> {
     let Loaded { settings, directory, reading, keyring, certificate, redis, otlp } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new()?);
@@ -188,13 +199,19 @@ async fn build(loaded: Loaded, outboxes: Outboxes) -> Result<Built, Failed> {
         .tracing(tracer)
         .watching(begun, settings.policy.poll)
         .watching_keys(settings.keys.directory.clone(), settings.keys.poll);
+    let operators = Arc::new(ArcSwap::from_pointee(settings.operations.callers.clone()));
+    let app = if sources.can_be_read_again() {
+        app.watching_settings(sources, settings.clone(), settings.keys.poll, Arc::clone(&operators))
+    } else {
+        app
+    };
     let (Some(certificate), Some(files)) = (certificate, &settings.listen.tls) else {
-        return Ok(Built { app, settings, tls: None, exporter });
+        return Ok(Built { app, settings, operators, tls: None, exporter });
     };
     let current = Arc::new(ArcSwap::from_pointee(certificate));
     let tls = config::tls::server_config(Arc::clone(&current))?;
     let app = app.watching_certificate(files.clone(), settings.keys.poll, current);
-    Ok(Built { app, settings, tls: Some(tls), exporter })
+    Ok(Built { app, settings, operators, tls: Some(tls), exporter })
 }
 
 /// Where audit events go.
@@ -240,8 +257,14 @@ pub(crate) fn told(fault: RedisFault) -> String {
     format!("state.redis: {fault} — {}", fault.remedy())
 }
 
-async fn serve(loaded: Loaded, outboxes: Outboxes, listener: TcpListener, operations: TcpListener) -> Ended {
-    let Built { app, settings, tls, exporter } = build(loaded, outboxes).await?;
+async fn serve(
+    loaded: Loaded,
+    sources: config::Sources,
+    outboxes: Outboxes,
+    listener: TcpListener,
+    operations: TcpListener,
+) -> Ended {
+    let Built { app, settings, operators, tls, exporter } = build(loaded, sources, outboxes).await?;
     let app = Arc::new(app);
     if let Err(error) = app.sync().await {
         tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
@@ -259,7 +282,7 @@ async fn serve(loaded: Loaded, outboxes: Outboxes, listener: TcpListener, operat
     let public = Public::new(Arc::clone(&app), settings.listen.trusted_proxies);
     let public = web::Data::new(public.refusing(settings.limits.refusals_per_client));
     let public = http::serve_public(public, listener, tls, limits)?;
-    let operators = web::Data::new(Operators::new(Arc::clone(&app), settings.operations.callers));
+    let operators = web::Data::new(Operators::following(Arc::clone(&app), operators));
     let operations = http::serve_operations(operators, operations)?;
     tracing::info!(
         policy.revision = app.policy().revision(),
@@ -291,11 +314,15 @@ async fn serve(loaded: Loaded, outboxes: Outboxes, listener: TcpListener, operat
     Ok(end == End::InTurn)
 }
 
-/// Reloads the policy, the keys and the certificate at SIGHUP, from now on.
+/// Reloads the operators, the policy, the keys and the certificate at SIGHUP, from now on.
 fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_web::rt::spawn(async move {
         while hangups.recv().await.is_some() {
+            // Before the policy, which may take long to read.
+            if let Some(reloads) = app.settings_reloads() {
+                reloads.reload().await;
+            }
             if let Some(reloads) = app.reloads() {
                 reloads.reload(Trigger::Signal).await;
             }

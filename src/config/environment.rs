@@ -20,7 +20,8 @@ use crate::policy::yaml::Place;
 use crate::policy::yaml::nearest;
 use crate::policy::yaml::shown;
 
-const PREFIX: &str = "TRUSTMINT_";
+/// With what the name of every variable begins that is a setting.
+pub(super) const PREFIX: &str = "TRUSTMINT_";
 
 /// Largest value; networks of proxies are the longest there are.
 const MAX_BYTES: usize = 4096;

@@ -10,6 +10,7 @@ use actix_web::HttpResponse;
 use actix_web::HttpResponseBuilder;
 use actix_web::http::header;
 use actix_web::web;
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use crate::app::App;
@@ -40,13 +41,18 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 #[derive(Debug)]
 pub struct Operators {
     app: Arc<App>,
-    callers: Vec<Caller>,
+    callers: Arc<ArcSwap<Vec<Caller>>>,
     patience: Duration,
 }
 
 impl Operators {
     /// Only these callers may use the protected endpoints; with none, nobody.
-    pub const fn new(app: Arc<App>, callers: Vec<Caller>) -> Self {
+    pub fn new(app: Arc<App>, callers: Vec<Caller>) -> Self {
+        Self::following(app, Arc::new(ArcSwap::from_pointee(callers)))
+    }
+
+    /// The same, with those that are there when a request comes.
+    pub const fn following(app: Arc<App>, callers: Arc<ArcSwap<Vec<Caller>>>) -> Self {
         Self { app, callers, patience: PATIENCE }
     }
 
@@ -58,14 +64,15 @@ impl Operators {
     }
 
     /// The name of the operator whose API key the request presents.
-    fn caller(&self, request: &HttpRequest) -> Result<&str, Refusal> {
-        if self.callers.is_empty() {
+    fn caller(&self, request: &HttpRequest) -> Result<String, Refusal> {
+        let callers = self.callers.load();
+        if callers.is_empty() {
             return Err(Refusal::new(Code::OperationsClosed, "nobody is configured who may use this endpoint"));
         }
         let digest = arrival::key_digest(request)?;
-        let caller = caller::find(&self.callers, &digest);
+        let caller = caller::find(&callers, &digest);
         caller
-            .map(|caller| caller.name.as_str())
+            .map(|caller| caller.name.clone())
             .ok_or_else(|| Refusal::new(Code::BadApiKey, "the API key is not known"))
     }
 

@@ -175,9 +175,14 @@ impl State {
     /// Ends a stop before its time: here when this returns, on other replicas at their next [`State::sync`]. The answer
     /// is the stop; `None` if there is none of that name that still lasts.
     pub async fn lift(&self, name: Cursor, now: Timestamp) -> Result<Option<Stop>, StoreError> {
-        let Some((_, stop)) = self.stops(now).into_iter().find(|(at, _)| *at == name) else { return Ok(None) };
+        let Some(stop) = self.stop_named(name, now) else { return Ok(None) };
         self.stops.0.append(&self.sealed_lift(name, now)?.written()?).await?;
         Ok(Some(stop))
+    }
+
+    /// The stop of that name, if it lasts, as far as is known since [`State::stops_synced_at`].
+    pub fn stop_named(&self, name: Cursor, now: Timestamp) -> Option<Stop> {
+        self.stops(now).into_iter().find_map(|(at, stop)| (at == name).then_some(stop))
     }
 
     /// The stops that last, as far as is known since [`State::stops_synced_at`], oldest first.

@@ -19,6 +19,8 @@ use trustmint::audit::AuditSink;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
+use crate::store_contract::faulty;
+use crate::store_contract::faulty::Fault;
 use crate::support::Service;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
@@ -132,7 +134,34 @@ async fn every_event() -> Vec<Value> {
     let id = stopped.body["id"].as_str().unwrap();
     let lift = operations.client.delete(format!("{}/stops/{id}", operations.base)).bearer_auth(KEY);
     ok(&Answer::of(lift.send().await.unwrap()).await);
-    service.audit()
+    let mut events = service.audit();
+    events.extend(unanswered().await);
+    events
+}
+
+/// What is recorded of revocations, a stop and a lift to which the store gives no answer.
+async fn unanswered() -> Vec<Value> {
+    let (service, store) = faulty::service().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let token = service.upload_token().await;
+    let until = service.app.now().plus(Duration::from_secs(3600)).to_string();
+    let stop = json!({"rule": "another", "reason": "INC-8", "until": until}).to_string();
+    let stop = || operations.client.post(format!("{}/stops", operations.base)).bearer_auth(KEY).body(stop.clone());
+    let stopped = Answer::of(stop().send().await.unwrap()).await;
+    let id = stopped.body["id"].as_str().unwrap();
+    let lift = operations.client.delete(format!("{}/stops/{id}", operations.base)).bearer_auth(KEY);
+    let own = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+    let own = own.body(json!({"rule": "widgets-release"}).to_string());
+    store.fail(Some(Fault::Refused));
+    let mut answers = vec![service.post("/v1/revoke", FORM, format!("token={token}")).await];
+    for request in [own, stop(), lift] {
+        answers.push(Answer::of(request.send().await.unwrap()).await);
+    }
+    for answer in answers {
+        assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+    }
+    let events = service.audit().into_iter().filter(|event| event["decision"] == "fault");
+    events.collect()
 }
 
 #[actix_web::test]
@@ -180,6 +209,9 @@ async fn the_schema_refuses_what_is_not_described() {
         ("reload", "deny"),
         ("stop", "allow"),
         ("lift", "allow"),
+        ("revoke", "fault"),
+        ("stop", "fault"),
+        ("lift", "fault"),
     ] {
         refused(event(kind, decision), "/unknown", json!("x"));
         for name in ["/schema", "/time", "/request_id", "/event", "/decision", "/code"] {

@@ -1,17 +1,21 @@
 //! The operations listener: health and metrics for everybody who reaches it, the identity providers' keys for operators.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use trustmint::app::App;
 use trustmint::app::Parts;
 use trustmint::audit::AuditLog;
 use trustmint::audit::AuditSink;
+use trustmint::config::Sources;
 use trustmint::demo::Serving;
 use trustmint::demo::bind;
 use trustmint::demo::provider::Answer as Reply;
@@ -24,6 +28,7 @@ use trustmint::macaroon::MasterKey;
 use trustmint::policy::Policy;
 use trustmint::policy::Source;
 use trustmint::policy::caller::Caller;
+use trustmint::secret::hex;
 use trustmint::secret::random_bytes;
 use trustmint::secret::sha256;
 use trustmint::state::MemoryStore;
@@ -108,12 +113,11 @@ async fn a_provider_that_is_down_from_the_start_holds_nothing_up_and_needs_no_re
     assert_eq!(operations.issuers().await.body[0]["last_error"], Value::Null);
 }
 
-#[actix_web::test]
-async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
-    let now = Timestamp::from_unix_seconds(1_795_392_000);
-    let clock = Arc::new(SetClock::starting_at(now));
-    let key = MasterKey::generate("k1", random_bytes().unwrap(), now.plus(Duration::from_secs(60))).unwrap();
-    let app = App::build(Parts {
+/// A service that nobody can publish by, with a key that mints from a minute on.
+fn built(clock: &Arc<SetClock>) -> App {
+    let in_a_minute = clock.now().plus(Duration::from_secs(60));
+    let key = MasterKey::generate("k1", random_bytes().unwrap(), in_a_minute).unwrap();
+    App::build(Parts {
         policy: policy(&policy_text("https://pypi.acme.example", "http://127.0.0.1:1", WIDGETS)),
         keyring: Keyring::new(vec![key]).unwrap(),
         fetch: Arc::new(HttpsFetch::new()),
@@ -122,8 +126,82 @@ async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
         metrics: Arc::new(Metrics::new().unwrap()),
         clock: clock.clone(),
         runtime: Handle::current(),
-    });
-    let operations = Operations::of(Arc::new(app));
+    })
+}
+
+#[actix_web::test]
+async fn operators_are_those_of_the_settings_once_two_looks_have_found_the_same() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("trustmint.yaml");
+    let operator = |name: &str, key: &str| format!("{name}: {{key_sha256: \"{}\"}}", hex(&sha256(key.as_bytes())));
+    let (oncall, other) = (operator("oncall", KEY), operator("other", "another-operators-key"));
+    said::secret(SecretKind::ApiKey, "another-operators-key");
+    let write = |callers: &str, more: &str| {
+        fs::write(&file, format!("{more}operations: {{callers: {{{callers}}}}}\n")).unwrap();
+    };
+    write(&oncall, "");
+    // A variable counts as it did at the start, and more than a file.
+    let variables = [("TRUSTMINT_LIMITS__WORKERS".to_owned(), "3".to_owned())];
+    let sources = Sources::new(vec![file.clone()], variables.into_iter());
+    let started = sources.load().unwrap();
+    let operators = Arc::new(ArcSwap::from_pointee(started.operations.callers.clone()));
+    let clock = Arc::new(SetClock::starting_at(Timestamp::from_unix_seconds(1_795_392_000)));
+    let hour = Duration::from_secs(3600);
+    let app = Arc::new(built(&clock).watching_settings(sources, started, hour, Arc::clone(&operators)));
+    let reloads = app.settings_reloads().unwrap();
+    let operations = Operations::with(Operators::following(Arc::clone(&app), operators));
+    let asked = async || {
+        let ask = async |key: &str| {
+            let request = operations.client.get(format!("{}/stops", operations.base)).bearer_auth(key);
+            request.send().await.unwrap().status().as_u16()
+        };
+        (ask(KEY).await, ask("another-operators-key").await)
+    };
+    let counted = |metric: &str| {
+        let text = app.metrics().render().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("trustmint_settings_{metric} ")));
+        line.map(str::to_owned)
+    };
+    let activated = || counted("reloads_total{outcome=\"activated\"}");
+    assert_eq!((asked().await, counted("refused").as_deref()), ((200, 401), Some("0")));
+
+    write(&format!("{oncall}, {other}"), "");
+    reloads.poll().await;
+    assert_eq!(asked().await, (200, 401), "seen once it may be half of something");
+    reloads.poll().await;
+    assert_eq!((asked().await, activated().as_deref()), ((200, 200), Some("1")));
+
+    // Faulty anywhere, it changes nothing, and is told once.
+    for faulty in ["limits: {workers: none}\n", "audit: {sink: file}\n", "listen: [\n"] {
+        write(&other, faulty);
+        for _ in 0..3 {
+            reloads.poll().await;
+        }
+        assert_eq!((asked().await, counted("refused").as_deref()), ((200, 200), Some("1")), "{faulty}");
+    }
+    assert_eq!(counted("reloads_total{outcome=\"refused\"}").as_deref(), Some("3"));
+    fs::remove_file(&file).unwrap();
+    reloads.reload().await;
+    assert_eq!((asked().await, counted("refused").as_deref()), ((200, 200), Some("1")), "nor does one that is gone");
+
+    write(&other, "");
+    reloads.reload().await;
+    assert_eq!((asked().await, counted("refused").as_deref()), ((401, 200), Some("0")));
+    // What is written otherwise and says the same is nothing new.
+    let before = activated();
+    write(&other, "# a comment\nlimits: {workers: 2}\n");
+    reloads.reload().await;
+    assert_eq!((asked().await, activated()), ((401, 200), before));
+    write("", "");
+    reloads.reload().await;
+    assert_eq!(asked().await, (403, 403), "with none, nobody");
+}
+
+#[actix_web::test]
+async fn it_is_ready_once_a_key_may_mint_whatever_the_providers_do() {
+    let now = Timestamp::from_unix_seconds(1_795_392_000);
+    let clock = Arc::new(SetClock::starting_at(now));
+    let operations = Operations::of(Arc::new(built(&clock)));
     assert_eq!(operations.get("/livez").await.status, 200);
     let unready = operations.get("/readyz").await;
     assert_eq!(unready.status, 503);

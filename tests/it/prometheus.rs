@@ -75,6 +75,7 @@ fn happens(metrics: &Metrics) {
     metrics.store_call("set-once", Some("timeout"), took);
     metrics.policy_reload("activated");
     metrics.keyring_reload(false);
+    metrics.settings_reload(false);
     for result in ["new", "not-fetched"] {
         metrics.bundle_refresh("acme", result);
     }

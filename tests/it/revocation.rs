@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use serde_json::json;
+use trustmint::app::Caller;
 use trustmint::state::Cursor;
 use trustmint::state::ListBounds;
 use trustmint::state::Reserved;
@@ -18,6 +20,7 @@ use trustmint::time::Timestamp;
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
+use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::tenants::narrowed;
 use crate::support::tenants::tenants;
@@ -230,6 +233,93 @@ async fn a_store_that_fails_is_no_success() {
     assert_eq!(verify(&service, &token).await.body["allowed"], true);
     assert_eq!(revoke(&service, &token).await.status, 200);
     assert_eq!(verify(&service, &token).await.code(), "upload-token-revoked");
+}
+
+/// The records of revocations: how each ended, and what it was about.
+fn recorded(service: &Service) -> Vec<(Value, Value, Value)> {
+    let events = service.audit().into_iter().filter(|event| event["event"] == "revoke");
+    let about = |event: &Value| if event["token_id"].is_null() { &event["rules"] } else { &event["token_id"] }.clone();
+    events.map(|event| (event["decision"].clone(), event["code"].clone(), about(&event))).collect()
+}
+
+#[actix_web::test]
+async fn a_revocation_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
+    let (service, store) = faulty().await;
+    let held = service.upload_token().await;
+    let held_id = service.last_event()["token_id"].clone();
+    let own = service.upload_token().await;
+    let own_id = service.last_event()["token_id"].clone();
+    let owned = async |body: Value| {
+        let request = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+        Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+    };
+    let rule = json!({"rule": "another-rule"});
+    store.fail(Some(Fault::EntryLost));
+    let answers = [revoke(&service, &held).await, owned(json!({"token_id": own_id})).await, owned(rule.clone()).await];
+    for answer in answers {
+        assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+    }
+    let lost = |about: Value| (json!("fault"), json!("store-unavailable"), about);
+    let expected = [lost(held_id.clone()), lost(own_id.clone()), lost(json!(["another-rule"]))];
+    assert_eq!(recorded(&service), expected);
+    for event in service.audit().iter().filter(|event| event["event"] == "revoke") {
+        assert_eq!((&event["class"], &event["registry"]), (&json!("unavailable"), &json!("acme-pypi")));
+    }
+
+    // They hold, as the list says, and nobody else is recorded for it.
+    store.fail(None);
+    service.app.sync().await.unwrap();
+    for token in [&held, &own] {
+        assert_eq!(verify(&service, token).await.code(), "upload-token-revoked");
+        assert_eq!(revoke(&service, token).await.status, 200);
+    }
+    assert_eq!(recorded(&service), expected);
+}
+
+#[actix_web::test]
+async fn while_the_store_is_down_holders_cannot_fill_the_audit_log_and_strangers_write_nothing_into_it() {
+    let (service, store) = faulty().await;
+    let old = service.upload_token().await;
+    service.pass(Duration::from_secs(3700)).await;
+    let token = service.upload_token().await;
+    let token_id = service.last_event()["token_id"].clone();
+    let (head, tail) = token.split_at(token.len() - 4);
+    let forged = format!("{head}{}", tail.chars().rev().collect::<String>());
+    store.fail(Some(Fault::Refused));
+    for token in ["garbage", &forged, &old] {
+        assert_eq!(revoke(&service, token).await.status, 200);
+    }
+    assert_eq!(recorded(&service), []);
+
+    let policy = service.app.policy();
+    let registry = policy.registries().by_id("acme-pypi").unwrap();
+    let caller = Caller { request_id: "019ac0de-0000-7000-8000-000000000000".to_owned(), client: None };
+    for _ in 0..2050 {
+        let now = service.app.now();
+        assert!(service.app.revoke(&[registry], &token, &caller, now).await.is_err());
+    }
+    let metrics = service.app.metrics().render().unwrap();
+    let suppressed = metrics.lines().find_map(|line| line.strip_prefix("trustmint_audit_suppressed_total "));
+    assert_eq!(suppressed, Some("50"), "beyond the pace they are counted only");
+    // Of the registry itself each is recorded.
+    let before = recorded(&service).len();
+    let request = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+    let own = Answer::of(request.body(json!({"token_id": token_id}).to_string()).send().await.unwrap()).await;
+    assert_eq!(own.status, 503, "{}", own.text);
+    assert_eq!(recorded(&service).len(), before + 1);
+}
+
+#[actix_web::test]
+async fn a_revocation_beyond_the_share_changes_nothing_and_is_not_recorded() {
+    let (service, store) = faulty().await;
+    let token = service.upload_token().await;
+    let key_id = service.app.policy().registries().by_id("acme-pypi").unwrap().key_id.clone();
+    let hour = service.clock_seconds().div_euclid(3600);
+    let used = format!("revocations-by:holders:{key_id}:{hour}");
+    store.add(used.as_bytes(), 20_000, service.app.now().plus(Duration::from_secs(3600))).await.unwrap();
+    let refused = revoke(&service, &token).await;
+    assert_eq!(refused.code(), "revocations-exhausted", "{}", refused.text);
+    assert_eq!(recorded(&service), []);
 }
 
 #[actix_web::test]

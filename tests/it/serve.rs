@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Child;
 use std::process::ChildStderr;
@@ -35,6 +36,7 @@ use crate::support::said::Channel;
 use crate::support::said::Folder;
 use crate::support::said::Heard;
 use crate::support::said::Record;
+use crate::support::said::SecretKind;
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::WIDGETS;
@@ -103,7 +105,11 @@ impl Home {
 
     /// The same, with a time to drain.
     pub fn serve_draining(&self, drain: &str) -> Served {
-        let mut command = self.command(&["serve", "--config", "trustmint.yaml"]);
+        self.serve_by("trustmint.yaml", drain)
+    }
+
+    fn serve_by(&self, settings: &str, drain: &str) -> Served {
+        let mut command = self.command(&["serve", "--config", settings]);
         let mut child = command.env("TRUSTMINT_LIMITS__DRAIN", drain).spawn().unwrap();
         let mut log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
         let audit = Record::of(Channel::Audit);
@@ -259,6 +265,61 @@ fn a_fault_anywhere_stops_it_before_anything_starts() {
 }
 
 #[test]
+fn check_and_serve_say_the_same_of_an_audit_log_that_cannot_be_written() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    let _socket = UnixListener::bind(home.path().join("socket")).unwrap();
+    let there = || {
+        let mut names: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = there();
+    let put = |file: &str| home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: {file}}}\n"));
+    for (file, words, remedy) in [
+        ("log/audit.jsonl", "there is no folder log", "make the folder"),
+        ("policy", "it is a folder", "name a file"),
+        ("socket", "it is a socket", "name a file"),
+        ("trustmint.yaml/audit.jsonl", "Not a directory", "let the service's user"),
+    ] {
+        put(file);
+        let [checked, served] = ["check", "serve"].map(|verb| home.run(&[verb, "--config", "trustmint.yaml"], ""));
+        failed(&checked, 1, &format!("{file}: audit.file: cannot be opened: {words}"));
+        assert!(err(&checked).contains(&format!(" — {remedy}")), "{}", err(&checked));
+        assert_eq!((err(&checked), out(&checked)), (err(&served), out(&served)), "{file}");
+    }
+    put("new.jsonl");
+    succeeded(&home.run(&["check", "--config", "trustmint.yaml"], ""));
+    assert_eq!(there(), before, "nothing is made");
+
+    // With every other fault, and not before them.
+    put("log/audit.jsonl");
+    home.write("keys/k2", "not a key");
+    let output = home.run(&["check", "--config", "trustmint.yaml"], "");
+    failed(&output, 1, "audit.file");
+    assert!(err(&output).contains("k2"), "{}", err(&output));
+}
+
+#[test]
+fn check_leaves_the_audit_log_that_is_there_as_it_is() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    home.write("audit.jsonl", "half a line");
+    assert!(Command::new("mkfifo").arg(home.path().join("pipe")).status().unwrap().success());
+    let facts = || {
+        let found = fs::metadata(home.path().join("audit.jsonl")).unwrap();
+        (found.modified().unwrap(), home.read("audit.jsonl"))
+    };
+    let before = facts();
+    // A pipe that nobody reads does not hold it up.
+    for file in ["audit.jsonl", "pipe", "/dev/null"] {
+        home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: {file}}}\n"));
+        succeeded(&home.run(&["check", "--config", "trustmint.yaml"], ""));
+    }
+    assert_eq!(facts(), before);
+}
+
+#[test]
 fn an_identity_provider_over_http_is_refused_even_on_loopback() {
     let home = Home::with_key();
     home.write("policy/acme.yaml", &policy_text("https://pypi.acme.example", "http://127.0.0.1:8888", WIDGETS));
@@ -389,6 +450,89 @@ async fn an_operator_of_the_settings_refreshes_an_issuer_and_the_log_says_who() 
     succeeded(&checked);
     assert!(out(&checked).contains(&format!("oncall: {{key_sha256: \"{}…\"}}", &digest[..8])), "{}", out(&checked));
     assert!(!out(&checked).contains(&digest[..9]));
+}
+
+#[actix_web::test]
+async fn at_a_hangup_and_otherwise_every_poll_it_reads_its_operators_again() {
+    let home = Home::with_key();
+    let [first, second] = ["the-first-operators-key", "the-second-operators-key"];
+    let operator = |name: &str, key: &str| format!("{name}: {{key_sha256: \"{}\"}}", hex(&sha256(key.as_bytes())));
+    let [oncall, other] = [operator("oncall", first), operator("other", second)];
+    for key in [first, second] {
+        said::secret(SecretKind::ApiKey, key);
+    }
+    let write = |callers: &str, more: &str| {
+        let address = "address: \"127.0.0.1:0\"";
+        let text = format!("listen: {{{address}}}\noperations: {{{address}, callers: {{{callers}}}}}\n{more}");
+        // Whole, since it is also polled.
+        home.write("new.yaml", &text);
+        fs::rename(home.path().join("new.yaml"), home.path().join("trustmint.yaml")).unwrap();
+    };
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (poll, hangs_up) in [("1h", true), ("1s", false)] {
+        let poll = format!("keys: {{poll: {poll}}}\n");
+        write(&oncall, &poll);
+        let mut served = home.serve();
+        let process = served.child.id();
+        let changed = || {
+            if hangs_up {
+                send("-HUP", process);
+            }
+        };
+        let base = served.operations.clone();
+        let asked = async || {
+            let ask = async |key: &str| {
+                client.get(format!("{base}/stops")).bearer_auth(key).send().await.unwrap().status().as_u16()
+            };
+            (ask(first).await, ask(second).await)
+        };
+        assert_eq!(asked().await, (200, 401));
+        write(&format!("{oncall}, {other}"), &poll);
+        changed();
+        let line = line_with(&mut served.log, "the operators were read again");
+        assert!(line.contains("operators=\"oncall, other\""), "{line}");
+        assert_eq!(asked().await, (200, 200));
+
+        // A fault anywhere keeps those that were read before.
+        write(&other, &format!("{poll}limits: {{workers: none}}\n"));
+        changed();
+        let line = line_with(&mut served.log, "settings");
+        assert!(line.contains("the changed settings are refused, and the operators read before go on"), "{line}");
+        assert!(line.contains("trustmint.yaml:4:19: limits.workers"), "{line}");
+        assert_eq!(asked().await, (200, 200));
+
+        // What else has changed takes a restart, and the operators do not wait for it.
+        write(&other, &format!("{poll}limits: {{workers: 2}}\n"));
+        changed();
+        line_with(&mut served.log, "the operators were read again");
+        line_with(&mut served.log, "settings have changed that are read at start only: restart the service");
+        assert_eq!(asked().await, (401, 200));
+        served.terminate();
+        assert_eq!(served.ended().await.0, Some(0));
+    }
+}
+
+#[actix_web::test]
+async fn settings_that_came_through_a_pipe_are_read_once() {
+    let home = Home::with_key();
+    let pipe = home.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = format!(
+        "listen: {{address: \"127.0.0.1:0\"}}\noperations: {{address: \"127.0.0.1:0\", callers: {{oncall: {{key_sha256: \
+         \"{}\"}}}}}}\n",
+        hex(&sha256(b"an-operators-key"))
+    );
+    let writing = thread::spawn(move || fs::write(pipe, text).unwrap());
+    let mut served = home.serve_by("pipe", "1s");
+    writing.join().unwrap();
+    send("-HUP", served.child.id());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.get(format!("{}/stops", served.operations)).bearer_auth("an-operators-key");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    // The rest of what a hangup asks for is done.
+    home.write("policy/acme.yaml", &home.read("policy/acme.yaml").replace("widgets-release", "another-name"));
+    send("-HUP", served.child.id());
+    line_with(&mut served.log, "another policy is in force");
 }
 
 #[actix_web::test]

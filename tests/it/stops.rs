@@ -23,6 +23,7 @@ use trustmint::state::stops::Stop as StopMade;
 
 use crate::operations::KEY;
 use crate::operations::Operations;
+use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
 use crate::support::Service;
@@ -214,6 +215,51 @@ async fn a_stop_is_read_strictly_and_only_from_operators() {
     }
     assert_eq!(list(&operations).await.body["stops"], json!([]));
     assert_eq!(service.get("/stops").await.status, 404, "not on the public side");
+}
+
+#[actix_web::test]
+async fn a_stop_or_lift_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
+    let (service, store) = faulty::service().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let body = json!({"rule": "widgets-release", "reason": "INC-9", "until": until(&service, HOUR)});
+    let held = async || {
+        store.fail(None);
+        service.app.sync().await.unwrap();
+        list(&operations).await.body["stops"].as_array().unwrap().clone()
+    };
+    let unanswered = |answer: &Answer, kind: &str| {
+        assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+        assert!(answer.body["message"].as_str().unwrap().contains(&format!("the {kind} may hold")), "{}", answer.text);
+        let event = service.last_event();
+        assert_eq!((&event["event"], &event["decision"]), (&json!(kind), &json!("fault")), "{event}");
+        assert_eq!((&event["code"], &event["class"]), (&json!("store-unavailable"), &json!("unavailable")));
+        let why = &event["explanation"];
+        assert_eq!((&why["caller"], &why["reason"]), (&json!("oncall"), &json!("INC-9")));
+        assert_eq!(why["scope"], json!({"rule": "widgets-release"}));
+        why["stop"].clone()
+    };
+    for fault in [Fault::Refused, Fault::Full] {
+        store.fail(Some(fault));
+        assert_eq!(unanswered(&stop(&operations, &body).await, "stop"), Value::Null);
+        assert_eq!(held().await, Vec::<Value>::new(), "{fault:?}");
+    }
+    store.fail(Some(Fault::AnswerLost));
+    unanswered(&stop(&operations, &body).await, "stop");
+    let stops = held().await;
+    assert_eq!(stops.len(), 1, "it holds: {stops:?}");
+    let id = stops[0]["id"].as_str().unwrap();
+
+    store.fail(Some(Fault::Refused));
+    assert_eq!(unanswered(&lift(&operations, id).await, "lift"), id);
+    assert_eq!(held().await.len(), 1);
+    store.fail(Some(Fault::AnswerLost));
+    assert_eq!(unanswered(&lift(&operations, id).await, "lift"), id);
+    assert_eq!(held().await, Vec::<Value>::new());
+    // What is not there was not lifted by whoever asks.
+    let before = service.audit().len();
+    store.fail(Some(Fault::Refused));
+    assert_eq!(lift(&operations, id).await.code(), "no-such-stop");
+    assert_eq!(service.audit().len(), before);
 }
 
 #[actix_web::test]

@@ -147,9 +147,13 @@
 {{- fail "settings.audit.sink=otlp names no collector: set otlp.endpoint" -}}
 {{- end -}}
 {{- end -}}
-{{- with $values.settings.audit -}}
-{{- if and (eq (.sink | default "stdout") "file") (not $values.extraVolumeMounts) -}}
-{{- fail "settings.audit.sink=file: the root file system is read-only, so mount a volume for the file with extraVolumes and extraVolumeMounts" -}}
+{{- if eq (dig "audit" "sink" "stdout" $values.settings) "file" -}}
+{{- $file := dig "audit" "file" "" $values.settings | default "" -}}
+{{- if not $file -}}
+{{- fail "settings.audit.sink=file names no file: set settings.audit.file=/var/log/trustmint/audit.jsonl, and mount a volume for it" -}}
+{{- end -}}
+{{- if not (include "trustmint.writable" (dict "values" $values "path" $file)) -}}
+{{- fail (printf "settings.audit.file: the root file system is read-only, and %s lies on no volume that can be written: mount one for its folder with extraVolumes and extraVolumeMounts" $file) -}}
 {{- end -}}
 {{- end -}}
 
@@ -211,6 +215,24 @@
 {{- end -}}
 {{- range $values.prometheusRule.disabled -}}
 {{- if not (contains (printf "alert: %s\n" .) ($.Files.Get "files/alerts.yaml")) }}{{ fail (printf "prometheusRule.disabled: there is no alert %s" .) }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether an absolute path lies below a mount of `extraVolumeMounts` that can be written: of the mounts above it the nearest counts. */}}
+{{- define "trustmint.writable" -}}
+{{- $path := clean .path -}}
+{{- $nearest := dict "mountPath" "" -}}
+{{- range .values.extraVolumeMounts -}}
+{{- if and (hasPrefix (printf "%s/" (clean .mountPath)) $path) (gt (len (clean .mountPath)) (len (clean $nearest.mountPath))) }}{{ $nearest = . }}{{ end -}}
+{{- end -}}
+{{- range .values.extraVolumes -}}
+{{- if and (eq .name (get $nearest "name")) (not $nearest.readOnly) -}}
+{{- $readOnly := false -}}
+{{- range $kind, $source := . -}}
+{{- if or (has $kind (list "configMap" "secret" "projected" "downwardAPI" "image")) (and (kindIs "map" $source) (dig "readOnly" false (default dict $source))) }}{{ $readOnly = true }}{{ end -}}
+{{- end -}}
+{{- if not $readOnly }}writable{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

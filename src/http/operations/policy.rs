@@ -41,7 +41,7 @@ pub async fn reload(request: HttpRequest, operators: web::Data<Operators>) -> Ht
 }
 
 async fn reloaded(request: &HttpRequest, operators: &Operators, id: &str) -> Result<HttpResponse, Refusal> {
-    let caller = operators.caller(request)?.to_owned();
+    let caller = operators.caller(request)?;
     let reloads = operators.app.reloads().ok_or_else(fixed)?;
     tracing::info!(caller, "an operator asks for a reload of the policy");
     let client = request.peer_addr().map(|address| address.ip());

@@ -25,6 +25,7 @@ use crate::http::verify::text;
 use crate::json::Object;
 use crate::policy::Policy;
 use crate::state::Cursor;
+use crate::state::StoreError;
 use crate::state::stops::LONGEST_STOP;
 use crate::state::stops::Scope;
 use crate::state::stops::Stop;
@@ -102,12 +103,12 @@ async fn stopped(
     operators: &Operators,
     id: &str,
 ) -> Result<HttpResponse, Refusal> {
-    let by = operators.caller(request)?.to_owned();
+    let by = operators.caller(request)?;
     let body = body::json_object(&body::read(request, payload).await?)?;
     let now = operators.app.now();
     let stop = read(&body, by, now)?;
     exists(&stop.scope, &operators.app.policy())?;
-    let name = operators.app.stop(&stop, &caller(request, id)).await?;
+    let name = operators.app.stop(&stop, &caller(request, id)).await.map_err(|error| unanswered(error, "stop"))?;
     tracing::warn!(caller = stop.by, stop = %name, "an operator has stopped something");
     Ok(answer(HttpResponse::Created(), &Entry::new(name, &stop)))
 }
@@ -116,9 +117,15 @@ async fn lifted(request: &HttpRequest, name: &str, operators: &Operators, id: &s
     let by = operators.caller(request)?;
     let unknown = || Refusal::new(Code::NoSuchStop, "there is no stop of that name that still lasts");
     let name: Cursor = name.parse().map_err(|_| unknown())?;
-    let stop = operators.app.lift(name, by, &caller(request, id), operators.app.now()).await?.ok_or_else(unknown)?;
+    let lifted = operators.app.lift(name, &by, &caller(request, id), operators.app.now()).await;
+    let stop = lifted.map_err(|error| unanswered(error, "lift"))?.ok_or_else(unknown)?;
     tracing::warn!(caller = by, stop = %name, "an operator has lifted a stop");
     Ok(answer(HttpResponse::Ok(), &Entry::new(name, &stop)))
+}
+
+/// What is asked for again after it was carried out does no harm, but an operator has to know that it may be in force.
+fn unanswered(error: StoreError, what: &str) -> Refusal {
+    Refusal::from(error).hint(&format!("the {what} may hold all the same: GET /stops says so once the store answers"))
 }
 
 fn read(body: &Object, by: String, now: Timestamp) -> Result<Stop, Refusal> {

@@ -1,4 +1,4 @@
-//! The service's own keys and certificate: how old they are, and whether they can be read again.
+//! The service's own keys, certificate and settings: how old they are, and whether they can be read again.
 
 use super::Metrics;
 use super::instrument::Count;
@@ -13,6 +13,8 @@ pub(super) struct Keys {
     refused: Told<bool>,
     master: Told<Vec<KeyReading>>,
     certificate: Told<CertificateReading>,
+    settings_reloads: Count<1>,
+    settings_refused: Told<bool>,
 }
 
 /// A master key.
@@ -68,6 +70,14 @@ impl Keys {
             "1 while what the listener's files hold is refused, and the certificate read before goes on.",
             move || plain(shown.with(|it| it.not_after.map(|_| i64::from(it.refused)))),
         );
+        let settings_refused: Told<bool> = Told::default();
+        let shown = settings_refused.clone();
+        make.gauge(
+            "settings_refused",
+            [],
+            "1 while what the settings files hold is refused, and the operators read before it go on.",
+            move || plain(Some(shown.with(|refused| i64::from(*refused)))),
+        );
         Self {
             reloads: make.counter(
                 "keyring_reloads",
@@ -77,6 +87,12 @@ impl Keys {
             refused,
             master,
             certificate,
+            settings_reloads: make.counter(
+                "settings_reloads",
+                ["outcome"],
+                "Readings of the settings files that found something new, by outcome.",
+            ),
+            settings_refused,
         }
     }
 }
@@ -87,6 +103,13 @@ impl Metrics {
     pub fn keyring_reload(&self, refused: bool) {
         self.keys.reloads.one([if refused { "refused" } else { "activated" }.into()]);
         self.keys.refused.set(refused);
+    }
+
+    /// Counts a reading of the settings files that found something new, and says whether that is refused, so that the operators
+    /// read before it go on.
+    pub fn settings_reload(&self, refused: bool) {
+        self.keys.settings_reloads.one([if refused { "refused" } else { "activated" }.into()]);
+        self.keys.settings_refused.set(refused);
     }
 
     /// Says which master keys are known from now on.

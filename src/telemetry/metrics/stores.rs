@@ -42,7 +42,7 @@ impl Stores {
         make.total(
             "audit_suppressed",
             [],
-            "Refused exchanges that were not recorded, since too many came.",
+            "Refused exchanges, and revocations by holders without an answer of the store, that were not recorded, since too many came.",
             move || plain(shown.read()),
         );
         let audit_astray: Asked<Option<u64>> = Asked::default();

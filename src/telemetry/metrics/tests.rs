@@ -82,6 +82,7 @@ fn exercised() -> Metrics {
     metrics.keys_in_force(vec![KeyReading { kid: "k1".to_owned(), activate_at: 1_790_000_000 }]);
     metrics.certificate_in_force(1_810_000_000);
     metrics.certificate_reload(true);
+    metrics.settings_reload(true);
     metrics.observe_store_epoch(|| Some(1_795_000_000));
     metrics.bundle_refresh("acme-pypi", "new");
     metrics.bundles_in_force(vec![BundleReading { registry: "acme-pypi".to_owned(), serial: 7, not_after: 8 }]);
@@ -168,6 +169,8 @@ fn every_series_has_its_value() {
         (r#"trustmint_master_key_activation_timestamp_seconds{kid="k1"}"#, 1_790_000_000.0),
         ("trustmint_certificate_expiry_timestamp_seconds", 1_810_000_000.0),
         ("trustmint_certificate_refused", 1.0),
+        ("trustmint_settings_refused", 1.0),
+        (r#"trustmint_settings_reloads_total{outcome="refused"}"#, 1.0),
         ("trustmint_store_epoch_timestamp_seconds", 1_795_000_000.0),
         ("trustmint_metrics_overflowed", 0.0),
         (r#"trustmint_rule_matches_total{registry="acme-pypi",rule="widgets"}"#, 1.0),

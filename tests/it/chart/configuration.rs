@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
@@ -24,16 +25,24 @@ use crate::support::said::Folder;
 
 use crate::support::said;
 
-/// What is mounted at `/etc/trustmint` in the service's container, with Secrets of our own.
+/// What is mounted in the service's container, with Secrets of our own: what is mounted at `/etc/trustmint` in the folder itself,
+/// and each other volume, empty, in the folder of its name.
 pub struct Mounted(Folder);
 
 impl Mounted {
     pub fn new(objects: &[Value]) -> Self {
         let mounted = Self(Folder::new());
         let spec = &deployment(objects)["spec"]["template"]["spec"];
+        let mounts = list(&spec["containers"][0]["volumeMounts"]);
+        let path = |mount: &Value| mount["mountPath"].as_str().unwrap().to_owned();
+        let others = mounts.iter().filter(|mount| !path(mount).starts_with("/etc/trustmint/"));
+        let others: Vec<(String, PathBuf)> =
+            others.map(|mount| (path(mount), mounted.0.path().join(mount["name"].as_str().unwrap()))).collect();
+        for (_, here) in &others {
+            fs::create_dir(here).unwrap();
+        }
         for volume in list(&spec["volumes"]) {
             let name = volume["name"].as_str().unwrap();
-            let mounts = list(&spec["containers"][0]["volumeMounts"]);
             // What it does not mount is another container's.
             let Some(mount) = mounts.iter().find(|mount| mount["name"] == name) else { continue };
             let Some(folder) = mount["mountPath"].as_str().unwrap().strip_prefix("/etc/trustmint/") else { continue };
@@ -45,7 +54,10 @@ impl Mounted {
             match map {
                 Some(map) => {
                     for (name, text) in map["data"].as_object().unwrap() {
-                        fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+                        let text = text.as_str().unwrap().to_owned();
+                        let text =
+                            others.iter().fold(text, |text, (there, here)| text.replace(there, here.to_str().unwrap()));
+                        fs::write(folder.join(name), text).unwrap();
                     }
                 }
                 None => fill(&folder, volume),
@@ -157,6 +169,15 @@ fn what_the_binary_does_not_accept_is_seen() {
     let output = check(&Mounted::new(&objects), &objects);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("telemetry.level"));
+
+    // Nor is a file of the audit log on a volume that is not mounted.
+    let (_, objects) = all().iter().find(|(set, _)| set == "extras").unwrap();
+    let mounted = Mounted::new(objects);
+    fs::remove_dir(mounted.path().join("audit")).unwrap();
+    let output = check(&mounted, objects);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("audit.file: cannot be opened: there is no folder "), "{told}");
 }
 
 /// The paths of all values of a section of settings, by the indentation of the file.

@@ -179,6 +179,7 @@ fn what_is_read_at_start_restarts_the_pods_and_nothing_else_does() {
     }
     let same = [
         "policy.files.more\\.yaml=rules: {}",
+        "operations.callers.oncall.key_sha256=ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "replicaCount=5",
         "service.annotations.a=b",
         "dashboard.enabled=true",
@@ -232,6 +233,24 @@ fn replicas_that_write_the_audit_log_to_a_volume_write_files_of_their_own() {
         seen += 1;
     }
     assert_eq!(seen, 1);
+}
+
+#[test]
+fn the_audit_log_may_go_to_any_volume_that_can_be_written() {
+    let of = |volume: &str, mount: &str| {
+        let file = "settings.audit.sink=file,settings.audit.file=/srv/audit/log/audit.jsonl";
+        let objects = objects("redis", &["--set", file, "--set", volume, "--set", mount]);
+        assert!(settings(&objects).contains("/srv/audit/log/audit.jsonl"));
+    };
+    let mount = "extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=";
+    for path in ["/srv/audit/log", "/srv/audit/log/", "/srv"] {
+        of("extraVolumes[0].name=a,extraVolumes[0].emptyDir.medium=Memory", &format!("{mount}{path}"));
+    }
+    // One that can be written, below one that cannot.
+    of(
+        "extraVolumes[0].name=a,extraVolumes[0].configMap.name=a,extraVolumes[1].name=b,extraVolumes[1].hostPath.path=/b",
+        &format!("{mount}/srv,extraVolumeMounts[1].name=b,extraVolumeMounts[1].mountPath=/srv/audit"),
+    );
 }
 
 #[test]

@@ -80,7 +80,30 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ("trial", &["trustedProxies[0]=0.0.0.0/0"], "is everybody"),
     ("trial", &["networkPolicy.from=null"], "name the proxies' pods there"),
     ("watched", &["operations.existingSecret=a"], "operations.callers and operations.existingSecret: keep one"),
-    ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "mount a volume for the file"),
+    ("redis", &["settings.audit.sink=file"], "names no file: set settings.audit.file"),
+    ("redis", &["settings.audit.sink=file", "settings.audit.file=/var/log/a"], "/var/log/a lies on no volume"),
+    ("extras", &["settings.audit.file=/var/log/trustmint-2/a.jsonl"], "lies on no volume"),
+    ("extras", &["settings.audit.file=/var/log/trustmint/../a.jsonl"], "lies on no volume"),
+    ("extras", &["settings.audit.file=/var/log/trustmint"], "lies on no volume"),
+    ("extras", &["extraVolumeMounts[0].readOnly=true"], "lies on no volume that can be written"),
+    ("extras", &["extraVolumes[0].persistentVolumeClaim.readOnly=true"], "lies on no volume that can be written"),
+    (
+        "extras",
+        &["extraVolumes[0].persistentVolumeClaim=null", "extraVolumes[0].configMap.name=a"],
+        "lies on no volume that can be written",
+    ),
+    // Of two mounts above it the nearest counts.
+    (
+        "extras",
+        &[
+            "extraVolumes[1].name=closed",
+            "extraVolumes[1].secret.secretName=a",
+            "extraVolumeMounts[1].name=closed",
+            "extraVolumeMounts[1].mountPath=/var/log/trustmint/closed/",
+            "settings.audit.file=/var/log/trustmint/closed/audit.jsonl",
+        ],
+        "lies on no volume that can be written",
+    ),
     (
         "redis",
         &["terminationGracePeriodSeconds=20"],

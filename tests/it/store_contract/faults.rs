@@ -28,7 +28,9 @@ fn seal_keys() -> SealKeys {
 fn expected(fault: Fault) -> StoreError {
     match fault {
         Fault::Full => StoreError::Full,
-        Fault::Refused | Fault::AnswerLost | Fault::Silent | Fault::Panics | Fault::Held => faulty::LOST,
+        Fault::Refused | Fault::AnswerLost | Fault::EntryLost | Fault::Silent | Fault::Panics | Fault::Held => {
+            faulty::LOST
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Refused,
     /// After it happened: the answer is lost on the way.
     AnswerLost,
+    /// The same, of an entry to a list alone; all else goes well.
+    EntryLost,
     /// For want of room.
     Full,
     /// With no answer, ever.
@@ -82,7 +84,7 @@ impl FaultyStore {
         }
         let fault = *orders.wait_for(|fault| *fault != Some(Fault::Held)).await.unwrap();
         let answer = match fault {
-            None | Some(Fault::Held) => call.await,
+            None | Some(Fault::Held | Fault::EntryLost) => call.await,
             Some(Fault::Refused) => Err(LOST),
             Some(Fault::AnswerLost) => call.await.and(Err(LOST)),
             Some(Fault::Full) => Err(StoreError::Full),
@@ -132,7 +134,9 @@ impl Store for FaultyStore {
     }
 
     async fn append(&self, list: &str, entry: &[u8], bounds: ListBounds) -> Result<Cursor, StoreError> {
-        self.call(self.inner.append(list, entry, bounds)).await
+        let is_to_be_lost = *self.fault.borrow() == Some(Fault::EntryLost);
+        let appended = self.call(self.inner.append(list, entry, bounds)).await;
+        if is_to_be_lost { appended.and(Err(LOST)) } else { appended }
     }
 
     async fn since(
