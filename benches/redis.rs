@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let redis = Redis::start();
     let issuer = Arc::new(Issuer::new());
     let runtime = runtime();
-    let store: Arc<dyn Store> = Arc::new(RedisStore::new(options(&redis), runtime.clone()));
+    let store: Arc<dyn Store> = Arc::new(RedisStore::new(options(&redis)));
     let service = |store: Option<Arc<dyn Store>>| {
         let _entered = runtime.enter();
         let outside = support::Outside { clock: Arc::new(SystemClock), store, ..support::Outside::default() };

@@ -3,7 +3,6 @@
 
 use clap::Args;
 use serde_json::json;
-use tokio::runtime::Handle;
 
 use crate::cli::Ended;
 use crate::cli::say;
@@ -83,6 +82,6 @@ impl Check {
 
 /// What is wrong with the store in Redis, if anything is.
 fn look_at(options: RedisOptions) -> Option<RedisFault> {
-    let check = async { RedisStore::new(options, Handle::current()).check().await.err() };
+    let check = async { RedisStore::new(options).check().await.err() };
     actix_web::rt::System::new().block_on(check)
 }

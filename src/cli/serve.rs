@@ -242,8 +242,8 @@ fn export(
 /// and again would not end it. What only a change of settings or server can mend is refused.
 async fn redis_store(options: RedisOptions, metrics: &Arc<Metrics>) -> Result<RedisStore, Failed> {
     let metrics = Arc::clone(metrics);
-    let store = RedisStore::new(options, Handle::current())
-        .observed(move |call| metrics.store_call(call.primitive, call.fault, call.took));
+    let store =
+        RedisStore::new(options).observed(move |call| metrics.store_call(call.primitive, call.fault, call.took));
     match store.check().await {
         Ok(()) => {}
         Err(fault) if fault.is_lasting() => return Err(Failed::new(told(fault))),

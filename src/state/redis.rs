@@ -15,7 +15,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::Cmd;
 use redis::Value;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::time::Timestamp;
@@ -25,7 +24,7 @@ use self::epoch::HighWater;
 use self::epoch::Sight;
 use self::keys::Bucket;
 use self::keys::Keys;
-use self::link::Link;
+use self::link::Links;
 use self::primitive::Primitive;
 use self::script::Step;
 use super::Cursor;
@@ -61,7 +60,7 @@ const VALUE: u8 = b'v';
 
 /// A [`Store`] in Redis.
 pub struct RedisStore {
-    link: Link,
+    links: Links,
     keys: Keys,
     high_water: HighWater,
     observe: Box<dyn Fn(RedisCall) + Send + Sync>,
@@ -91,13 +90,13 @@ struct Call<'a> {
 }
 
 impl RedisStore {
-    /// The store at those servers; it connects when it is first used. Connections run on `runtime`.
-    pub fn new(options: RedisOptions, runtime: Handle) -> Self {
+    /// The store at those servers. Each runtime connects when it first calls.
+    pub fn new(options: RedisOptions) -> Self {
         Self {
             keys: Keys::new(&options.key_prefix, options.clustered()),
             replicas: options.wait_for_replicas,
             replica_millis: u64::try_from(options.timeout.as_millis() / 3).unwrap_or(u64::MAX).max(1),
-            link: Link::new(Arc::new(options), runtime),
+            links: Links::new(options),
             high_water: HighWater::default(),
             observe: Box::new(|_| {}),
         }
@@ -154,7 +153,7 @@ impl RedisStore {
     /// Runs a script and takes note of the server that it ran on, before anything is made of its answer.
     async fn run(&self, call: Call<'_>) -> Result<Answer, Fault> {
         let started = Instant::now();
-        let answered = self.link.call(|connection| self.send(connection, &call)).await;
+        let answered = self.links.here().call(|connection| self.send(connection, &call)).await;
         let answer = answered.and_then(|value| self.noted(call.bucket, value));
         let fault = answer.as_ref().err().map(|fault| fault.label());
         (self.observe)(RedisCall { primitive: call.primitive.label(), fault, took: started.elapsed() });
@@ -366,6 +365,6 @@ fn entries(value: Value) -> Result<Vec<(Cursor, Vec<u8>)>, Fault> {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("links", &self.links).finish_non_exhaustive()
     }
 }

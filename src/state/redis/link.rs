@@ -4,16 +4,23 @@
 //! and by a random part, and calls in between fail at once. So an outage costs each exchange little, and a server that
 //! comes back is not met by everybody in the same moment. A server that answers and does not take writes may have been
 //! replaced by another: it is looked for anew, once in a while, and what can be read is read from it meanwhile.
+//!
+//! Each runtime that calls has a connection of its own, which runs there: each thread that serves requests, and the main
+//! one. What a thread sends then leaves together, and no thread is woken by another for each call and for each answer,
+//! which was a tenth of an exchange.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex as Lock;
 use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::runtime::Handle;
+use tokio::runtime::Id;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -30,10 +37,34 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: what a store that is back may at most be away longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
+/// The links of all runtimes that have called.
+pub(super) struct Links {
+    options: Arc<RedisOptions>,
+    /// As many as there are threads. One of a runtime that has ended stays, and finds its connection broken if another is
+    /// given the same id.
+    all: RwLock<HashMap<Id, Arc<Link>>>,
+}
+
+impl Links {
+    /// None yet.
+    pub(super) fn new(options: RedisOptions) -> Self {
+        Self { options: Arc::new(options), all: RwLock::default() }
+    }
+
+    /// That of the runtime that this is called on.
+    pub(super) fn here(&self) -> Arc<Link> {
+        let runtime = Handle::current().id();
+        if let Some(link) = self.all.read().unwrap_or_else(PoisonError::into_inner).get(&runtime) {
+            return Arc::clone(link);
+        }
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(runtime).or_insert_with(|| Arc::new(Link::new(Arc::clone(&self.options)))))
+    }
+}
+
 /// The connection in use, if there is one.
 pub(super) struct Link {
     options: Arc<RedisOptions>,
-    runtime: Handle,
     live: ArcSwapOption<Connection>,
     attempts: Mutex<Attempts>,
     /// When a server that takes no writes was last let go of.
@@ -48,9 +79,9 @@ struct Attempts {
 }
 
 impl Link {
-    /// No connection yet. Connections run on `runtime`, which must outlive the calls.
-    pub(super) fn new(options: Arc<RedisOptions>, runtime: Handle) -> Self {
-        Self { options, runtime, live: ArcSwapOption::empty(), attempts: Mutex::default(), looked: Lock::default() }
+    /// No connection yet.
+    fn new(options: Arc<RedisOptions>) -> Self {
+        Self { options, live: ArcSwapOption::empty(), attempts: Mutex::default(), looked: Lock::default() }
     }
 
     /// Makes one call on the connection, within the time-out.
@@ -99,10 +130,10 @@ impl Link {
         }
     }
 
-    /// On its own runtime: the thread of a caller may end before the connection does.
+    /// As a task: a caller that leaves ends it for nobody else.
     async fn attempt(&self) -> Result<Connection, Fault> {
         let options = Arc::clone(&self.options);
-        let connecting = self.runtime.spawn(async move {
+        let connecting = tokio::spawn(async move {
             tokio::time::timeout(options.timeout, connect(&options)).await.unwrap_or(Err(Fault::Timeout))
         });
         connecting.await.unwrap_or(Err(Fault::Unreachable))
@@ -131,9 +162,9 @@ fn pause(failed: u32, jitter: u16) -> Duration {
     step / 2 + spread(step / 2, jitter)
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Links").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

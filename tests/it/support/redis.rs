@@ -13,12 +13,10 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::runtime::Handle;
 use trustmint::demo::certificate::LoopbackCertificate;
 use trustmint::secret::hex;
 use trustmint::state::ReadFile;
@@ -36,17 +34,6 @@ use super::said::SecretKind;
 
 /// No wait for a server is meant to be longer than a moment; this one ends a test that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where the connections of all stores live: a thread of their own.
-static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        sender.send(runtime.handle().clone()).unwrap();
-        runtime.block_on(std::future::pending::<()>());
-    });
-    receiver.recv().unwrap()
-});
 
 /// A process that ends with this value, or with this process, whatever becomes of it: a server that all tests share is
 /// never dropped. A shell is in between, which kills it when its input ends.
@@ -433,7 +420,7 @@ pub fn store(url: &str, prefix: &str) -> RedisStore {
 
 /// The store of these options.
 pub fn with(options: RedisOptions) -> RedisStore {
-    RedisStore::new(options, RUNTIME.clone())
+    RedisStore::new(options)
 }
 
 /// One server, without a password.
