@@ -24,7 +24,6 @@ use tokio::runtime::Runtime;
 use trustmint::app::Caller;
 use trustmint::exchange;
 use trustmint::identity::claims::Claims;
-use trustmint::identity::keys::Yielding;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::json::Json;
 use trustmint::macaroon;
@@ -39,6 +38,7 @@ use trustmint::policy::evaluate::evaluate;
 use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::verify::Question;
+use trustmint::yielding::Yielding;
 
 #[path = "samples.rs"]
 mod samples;
@@ -206,6 +206,7 @@ fn whole(issuer: &Issuer, runtime: &Runtime) {
         size: Some(1000),
         client_ip: None,
         consume: None,
+        yielding: Yielding::NOTHING,
     };
     stage("verification", |_| {
         runtime.block_on(app.verify(&policy, registry, &question, &caller, StillClock.now())).result.unwrap();

@@ -38,7 +38,6 @@ use trustmint::identity::fetch::FetchError;
 use trustmint::identity::fetch::Fetched;
 use trustmint::identity::fetch::Limits;
 use trustmint::identity::issuer::Reach;
-use trustmint::identity::keys::Yielding;
 use trustmint::json::Json;
 use trustmint::policy::Policy;
 use trustmint::policy::evaluate::Decision;
@@ -48,6 +47,7 @@ use trustmint::policy::evaluate::evaluate;
 use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
+use trustmint::yielding::Yielding;
 use url::Url;
 
 #[path = "support.rs"]

@@ -12,7 +12,6 @@ use trustmint::exchange;
 use trustmint::identity::claims::Claims;
 use trustmint::identity::jwks::Find;
 use trustmint::identity::jwks::KeySet;
-use trustmint::identity::keys::Yielding;
 use trustmint::identity::token::UnverifiedToken;
 use trustmint::identity::verify::verify;
 use trustmint::macaroon;
@@ -27,6 +26,7 @@ use trustmint::policy::evaluate::evaluate;
 use trustmint::secret::Presented;
 use trustmint::time::Clock;
 use trustmint::verify::Question;
+use trustmint::yielding::Yielding;
 
 #[path = "samples.rs"]
 mod samples;
@@ -153,6 +153,7 @@ fn whole_verification(criterion: &mut Criterion, issuer: &Issuer, runtime: &toki
         size: Some(1000),
         client_ip: None,
         consume: None,
+        yielding: Yielding::NOTHING,
     };
     criterion.bench_function("verify: in process", |b| {
         b.iter(|| {

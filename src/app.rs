@@ -124,6 +124,8 @@ pub struct App {
     runtime: Handle,
     /// Places for refusals on their way to the store.
     refusals: Arc<Semaphore>,
+    /// Places for uses on their way there.
+    spending: Semaphore,
     draining: AtomicBool,
     unattended: Unattended,
 }
@@ -184,6 +186,7 @@ impl App {
             clock: parts.clock,
             runtime,
             refusals: refusals::places(),
+            spending: Semaphore::new(verify::MOST_SPENDING),
             draining: AtomicBool::new(false),
             unattended: Unattended::default(),
         }
@@ -382,13 +385,16 @@ impl App {
         now: Timestamp,
     ) -> verify::Outcome {
         let keyring = self.keyring.load_full();
-        let parts = verify::Parts { policy, in_force_since: policy.since(), keyring: &keyring, state: &self.state };
+        let parts = self.verifying(policy, &keyring);
         let stopwatch = Stopwatch::start();
         let outcome = verify::verify(parts, registry, question, now).await;
 
         let code = outcome.result.as_ref().err().map(verify::Refused::code);
         self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
         self.count_old_lists(code, registry, now);
+        if code == Some(Code::Overloaded) {
+            self.metrics.overloaded("uses");
+        }
         if let Some(authentic) = &outcome.authentic {
             let identifier = authentic.identifier();
             let mut event = event(AuditKind::Verify, code, caller, now);
@@ -403,6 +409,11 @@ impl App {
             self.audit.record(event);
         }
         outcome
+    }
+
+    fn verifying<'a>(&'a self, policy: &'a PolicyInForce, keyring: &'a Keyring) -> verify::Parts<'a> {
+        let (state, spending) = (&self.state, &self.spending);
+        verify::Parts { policy, in_force_since: policy.since(), keyring, state, spending }
     }
 
     /// Counts what was allowed although the lists of what is revoked and stopped were old.

@@ -19,7 +19,6 @@ use crate::audit::AuditLog;
 use crate::audit::Place;
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
-use crate::identity::keys::Yielding;
 use crate::identity::replay::Replay;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
@@ -57,6 +56,7 @@ use crate::state::rates::Standing;
 use crate::state::revocations::Issued;
 use crate::telemetry::trace;
 use crate::time::Timestamp;
+use crate::yielding::Yielding;
 
 pub use error::Failure;
 pub use issued::IssuedToken;

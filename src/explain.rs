@@ -16,7 +16,6 @@ use crate::escape::escape;
 use crate::identity::claims::Claims;
 use crate::identity::issuer::Issuer;
 use crate::identity::keys::Keys;
-use crate::identity::keys::Yielding;
 use crate::identity::token::TokenError;
 use crate::identity::token::UnverifiedToken;
 use crate::identity::token::spiffe;
@@ -36,6 +35,7 @@ use crate::policy::explain::reports;
 use crate::policy::explain::to_table;
 use crate::policy::registry::Registry;
 use crate::time::Timestamp;
+use crate::yielding::Yielding;
 
 /// Longest wait for an identity provider's key. A job waits as long.
 const KEY_WAIT: Duration = Duration::from_millis(2500);

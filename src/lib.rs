@@ -22,6 +22,7 @@ pub mod json;
 pub mod package;
 pub mod secret;
 pub mod time;
+pub mod yielding;
 
 pub mod audit;
 pub mod macaroon;

@@ -3,8 +3,12 @@
 //! Authenticity first, then revocation, then every caveat against the facts that the registry states, and last, when
 //! nothing else can refuse, one use of a limited token is spent. All failing caveats are reported, not the first alone.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::code::Code;
 use crate::macaroon::Authentic;
@@ -32,12 +36,18 @@ use crate::state::revocations::Issued;
 use crate::state::stops::Origin;
 use crate::state::token_name;
 use crate::time::Timestamp;
+use crate::yielding::Yielding;
 
 mod introspect;
 
 pub use self::introspect::Active;
 pub use self::introspect::Inactive;
 pub use self::introspect::introspect;
+
+/// Most uses on their way to the store at once. A store that answers within a millisecond has a handful.
+///
+/// SECURITY: they hold no place among the requests that work, so while the store is silent this alone bounds them.
+pub const MOST_SPENDING: usize = 512;
 
 /// What the registry asks about one upload, bounded and typed.
 #[derive(Debug)]
@@ -58,6 +68,8 @@ pub struct Question<'a> {
     pub client_ip: Option<IpAddr>,
     /// The registry's identifier of the upload on which a use shall be spent.
     pub consume: Option<&'a str>,
+    /// What it gives back if it has to wait for the store.
+    pub yielding: Yielding<'a>,
 }
 
 /// The parts of the service that a verification uses.
@@ -71,6 +83,8 @@ pub struct Parts<'a> {
     pub keyring: &'a Keyring,
     /// Revocations and uses.
     pub state: &'a State,
+    /// Places for uses on their way to the store.
+    pub spending: &'a Semaphore,
 }
 
 /// Why a token may not do it, or why that cannot be said now.
@@ -108,6 +122,8 @@ pub enum Refused {
     },
     /// The store failed.
     Store(StoreError),
+    /// As many uses as may be are on their way to the store.
+    Overloaded,
 }
 
 impl Refused {
@@ -127,6 +143,7 @@ impl Refused {
             Self::UsesSpent(_) => Code::UsesSpent,
             Self::StateLost { .. } => Code::StateLost,
             Self::RestrictionsStale | Self::Store(_) => Code::StoreUnavailable,
+            Self::Overloaded => Code::Overloaded,
         }
     }
 
@@ -151,6 +168,7 @@ impl Refused {
                     .to_owned()
             }
             Self::Store(_) => "the store does not answer".to_owned(),
+            Self::Overloaded => "too many uploads are waiting for the store".to_owned(),
         };
         vec![sentence]
     }
@@ -212,7 +230,7 @@ async fn judge(
         None => Ok(()),
         // Reading spends nothing, so it may go on after the last upload.
         Some(_) if question.action.as_str() == Action::READ => Ok(()),
-        Some(uses) => spend(parts.state, registry, authentic, question, uses, now).await,
+        Some(uses) => spend(parts, registry, authentic, question, uses, now).await,
     }
 }
 
@@ -305,7 +323,7 @@ pub fn are_lists_old(state: &State, now: Timestamp) -> bool {
 /// Spends one use, once for each (token, upload): a repeat with equal facts gets the first answer, so that a registry
 /// may retry after a lost one.
 async fn spend(
-    state: &State,
+    parts: Parts<'_>,
     registry: &Registry,
     authentic: &Authentic,
     question: &Question<'_>,
@@ -313,6 +331,8 @@ async fn spend(
     now: Timestamp,
 ) -> Result<(), Refused> {
     let upload = question.consume.ok_or(Refused::ConsumeRequired)?;
+    // Before anything is asked: whoever is refused here has spent nothing.
+    let _spending = parts.spending.try_acquire().map_err(|_| Refused::Overloaded)?;
     let facts = format!(
         "{}\n{}\n{:?}\n{:?}\n{:?}",
         question.action, question.package, question.version, question.sha256, question.size
@@ -323,8 +343,19 @@ async fn spend(
     // ended with the copy's would give the original its uses back.
     let until = authentic.retired_at().plus(RETENTION_MARGIN);
     let name = token_name(&registry.key_id, &id);
-    let spent = state.spend((&name, id.issued_at()), upload, digest, uses, until, now).await;
-    match spent.map_err(Refused::Store)? {
+    let mut spending = pin!(parts.state.spend((&name, id.issued_at()), upload, digest, uses, until, now));
+    let mut yielding = Some(question.yielding);
+    let spent = poll_fn(|context| {
+        let polled = spending.as_mut().poll(context);
+        // A store in memory answers at once.
+        if polled.is_pending()
+            && let Some(yielding) = yielding.take()
+        {
+            yielding.give_back();
+        }
+        polled
+    });
+    match spent.await.map_err(Refused::Store)? {
         Spent::Fresh | Spent::Repeated => Ok(()),
         Spent::Conflict => Err(Refused::ConsumeConflict),
         Spent::Exhausted => Err(Refused::UsesSpent(uses)),

@@ -25,7 +25,7 @@ impl App {
         now: Timestamp,
     ) -> Result<Active, Inactive> {
         let keyring = self.keyring.load_full();
-        let parts = verify::Parts { policy, in_force_since: policy.since(), keyring: &keyring, state: &self.state };
+        let parts = self.verifying(policy, &keyring);
         let stopwatch = Stopwatch::start();
         let answer = verify::introspect(parts, registry, token, now);
         let code = answer.as_ref().err().map(Inactive::code);

@@ -39,6 +39,7 @@ use crate::policy::route::Routes;
 use crate::secret::Presented;
 use crate::secret::sha256;
 use crate::verify::Question;
+use crate::yielding::Yielding;
 
 /// The endpoint, and what stands before the path of a call of Envoy's.
 pub const PATH: &str = "/v1/authorize";
@@ -136,6 +137,7 @@ async fn let_through(request: &HttpRequest, public: &Public) -> Result<HttpRespo
         size: None,
         client_ip: None,
         consume: None,
+        yielding: Yielding::NOTHING,
     };
     let caller = context::caller_of(request, public);
     let outcome = public.app.verify(&policy, registry, &question, &caller, now).await;

@@ -10,13 +10,13 @@ use crate::exchange::IssuedToken;
 use crate::http::arrival::Arrival;
 use crate::http::error::Refusal;
 use crate::http::rate;
-use crate::identity::keys::Yielding;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 use crate::secret::Presented;
+use crate::yielding::Yielding;
 
 pub mod conda;
 pub mod crates_io;

@@ -30,12 +30,12 @@ use crate::http::endpoint::shape::Member;
 use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
-use crate::identity::keys::Yielding;
 use crate::json::Json;
 use crate::json::Object;
 use crate::package::PackageName;
 use crate::policy::evaluate::Requested;
 use crate::policy::scope;
+use crate::yielding::Yielding;
 
 /// The endpoint.
 pub static ENDPOINT: Endpoint = Endpoint {

@@ -27,7 +27,6 @@ use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::rate;
 use crate::http::tenant;
-use crate::identity::keys::Yielding;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
@@ -36,6 +35,7 @@ use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 use crate::policy::scope;
 use crate::secret::Presented;
+use crate::yielding::Yielding;
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";

@@ -18,6 +18,7 @@ use crate::app::Caller;
 use crate::code::Class;
 use crate::code::Code;
 use crate::http::Public;
+use crate::http::admission::hold_back;
 use crate::http::arrival;
 use crate::http::arrival::Arrival;
 use crate::http::arrival::calling_registry;
@@ -46,6 +47,7 @@ use crate::secret::Presented;
 use crate::secret::sha256_of_hex;
 use crate::verify::Question;
 use crate::verify::Refused;
+use crate::yielding::Yielding;
 
 /// Longest version, upload identifier or action accepted.
 pub const MAX_TEXT: usize = 256;
@@ -176,11 +178,19 @@ async fn answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         let reason = format!("`{}` is no package name of this registry", printable(name));
         return Ok(refused(Code::PackageNotCovered, &[reason], &arrival.caller));
     };
-    let question = Question { token, action, package, version, sha256, size, client_ip, consume };
+    let place = &arrival.place;
+    let give_back = || place.give_back();
+    let yielding = Yielding::new(&give_back);
+    let question = Question { token, action, package, version, sha256, size, client_ip, consume, yielding };
     let outcome = public.app.verify(policy, registry, &question, &arrival.caller, *now).await;
     match (outcome.result, outcome.authentic) {
         (Ok(()), Some(authentic)) => Ok(allowed(&authentic)),
         (Ok(()), None) => Err(Refusal::new(Code::Internal, "the token was not identified")),
+        (Err(refusal @ Refused::Overloaded), _) => {
+            place.give_back();
+            hold_back().await;
+            Err(Refusal::from(&refusal))
+        }
         (Err(refusal), _) => match refusal.code().class() {
             Class::Unavailable | Class::Fault => Err(Refusal::from(&refusal)),
             Class::Request | Class::Refused => Ok(refused(refusal.code(), &refusal.reasons(), &arrival.caller)),

@@ -41,10 +41,10 @@ use crate::state::MAX_COPY_AGE;
 use crate::state::State;
 use crate::time::Clock;
 use crate::time::Timestamp;
+use crate::yielding::Yielding;
 
 mod error;
 mod remote;
-mod yielding;
 
 pub use error::KeyError;
 pub use error::Refresh;
@@ -52,7 +52,6 @@ pub use error::RefreshError;
 use remote::Brought;
 pub use remote::LastError;
 use remote::Remote;
-pub use yielding::Yielding;
 
 /// How often [`Keys::run`] looks for refreshes that are due.
 const TICK: Duration = Duration::from_secs(1);

@@ -38,7 +38,6 @@ use trustmint::identity::issuer::IssuerUrl;
 use trustmint::identity::issuer::Reach;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
-use trustmint::identity::keys::Yielding;
 use trustmint::identity::provider;
 use trustmint::secret::Secret;
 use trustmint::state::MemoryStore;
@@ -47,6 +46,7 @@ use trustmint::state::SealKeys;
 use trustmint::state::State;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
+use trustmint::yielding::Yielding;
 use url::Url;
 
 use crate::support::SetClock;

@@ -19,7 +19,6 @@ use trustmint::config::keys::read_keyring;
 use trustmint::config::keys::write_key;
 use trustmint::exchange::Request;
 use trustmint::identity::fetch::HttpsFetch;
-use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::MasterKey;
 use trustmint::macaroon::Unverified;
 use trustmint::package::Action;
@@ -33,6 +32,7 @@ use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
 use trustmint::verify::Question;
+use trustmint::yielding::Yielding;
 
 use crate::support::Service;
 use crate::support::said::Channel;
@@ -154,6 +154,7 @@ impl Replica {
             size: None,
             client_ip: None,
             consume: None,
+            yielding: Yielding::NOTHING,
         };
         let outcome = self.app.verify(&policy, registry, &question, &caller(), fleet.now()).await;
         outcome.result.map_err(|refused| refused.code())

@@ -15,7 +15,6 @@ use trustmint::audit::AuditSink;
 use trustmint::exchange;
 use trustmint::exchange::Failure;
 use trustmint::identity::fetch::HttpsFetch;
-use trustmint::identity::keys::Yielding;
 use trustmint::identity::replay::Replay;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
@@ -30,6 +29,7 @@ use trustmint::state::MemoryStore;
 use trustmint::state::Store;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock;
+use trustmint::yielding::Yielding;
 
 use crate::support::Presets;
 use crate::support::Service;

@@ -17,7 +17,6 @@ use trustmint::demo::signing::KeyKind;
 use trustmint::demo::signing::SigningKey;
 use trustmint::identity::keys::KeyError;
 use trustmint::identity::keys::Keys;
-use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::state::Cursor;
@@ -30,6 +29,7 @@ use trustmint::state::StoreError;
 use trustmint::telemetry::Metrics;
 use trustmint::time::Clock as _;
 use trustmint::time::Timestamp;
+use trustmint::yielding::Yielding;
 
 use crate::support::Internet;
 use crate::support::SetClock;

@@ -19,7 +19,6 @@ use trustmint::audit::AuditSink;
 use trustmint::code::Code;
 use trustmint::exchange::Request;
 use trustmint::identity::fetch::HttpsFetch;
-use trustmint::identity::keys::Yielding;
 use trustmint::macaroon::Keyring;
 use trustmint::macaroon::MasterKey;
 use trustmint::macaroon::TokenId;
@@ -50,6 +49,7 @@ use trustmint::time::SystemClock;
 use trustmint::time::Timestamp;
 use trustmint::verify::Question;
 use trustmint::verify::Refused;
+use trustmint::yielding::Yielding;
 
 use crate::store_contract::faulty::Fault;
 use crate::store_contract::faulty::FaultyStore;
@@ -610,8 +610,17 @@ async fn asked(app: &App, token: &str, consume: Option<&str>) -> (Result<(), Ref
     let policy = app.policy();
     let registry = policy.registries().by_id("acme-pypi").unwrap();
     let package = PackageName::parse(Ecosystem::Pypi, "widgets").unwrap();
-    let (token, action, client_ip) = (Presented::new(token), Action::upload(), None);
-    let question = Question { token, action, package, version: None, sha256: None, size: None, client_ip, consume };
+    let question = Question {
+        token: Presented::new(token),
+        action: Action::upload(),
+        package,
+        version: None,
+        sha256: None,
+        size: None,
+        client_ip: None,
+        consume,
+        yielding: Yielding::NOTHING,
+    };
     let outcome = app.verify(&policy, registry, &question, &caller(), app.now()).await;
     (outcome.result, outcome.authentic.map(|authentic| authentic.identifier().id))
 }

@@ -1,21 +1,38 @@
 //! `POST /v1/verify`: a registry asks whether a token may do something.
 
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use actix_web::App as Actix;
+use actix_web::body::to_bytes;
+use actix_web::dev::Service as _;
+use actix_web::rt;
+use actix_web::test;
+use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use trustmint::app::App;
 use trustmint::app::Caller;
+use trustmint::http;
+use trustmint::http::Public;
 use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::secret::Presented;
+use trustmint::telemetry::Stopwatch;
+use trustmint::verify::MOST_SPENDING;
 use trustmint::verify::Question;
+use trustmint::yielding::Yielding;
 
+use crate::store_contract::faulty;
+use crate::store_contract::faulty::Fault;
 use crate::support::Service;
+use crate::support::redis::PATIENCE;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
@@ -408,7 +425,7 @@ async fn of_a_thousand_uploads_a_hundred_at_once_one_gets_the_use() {
         let asked = (0..100).map(|upload| {
             let question = question(&token, &json!({"consume": format!("upload-{wave}-{upload}")}));
             let request = service.client.post(format!("{}/v1/verify", service.base)).bearer_auth(API_KEY);
-            actix_web::rt::spawn(request.body(question.to_string()).send())
+            rt::spawn(request.body(question.to_string()).send())
         });
         let asked: Vec<_> = asked.collect();
         for answer in asked {
@@ -435,7 +452,7 @@ pub async fn presented_at_once(replicas: &[&Service], token: &str, times: usize)
     let threads = (0..THREADS).map(|thread| {
         let apps: Vec<Arc<App>> = replicas.iter().map(|replica| Arc::clone(&replica.app)).collect();
         let (token, together) = (token.to_owned(), Arc::clone(&together));
-        actix_web::rt::task::spawn_blocking(move || {
+        rt::task::spawn_blocking(move || {
             let presented = (thread..times).step_by(THREADS).zip(apps.iter().cycle());
             let presented: Vec<_> = presented.map(|(upload, app)| present(Arc::clone(app), &token, upload)).collect();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -464,6 +481,7 @@ fn present(app: Arc<App>, token: &str, upload: usize) -> impl Future<Output = bo
             size: None,
             client_ip: None,
             consume: Some(&consume),
+            yielding: Yielding::NOTHING,
         };
         let caller = Caller { request_id: consume.as_str().into(), client: None };
         let registry = policy.registries().by_id("acme-pypi").unwrap();
@@ -475,6 +493,65 @@ fn present(app: Arc<App>, token: &str, upload: usize) -> impl Future<Output = bo
             }
         }
     }
+}
+
+/// More requests of a registry than a replica works on at once, those that wait for a place included.
+const CROWD: usize = 200;
+const _: () = assert!(CROWD <= MOST_SPENDING);
+
+#[actix_web::test]
+async fn uses_that_wait_for_a_silent_store_keep_no_place_from_questions_that_need_none() {
+    let (service, store) = faulty::service().await;
+    let (plain, limited) = (service.upload_token().await, single_use(&service).await);
+    let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
+    let server = Rc::new(test::init_service(Actix::new().configure(http::public_routes(public))).await);
+    let asked = |token: &str, overrides: Value| {
+        let request = test::TestRequest::post().uri("/v1/verify");
+        let request = request.insert_header(("authorization", format!("Bearer {API_KEY}")));
+        let request = request.set_payload(question(token, &overrides).to_string()).to_request();
+        let server = Rc::clone(&server);
+        async move {
+            let response = server.call(request).await.unwrap();
+            let body = to_bytes(response.into_body()).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            body["code"].as_str().unwrap_or(if body["allowed"] == true { "allowed" } else { "" }).to_owned()
+        }
+    };
+    let uses = |uses: Range<usize>| -> Vec<_> {
+        uses.map(|upload| rt::spawn(asked(&limited, json!({"consume": format!("upload-{upload}")})))).collect()
+    };
+    let waiting_at_store = async |uses: usize| {
+        timeout(PATIENCE, store.held(uses)).await.expect("those that wait for the store take no places");
+    };
+
+    store.fail(Some(Fault::Held));
+    let mut waiting = uses(0..CROWD);
+    waiting_at_store(CROWD).await;
+    assert_eq!(asked(&plain, json!({})).await, "allowed");
+    assert_eq!(asked(&limited, json!({"package": "gadgets", "consume": "upload"})).await, "package-not-covered");
+
+    // They are bounded all the same, and who is one too many is told late, as at every limit.
+    waiting.extend(uses(CROWD..MOST_SPENDING));
+    waiting_at_store(MOST_SPENDING).await;
+    let refused = uses(MOST_SPENDING..MOST_SPENDING + CROWD);
+    let began = Stopwatch::start();
+    assert_eq!(asked(&plain, json!({})).await, "allowed", "nor do those that are refused");
+    for refused in refused {
+        assert_eq!(refused.await.unwrap(), "overloaded");
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let counted = service.app.metrics().render().unwrap();
+    assert!(counted.contains(&format!("trustmint_overloaded_total{{limit=\"uses\"}} {CROWD}")), "{counted}");
+
+    store.fail(None);
+    let mut answers = Vec::new();
+    for waiting in waiting {
+        answers.push(waiting.await.unwrap());
+    }
+    assert_eq!(answers.iter().filter(|answer| *answer == "allowed").count(), 1);
+    assert_eq!(answers.iter().filter(|answer| *answer == "uses-spent").count(), MOST_SPENDING - 1);
+    // There is room again.
+    assert_eq!(asked(&limited, json!({"consume": "upload-x"})).await, "uses-spent");
 }
 
 #[actix_web::test]

@@ -36,7 +36,6 @@ use crate::http::endpoint::shape::Shape;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::tenant;
-use crate::identity::keys::Yielding;
 use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
@@ -45,6 +44,7 @@ use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
 use crate::secret::Presented;
+use crate::yielding::Yielding;
 
 const MEDIA_TYPE: &str = "application/vnd.pypi.pytp.v1+json";
 const SINGLE_USE: &str = "single-use-token";
