@@ -3,7 +3,6 @@
 //! It reads the clock once per request for what is decided, takes one policy revision for the whole of it, and makes one
 //! audit event and one count per outcome. Built the same way by `serve`, by the demonstration and by the tests.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +19,6 @@ use crate::audit::AuditDecision;
 use crate::audit::AuditEvent;
 use crate::audit::AuditKind;
 use crate::audit::AuditLog;
-use crate::audit::AuditSubject;
 use crate::code::Class;
 use crate::code::Code;
 use crate::config::Tls;
@@ -35,7 +33,6 @@ use crate::macaroon::Keyring;
 use crate::macaroon::MasterKey;
 use crate::macaroon::TokenId;
 use crate::macaroon::seal_secret;
-use crate::package::Permissions;
 use crate::policy::Policy;
 use crate::policy::bundle::poll::Brought;
 use crate::policy::bundle::poll::Bundles;
@@ -61,6 +58,7 @@ mod in_force;
 mod introspection;
 mod key_reloads;
 mod measures;
+mod outcomes;
 mod refusals;
 mod reloads;
 mod restrictions;
@@ -73,6 +71,9 @@ pub use self::certificate_reloads::CertificateReloads;
 use self::in_force::InForce;
 pub use self::in_force::PolicyInForce;
 pub use self::key_reloads::KeyReloads;
+use self::outcomes::Asked;
+use self::outcomes::Exchange;
+use self::outcomes::Verification;
 pub use self::reloads::Begun;
 pub use self::reloads::Last;
 pub use self::reloads::Outcome;
@@ -337,47 +338,11 @@ impl App {
         let (state, audit) = (&self.state, &*self.audit);
         let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state, audit };
         let asked = Asked::of(&request);
-        let stopwatch = Stopwatch::start();
-        let outcome = exchange::exchange(parts, request, TokenId::new(now, entropy), now).await;
-
-        self.count_exchange(registry, &outcome, stopwatch.elapsed(), now);
-        let result = outcome.result;
-        let code = result.as_ref().err().map(Failure::code);
-        // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
-        let Some(proven) = outcome.proven else { return Err(result.err().unwrap_or(Failure::Internal)) };
-        let mut event = event(AuditKind::Exchange, code, caller, now);
-        event.registry = Some(registry.id.clone());
-        event.issuer = outcome.issuer;
-        event.subject =
-            Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
-        event.package = asked.package;
-        event.requested = asked.pairs;
-        event.single_use = asked.single_use;
-        event.rules = proven.rules;
-        event.shadow = proven.shadow;
-        event.policy_revision = Some(policy.revision().to_owned());
-        event.claims = proven.claims.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
-        event.absent = proven.absent;
-        match result {
-            Ok(minted) => {
-                event.granted = minted.granted();
-                event.token_id = proven.token_id.map(|id| id.to_string());
-                event.replay = minted.replay();
-                Ok(minted.recorded(event))
-            }
-            Err(failure) => {
-                if let Failure::Denied(explanation) = &failure {
-                    event.explanation = serde_json::to_value(explanation.for_audit()).ok();
-                }
-                // The claim may have gone through all the same, and then a repetition yields this token.
-                event.token_id =
-                    proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
-                self.keep_refusal(registry, &failure, &event);
-                // Requests do not end in the order in which they came, and time must not run back.
-                self.audit.record_refusal(event, self.now());
-                Err(failure)
-            }
-        }
+        let (id, stopwatch) = (TokenId::new(now, entropy), Stopwatch::start());
+        let mut exchange = Exchange { app: self, policy, registry, asked, caller, now, stopwatch, outcome: None };
+        let outcome = exchange.outcome.insert(exchange::Outcome::unfinished());
+        exchange::exchange(parts, request, id, now, outcome).await;
+        exchange.ended()
     }
 
     /// Answers a registry's question about one upload and records the answer.
@@ -392,28 +357,11 @@ impl App {
         let keyring = self.keyring.load_full();
         let parts = self.verifying(policy, &keyring);
         let stopwatch = Stopwatch::start();
-        let outcome = verify::verify(parts, registry, question, now).await;
-
-        let code = outcome.result.as_ref().err().map(verify::Refused::code);
-        self.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
-        self.count_old_lists(code, registry, now);
-        if code == Some(Code::Overloaded) {
-            self.metrics.overloaded("uses");
-        }
-        if let Some(authentic) = &outcome.authentic {
-            let identifier = authentic.identifier();
-            let mut event = event(AuditKind::Verify, code, caller, now);
-            event.registry = Some(registry.id.clone());
-            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
-            event.rules.clone_from(&identifier.provenance.rules);
-            event.policy_revision = Some(policy.revision().to_owned());
-            let claims = identifier.provenance.claims.iter();
-            event.claims = claims.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
-            event.token_id = Some(identifier.id.to_string());
-            event.requested = vec![format!("{}:{}", question.action, question.package)];
-            self.audit.record(event);
-        }
-        outcome
+        let outcome = verify::Outcome::unfinished();
+        let app = self;
+        let mut verification = Verification { app, policy, registry, question, caller, now, stopwatch, outcome };
+        verify::verify(parts, registry, question, now, &mut verification.outcome).await;
+        verification.ended()
     }
 
     fn verifying<'a>(&'a self, policy: &'a PolicyInForce, keyring: &'a Keyring) -> verify::Parts<'a> {
@@ -444,24 +392,6 @@ impl App {
 fn seal_keys(keyring: &Keyring) -> SealKeys {
     let key = |master: &MasterKey| SealKey::new(master.kid().to_owned(), master.activate_at(), seal_secret(master));
     SealKeys::new(keyring.iter().map(key).collect())
-}
-
-/// What a client asked for, as the audit log spells it; nothing when it asked for whatever its rules grant.
-struct Asked {
-    package: Option<String>,
-    pairs: Vec<String>,
-    single_use: bool,
-}
-
-impl Asked {
-    fn of(request: &exchange::Request<'_>) -> Self {
-        let requested = &request.requested;
-        Self {
-            package: requested.package.as_ref().map(ToString::to_string),
-            pairs: requested.narrow.iter().flat_map(Permissions::iter).map(ToString::to_string).collect(),
-            single_use: request.single_use,
-        }
-    }
 }
 
 fn poll_label(outcome: &Result<Brought, PollError>) -> &'static str {

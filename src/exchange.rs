@@ -141,11 +141,22 @@ pub struct Proven {
     pub rules: Vec<String>,
     /// The rules in shadow mode that would have granted something that the decision does not.
     pub shadow: Vec<String>,
-    /// The upload token's id, once one was prepared.
+    /// The upload token's id, once one was prepared: nothing but the claim is left to wait for.
     pub token_id: Option<TokenId>,
 }
 
 impl Outcome {
+    /// That of an exchange that has only begun: what one comes to that is dropped while it waits.
+    pub const fn unfinished() -> Self {
+        let reason = "the service ended before the store answered";
+        Self { result: Err(Failure::Store(StoreError::Unavailable { reason })), issuer: None, proven: None }
+    }
+
+    /// Whether the store was, or may have been, asked for the first use of the ID token.
+    pub fn may_have_claimed(&self) -> bool {
+        self.proven.as_ref().is_some_and(|proven| proven.token_id.is_some())
+    }
+
     /// How far in the future of `now`, at which it was decided, the token's own time lies; `None` if its signature was not
     /// proven.
     pub fn ahead(&self, now: Timestamp) -> Option<Duration> {
@@ -181,10 +192,11 @@ impl Proven {
 }
 
 /// Exchanges a subject token for an upload token. `id` is the identity of the token that may be minted.
-pub async fn exchange(parts: Parts<'_>, request: Request<'_>, id: TokenId, now: Timestamp) -> Outcome {
-    let mut outcome = Outcome { result: Err(Failure::Internal), issuer: None, proven: None };
-    outcome.result = steps(parts, request, id, now, &mut outcome.issuer, &mut outcome.proven).await;
-    outcome
+///
+/// What becomes known is in `outcome` at once, so whoever drops this before its end knows how far it came.
+pub async fn exchange(parts: Parts<'_>, request: Request<'_>, id: TokenId, now: Timestamp, outcome: &mut Outcome) {
+    let Outcome { result, issuer, proven } = outcome;
+    *result = steps(parts, request, id, now, issuer, proven).await;
 }
 
 async fn steps(

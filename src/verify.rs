@@ -188,14 +188,28 @@ pub struct Outcome {
     pub authentic: Option<Authentic>,
 }
 
+impl Outcome {
+    /// That of a verification that has only begun: what one comes to that is dropped while it waits.
+    pub const fn unfinished() -> Self {
+        let reason = "the service ended before the store answered";
+        Self { result: Err(Refused::Store(StoreError::Unavailable { reason })), authentic: None }
+    }
+}
+
 /// Answers whether the token may do this at the registry that asks.
-pub async fn verify(parts: Parts<'_>, registry: &Registry, question: &Question<'_>, now: Timestamp) -> Outcome {
-    let authentic = match authentic(parts, registry, question.token.expose(), now) {
-        Ok(authentic) => authentic,
-        Err(error) => return Outcome { result: Err(Refused::Token(error)), authentic: None },
+///
+/// What becomes known is in `outcome` at once, so whoever drops this before its end knows how far it came.
+pub async fn verify(
+    parts: Parts<'_>,
+    registry: &Registry,
+    question: &Question<'_>,
+    now: Timestamp,
+    outcome: &mut Outcome,
+) {
+    outcome.result = match authentic(parts, registry, question.token.expose(), now) {
+        Ok(authentic) => judge(parts, registry, outcome.authentic.insert(authentic), question, now).await,
+        Err(error) => Err(Refused::Token(error)),
     };
-    let result = judge(parts, registry, &authentic, question, now).await;
-    Outcome { result, authentic: Some(authentic) }
 }
 
 fn authentic(parts: Parts<'_>, registry: &Registry, token: &str, now: Timestamp) -> Result<Authentic, VerifyError> {

@@ -14,7 +14,7 @@ impl Unattended {
         self.0.send_modify(|handlers| *handlers = handlers.saturating_add(1));
     }
 
-    /// One of them has ended.
+    /// One of them has ended, or was dropped with its thread.
     pub fn ended(&self) {
         self.0.send_modify(|handlers| *handlers = handlers.saturating_sub(1));
     }

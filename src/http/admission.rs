@@ -1,12 +1,7 @@
-//! Load shedding: a replica does so much at once, lets the rest try again for a moment, and then refuses it before it is
-//! looked at.
+//! Load shedding: a replica does so much at once, lets some wait for a moment, and refuses the rest before it is looked at.
 //!
 //! More at once would not make it faster. Each request takes its share of the cores and of memory, and a queue without an
 //! end only means that clients have given up by the time that they are served.
-//!
-//! There is no queue. Its first would start in the moment in which another ends, so that the threads of the service and of
-//! the store's connection hand each other one request at a time; whoever tries again by the clock leaves them the batches
-//! in which requests and answers arrive. Under ten times the load that was a fifth of the CPU time of each exchange.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,15 +18,10 @@ use crate::exchange;
 use crate::http::error::Refusal;
 use crate::telemetry::Metrics;
 
-/// How often a request that found no place tries again.
-const TRIES: u32 = 4;
-/// How long it waits before each try.
-const BETWEEN: Duration = Duration::from_millis(50);
+/// Longest wait for a place.
+const PATIENCE: Duration = Duration::from_millis(200);
 // What an exchange waits for at most, stops left aside, is under the 4 s within which it answers.
-const _: () = {
-    let place = BETWEEN.as_millis() * TRIES as u128;
-    assert!(place + exchange::KEY_WAIT.as_millis() + exchange::STORE_WAIT.as_millis() < 4000);
-};
+const _: () = assert!(PATIENCE.as_millis() + exchange::KEY_WAIT.as_millis() + exchange::STORE_WAIT.as_millis() < 4000);
 /// For how long a refusal is held back. It costs a good part of what it refuses, and whoever is refused asks again: a flood
 /// would have the replica do nothing but refuse. Like this a connection brings one refusal a second at most.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,6 +37,8 @@ pub struct Limit {
     /// What metrics call it.
     name: &'static str,
     places: Semaphore,
+    /// Places for those that wait for one.
+    waiting: Semaphore,
 }
 
 /// A place, until this is dropped or it is given back.
@@ -65,20 +57,19 @@ impl<'a> Place<'a> {
 }
 
 impl Limit {
-    /// So many places.
-    pub const fn new(name: &'static str, places: usize) -> Self {
-        Self { name, places: Semaphore::const_new(places) }
+    /// So many places, and half as many to wait for one.
+    pub fn new(name: &'static str, places: usize) -> Self {
+        Self { name, places: Semaphore::new(places), waiting: Semaphore::new(places / 2) }
     }
 
-    /// A place, or a refusal. Who waits is bounded by the number of connections.
+    /// A place, or a refusal.
     pub async fn admit(&self, metrics: &Metrics) -> Result<Place<'_>, Refusal> {
-        for _ in 0..TRIES {
-            if let Ok(place) = self.places.try_acquire() {
-                return Ok(Place::of(place));
-            }
-            tokio::time::sleep(BETWEEN).await;
-        }
         if let Ok(place) = self.places.try_acquire() {
+            return Ok(Place::of(place));
+        }
+        if let Ok(_waiting) = self.waiting.try_acquire()
+            && let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, self.places.acquire()).await
+        {
             return Ok(Place::of(place));
         }
         metrics.overloaded(self.name);

@@ -5,14 +5,21 @@ use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::time::Duration;
 
+use actix_web::rt::time::sleep;
 use reqwest::Client;
 use serde_json::Value;
+use trustmint::time::Clock as _;
+use trustmint::time::SystemClock;
 
+use crate::redis_service;
 use crate::serve::Home;
 use crate::serve::PATIENCE;
 use crate::serve::Served;
 use crate::serve::line_with;
+use crate::support::redis::Server;
+use crate::support::send;
 
 /// A drain that no test waits for.
 const LONG: &str = "10m";
@@ -23,12 +30,18 @@ fn connect(served: &Served) -> TcpStream {
     connection
 }
 
+/// The head of a request whose client waits until its body is asked for.
+fn head(length: usize) -> String {
+    format!(
+        "POST /_/oidc/mint-token HTTP/1.1\r\nHost: pypi.acme.example\r\nContent-Length: {length}\r\nExpect: \
+         100-continue\r\n\r\n"
+    )
+}
+
 /// A request whose head the service has, and whose body it waits for.
 fn half_sent(served: &Served) -> (TcpStream, BufReader<TcpStream>) {
     let mut connection = connect(served);
-    let head = "POST /_/oidc/mint-token HTTP/1.1\r\nHost: pypi.acme.example\r\nContent-Length: 13\r\nExpect: \
-                100-continue\r\n\r\n";
-    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(head(13).as_bytes()).unwrap();
     let mut answer = BufReader::new(connection.try_clone().unwrap());
     let mut line = String::new();
     answer.read_line(&mut line).unwrap();
@@ -84,6 +97,41 @@ async fn requests_under_way_finish_after_the_drain() {
     assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0, "who has asked nothing is not waited for");
     line_with(&mut served.log, "stopped");
     assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[actix_web::test]
+async fn what_a_client_that_leaves_at_the_very_end_may_have_used_is_recorded() {
+    let redis = Server::start(&[]);
+    let home = redis_service::home(redis.port, "");
+    let settings = home.read("trustmint.yaml").replace("200ms", "1000ms");
+    home.write("trustmint.yaml", &settings);
+    let provider = redis_service::provider(&home);
+    let mut served = home.serve();
+    // The connection to the store is there from the start.
+    let token = redis_service::id_token_at(&provider, SystemClock.now().plus(Duration::from_secs(1)));
+    let body = format!("{{\"token\":\"{token}\"}}");
+    let mut connection = connect(&served);
+    connection.write_all(head(body.len()).as_bytes()).unwrap();
+    let mut asked_for = [0; 12];
+    assert_eq!((connection.peek(&mut asked_for).unwrap(), &asked_for), (12, b"HTTP/1.1 100"));
+    let process = redis.process();
+    served.terminate();
+    line_with(&mut served.log, "stopping");
+    send("-STOP", process);
+    // A thread of the server looks every second whether it has connections left: so it does during the claim.
+    sleep(Duration::from_millis(300)).await;
+    connection.write_all(body.as_bytes()).unwrap();
+    sleep(Duration::from_millis(600)).await;
+    // With something unread this resets the connection. One that is only shut down may still be waiting for its answer.
+    drop(connection);
+    let (code, out) = served.ended().await;
+    send("-CONT", process);
+    assert_eq!(code, Some(0));
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let exchanges: Vec<_> = events.iter().filter(|event| event["event"] == "exchange").collect();
+    assert_eq!(exchanges.len(), 1, "{out}");
+    assert_eq!([&exchanges[0]["decision"], &exchanges[0]["code"]], ["fault", "store-unavailable"]);
+    assert!(exchanges[0]["token_id"].is_string(), "{out}");
 }
 
 #[actix_web::test]

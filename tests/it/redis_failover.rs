@@ -21,6 +21,9 @@ use crate::support::service::WIDGETS;
 use crate::support::service::policy;
 use crate::support::service::policy_text;
 
+/// What an exchange takes at most, whatever the store does: clients give up after 5 s.
+const LONGEST: Duration = Duration::from_secs(4);
+
 async fn service(options: RedisOptions) -> Service {
     let rules = |base: &str, issuer: &str| policy(&policy_text(base, issuer, WIDGETS));
     Service::with_store(rules, |_| Arc::new(redis::with(options))).await
@@ -35,14 +38,29 @@ async fn mint(service: &Service, token: &str) -> Answer {
     service.mint(&json!({"token": token})).await
 }
 
-/// Fresh tokens are served again, soon.
-async fn serves_again(service: &Service) {
+/// What is said of a token once the store has answered, which on a machine that is busy it does not always in time.
+async fn answered(service: &Service, token: &str) -> Answer {
+    let started = Stopwatch::start();
+    loop {
+        let answer = mint(service, token).await;
+        if answer.code() != "store-unavailable" {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{}", answer.text);
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Fresh tokens are served again, soon. The token that was is the answer.
+async fn serves_again(service: &Service) -> String {
     let started = Stopwatch::start();
     loop {
         catch_up(service);
-        let answer = mint(service, &service.id_token(&json!({"iat": service.clock_seconds() + 1}))).await;
+        // A fresh one each time: one whose answer came too late is used up.
+        let token = service.id_token(&json!({"iat": service.clock_seconds() + 1}));
+        let answer = mint(service, &token).await;
         if answer.status == 200 {
-            return;
+            return token;
         }
         assert_eq!(answer.status, 503, "{}", answer.text);
         assert!(started.elapsed() < PATIENCE, "{}", answer.text);
@@ -52,9 +70,9 @@ async fn serves_again(service: &Service) {
 
 #[actix_web::test]
 async fn what_a_failover_lost_is_not_accepted_again() {
-    let mut watched = Watched::start();
+    let mut watched = Watched::patient(3000);
     watched.primary.age("t:");
-    let service = service(RedisOptions { timeout: Duration::from_millis(500), ..watched.options("t:") }).await;
+    let service = service(RedisOptions { timeout: Duration::from_secs(1), ..watched.options("t:") }).await;
     let (kept, lost) = (service.id_token(&json!({})), service.id_token(&json!({})));
     assert_eq!(mint(&service, &kept).await.status, 200);
     eventually("the replica has the first", || watched.replica.cli(&["KEYS", "t:*first-use*"]).lines().count() == 1);
@@ -68,22 +86,13 @@ async fn what_a_failover_lost_is_not_accepted_again() {
     eventually("the Sentinel fails over", || watched.master() == watched.replica.port);
 
     // Until the service has found the new primary the store is down; then it has lost its memory. Never is it a yes.
-    let started = Stopwatch::start();
-    loop {
-        let answer = mint(&service, &lost).await;
-        assert_eq!(answer.status, 503, "{}", answer.text);
-        if answer.code() == "state-lost" {
-            assert!(answer.headers.contains_key("retry-after"));
-            break;
-        }
-        assert_eq!(answer.code(), "store-unavailable");
-        assert!(started.elapsed() < PATIENCE);
-        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    for token in [&lost, &kept] {
+        let answer = answered(&service, token).await;
+        assert_eq!((answer.status, answer.code()), (503, "state-lost"), "{}", answer.text);
+        assert!(answer.headers.contains_key("retry-after"));
     }
-    let answer = mint(&service, &kept).await;
-    assert_eq!((answer.status, answer.code()), (503, "state-lost"), "{}", answer.text);
     serves_again(&service).await;
-    assert_eq!(mint(&service, &lost).await.code(), "state-lost", "for as long as it is valid");
+    assert_eq!(answered(&service, &lost).await.code(), "state-lost", "for as long as it is valid");
 }
 
 #[actix_web::test]
@@ -119,8 +128,8 @@ async fn a_redis_that_takes_no_writes_is_read_from_and_not_met_by_a_connection_f
         service.app.sync().await.unwrap();
     }
     let (made, took) = (connections() - before, started.elapsed());
-    // One at once and one for each 800 ms, and that of whoever counts.
-    assert!(u128::from(made) <= 3 + took.as_millis() / 800, "{made} connections in {took:?}");
+    // One at once and one for each 400 ms, and that of whoever counts.
+    assert!(u128::from(made) <= 3 + took.as_millis() / 400, "{made} connections in {took:?}");
     server.ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
     serves_again(&service).await;
 }
@@ -148,24 +157,19 @@ async fn a_primary_without_the_replicas_that_are_awaited_may_have_been_replaced_
 async fn a_redis_that_hangs_is_503_in_time_and_is_used_again_when_it_goes_on() {
     let server = Server::start(&[]);
     server.age("t:");
-    let options = RedisOptions { timeout: Duration::from_millis(300), ..redis::options(&server.url(), "t:") };
+    let options = RedisOptions { timeout: Duration::from_millis(900), ..redis::options(&server.url(), "t:") };
     let service = service(options).await;
-    service.upload_token().await;
+    serves_again(&service).await;
     let process = server.process();
     send("-STOP", process);
-    let asked = Stopwatch::start();
     for _ in 0..3 {
+        let asked = Stopwatch::start();
         let refused = mint(&service, &service.id_token(&json!({}))).await;
         assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
+        assert!(asked.elapsed() < LONGEST, "{:?}", asked.elapsed());
     }
     send("-CONT", process);
-    assert!(asked.elapsed() < Duration::from_millis(3 * 1500), "{:?}", asked.elapsed());
-    // Nothing was lost: a token that was not refused for good is served, and its second use is not.
-    let token = service.id_token(&json!({}));
-    let started = Stopwatch::start();
-    while mint(&service, &token).await.status != 200 {
-        assert!(started.elapsed() < PATIENCE);
-        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(mint(&service, &token).await.code(), "token-replayed");
+    // Nothing was lost: what is served has its one use.
+    let token = serves_again(&service).await;
+    assert_eq!(answered(&service, &token).await.code(), "token-replayed");
 }

@@ -100,7 +100,8 @@ async fn it_starts_without_redis_says_503_and_needs_no_restart_when_redis_is_the
     let refused = mint(&served, &token).await;
     assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
     assert!(refused.headers.contains_key("retry-after"));
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    // Clients give up after 5 s.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
     let ready = operations(&served, "/readyz").await;
     assert_eq!((ready.status, ready.text.as_str()), (200, "ready\n"), "every replica would be out of service at once");
     let metrics = operations(&served, "/metrics").await.text;

@@ -10,6 +10,8 @@ use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
+use trustmint::demo::Serving;
+use trustmint::demo::bind;
 use trustmint::demo::provider::Answer as Told;
 use trustmint::demo::provider::Endpoint;
 use trustmint::exchange::KEY_WAIT;
@@ -18,6 +20,7 @@ use trustmint::http;
 use trustmint::http::Public;
 use trustmint::identity::cache::REFILL;
 use trustmint::identity::verify::LEEWAY;
+use trustmint::telemetry::Stopwatch;
 
 use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
@@ -265,6 +268,59 @@ async fn a_handler_that_is_dropped_during_the_claim_is_carried_to_its_end_all_th
     assert!(service.app.unattended().all_ended(PATIENCE).await);
     store.released(1).await;
     exchanged_once(&service, &body).await;
+}
+
+#[actix_web::test]
+async fn a_thread_of_the_server_that_ends_during_the_claim_leaves_the_record_of_it() {
+    let (service, store) = faulty::service().await;
+    service.upload_token().await;
+    let events = service.audit().len();
+    let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
+    let server = Serving::start(bind().unwrap(), None, http::public_routes(public)).unwrap();
+    let (url, host) = (format!("http://{}/_/oidc/mint-token", server.address()), service.base.clone());
+    let body = json!({"token": service.id_token(&json!({})), "features": ["single-use-token"]}).to_string();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(url).header("host", host.trim_start_matches("https://")).body(body);
+    store.fail(Some(Fault::Held));
+    let leaving = actix_web::rt::spawn(async move { request.send().await.is_ok() });
+    store.held(1).await;
+    leaving.abort();
+    assert!(leaving.await.is_err(), "the client is gone");
+    assert_eq!(service.audit().len(), events, "it may still be answered");
+    web::block(move || drop(server)).await.unwrap();
+
+    let started = Stopwatch::start();
+    while service.audit().len() == events {
+        assert!(started.elapsed() < PATIENCE, "the claim is not recorded");
+        actix_web::rt::time::sleep(Duration::from_millis(10)).await;
+    }
+    let event = service.last_event();
+    assert_eq!([&event["event"], &event["decision"], &event["code"]], ["exchange", "fault", "store-unavailable"]);
+    assert_eq!([&event["registry"], &event["issuer"]], ["acme-pypi", "github"]);
+    assert_eq!((&event["rules"], &event["single_use"]), (&json!(["widgets-release"]), &json!(true)));
+    assert!(event["token_id"].is_string(), "a repetition may yield it: {event}");
+    assert!(event["claims"]["repository"].is_string(), "{event}");
+}
+
+#[actix_web::test]
+async fn an_exchange_that_is_dropped_before_its_claim_is_not_recorded() {
+    let service = Service::start().await;
+    let events = service.audit().len();
+    service.provider.answer(Endpoint::Discovery, Told::Held);
+    let public = web::Data::new(Public::new(Arc::clone(&service.app), Vec::new()));
+    let server = Serving::start(bind().unwrap(), None, http::public_routes(public)).unwrap();
+    let (url, host) = (format!("http://{}/_/oidc/mint-token", server.address()), service.base.clone());
+    let body = json!({"token": service.id_token(&json!({}))}).to_string();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client.post(url).header("host", host.trim_start_matches("https://")).body(body);
+    let cut_off = actix_web::rt::spawn(async move { request.send().await.is_ok() });
+    // Longer than it takes to begin, and shorter than it is waited for keys.
+    actix_web::rt::time::sleep(Duration::from_millis(300)).await;
+    web::block(move || drop(server)).await.unwrap();
+    assert!(!cut_off.await.unwrap());
+    service.provider.answer(Endpoint::Discovery, Told::Honest);
+    assert!(service.app.unattended().all_ended(PATIENCE).await);
+    assert_eq!(service.audit().len(), events, "nothing was used");
 }
 
 #[actix_web::test]

@@ -31,7 +31,7 @@ use crate::verify::presented_at_once;
 
 const PREFIX: &str = "trustmint:";
 /// Replicas look twice a second, and know all of each other within one; the rest is for a machine that is busy.
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 
 struct Fleet {
     server: Server,

@@ -1,9 +1,12 @@
 //! `POST /v1/verify`: a registry asks whether a token may do something.
 
+use std::future::poll_fn;
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Barrier;
+use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -25,6 +28,7 @@ use trustmint::package::Action;
 use trustmint::package::Ecosystem;
 use trustmint::package::PackageName;
 use trustmint::secret::Presented;
+use trustmint::telemetry::Stopwatch;
 use trustmint::verify::MOST_SPENDING;
 use trustmint::verify::Question;
 use trustmint::yielding::Yielding;
@@ -534,7 +538,7 @@ async fn uses_that_wait_for_a_silent_store_keep_no_place_from_questions_that_nee
     waiting.extend(uses(CROWD..MOST_SPENDING));
     waiting_at_store(MOST_SPENDING).await;
     let refused = uses(MOST_SPENDING..MOST_SPENDING + CROWD);
-    let began = Instant::now();
+    let began = Stopwatch::start();
     assert_eq!(asked(&plain, json!({})).await, "allowed", "nor do those that are refused");
     for refused in refused {
         assert_eq!(refused.await.unwrap(), "overloaded");
@@ -552,6 +556,27 @@ async fn uses_that_wait_for_a_silent_store_keep_no_place_from_questions_that_nee
     assert_eq!(answers.iter().filter(|answer| *answer == "uses-spent").count(), MOST_SPENDING - 1);
     // There is room again.
     assert_eq!(asked(&limited, json!({"consume": "upload-x"})).await, "uses-spent");
+}
+
+#[actix_web::test]
+async fn a_verification_that_is_dropped_when_its_use_may_be_spent_is_recorded_and_no_other() {
+    let (service, store) = faulty::service().await;
+    let token = single_use(&service).await;
+    let events = service.audit().len();
+    drop(present(Arc::clone(&service.app), &token, 0));
+    store.fail(Some(Fault::Held));
+    {
+        let mut presented = pin!(present(Arc::clone(&service.app), &token, 1));
+        assert!(poll_fn(|context| Poll::Ready(presented.as_mut().poll(context).is_pending())).await);
+        assert_eq!(service.audit().len(), events, "it may still be answered");
+    }
+    assert_eq!(service.audit().len(), events + 1);
+    let event = service.last_event();
+    assert_eq!([&event["event"], &event["decision"], &event["code"]], ["verify", "fault", "store-unavailable"]);
+    assert_eq!((&event["requested"], event["token_id"].is_string()), (&json!(["upload:widgets"]), true), "{event}");
+    store.fail(None);
+    assert!(present(Arc::clone(&service.app), &token, 1).await, "a repetition of the same");
+    assert_eq!(service.audit().len(), events + 2, "what is answered is recorded once");
 }
 
 #[actix_web::test]

@@ -1,0 +1,169 @@
+//! What exchanges and verifications come to: counted once, and recorded once, even if they are dropped on the way.
+//!
+//! A thread of the HTTP server that ends drops what it does, at a moment that nobody chooses. Before the store is asked
+//! nothing has happened then. After it an ID token, or a use of an upload token, may be used up.
+
+use std::borrow::Cow;
+
+use crate::audit::AuditKind;
+use crate::audit::AuditSubject;
+use crate::code::Code;
+use crate::exchange;
+use crate::exchange::Failure;
+use crate::exchange::IssuedToken;
+use crate::package::Permissions;
+use crate::policy::Policy;
+use crate::policy::registry::Registry;
+use crate::telemetry::Stopwatch;
+use crate::time::Timestamp;
+use crate::verify;
+
+use super::App;
+use super::Caller;
+use super::PolicyInForce;
+use super::code_label;
+use super::event;
+
+/// What a client asked for, as the audit log spells it; nothing when it asked for whatever its rules grant.
+pub(super) struct Asked {
+    package: Option<String>,
+    pairs: Vec<String>,
+    single_use: bool,
+}
+
+impl Asked {
+    pub(super) fn of(request: &exchange::Request<'_>) -> Self {
+        let requested = &request.requested;
+        Self {
+            package: requested.package.as_ref().map(ToString::to_string),
+            pairs: requested.narrow.iter().flat_map(Permissions::iter).map(ToString::to_string).collect(),
+            single_use: request.single_use,
+        }
+    }
+}
+
+/// An exchange until it is recorded.
+pub(super) struct Exchange<'a> {
+    pub(super) app: &'a App,
+    pub(super) policy: &'a Policy,
+    pub(super) registry: &'a Registry,
+    pub(super) asked: Asked,
+    pub(super) caller: &'a Caller,
+    pub(super) now: Timestamp,
+    pub(super) stopwatch: Stopwatch,
+    /// None once it is recorded.
+    pub(super) outcome: Option<exchange::Outcome>,
+}
+
+impl Exchange<'_> {
+    /// Records it.
+    pub(super) fn ended(mut self) -> Result<IssuedToken, Failure> {
+        self.record()
+    }
+
+    fn record(&mut self) -> Result<IssuedToken, Failure> {
+        let Some(outcome) = self.outcome.take() else { return Err(Failure::Internal) };
+        let Self { app, policy, registry, asked, caller, now, stopwatch, .. } = self;
+        app.count_exchange(registry, &outcome, stopwatch.elapsed(), *now);
+        let result = outcome.result;
+        let code = result.as_ref().err().map(Failure::code);
+        // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
+        let Some(proven) = outcome.proven else { return Err(result.err().unwrap_or(Failure::Internal)) };
+        let mut event = event(AuditKind::Exchange, code, caller, *now);
+        event.registry = Some(registry.id.clone());
+        event.issuer = outcome.issuer;
+        event.subject =
+            Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
+        event.package = asked.package.take();
+        event.requested = std::mem::take(&mut asked.pairs);
+        event.single_use = asked.single_use;
+        event.rules = proven.rules;
+        event.shadow = proven.shadow;
+        event.policy_revision = Some(policy.revision().to_owned());
+        event.claims = proven.claims.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
+        event.absent = proven.absent;
+        match result {
+            Ok(minted) => {
+                event.granted = minted.granted();
+                event.token_id = proven.token_id.map(|id| id.to_string());
+                event.replay = minted.replay();
+                Ok(minted.recorded(event))
+            }
+            Err(failure) => {
+                if let Failure::Denied(explanation) = &failure {
+                    event.explanation = serde_json::to_value(explanation.for_audit()).ok();
+                }
+                // The claim may have gone through all the same, and then a repetition yields this token.
+                event.token_id =
+                    proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
+                app.keep_refusal(registry, &failure, &event);
+                // Requests do not end in the order in which they came, and time must not run back.
+                app.audit.record_refusal(event, app.now());
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// SECURITY: an ID token that is used up has its record, or nobody could tell a lost exchange from a stolen token.
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        if self.outcome.as_ref().is_some_and(exchange::Outcome::may_have_claimed) {
+            drop(self.record());
+        }
+    }
+}
+
+/// A verification until it is recorded.
+pub(super) struct Verification<'a> {
+    pub(super) app: &'a App,
+    pub(super) policy: &'a PolicyInForce,
+    pub(super) registry: &'a Registry,
+    pub(super) question: &'a verify::Question<'a>,
+    pub(super) caller: &'a Caller,
+    pub(super) now: Timestamp,
+    pub(super) stopwatch: Stopwatch,
+    /// Unfinished again once it is recorded.
+    pub(super) outcome: verify::Outcome,
+}
+
+impl Verification<'_> {
+    /// Records it.
+    pub(super) fn ended(mut self) -> verify::Outcome {
+        self.record()
+    }
+
+    fn record(&mut self) -> verify::Outcome {
+        let outcome = std::mem::replace(&mut self.outcome, verify::Outcome::unfinished());
+        let Self { app, policy, registry, question, caller, now, stopwatch, .. } = self;
+        let code = outcome.result.as_ref().err().map(verify::Refused::code);
+        app.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
+        app.count_old_lists(code, registry, *now);
+        if code == Some(Code::Overloaded) {
+            app.metrics.overloaded("uses");
+        }
+        if let Some(authentic) = &outcome.authentic {
+            let identifier = authentic.identifier();
+            let mut event = event(AuditKind::Verify, code, caller, *now);
+            event.registry = Some(registry.id.clone());
+            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
+            event.rules.clone_from(&identifier.provenance.rules);
+            event.policy_revision = Some(policy.revision().to_owned());
+            let claims = identifier.provenance.claims.iter();
+            event.claims = claims.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
+            event.token_id = Some(identifier.id.to_string());
+            event.requested = vec![format!("{}:{}", question.action, question.package)];
+            app.audit.record(event);
+        }
+        outcome
+    }
+}
+
+/// The store is the one thing that a verification waits for: one that is dropped may have spent a use.
+impl Drop for Verification<'_> {
+    fn drop(&mut self) {
+        if self.outcome.authentic.is_some() {
+            drop(self.record());
+        }
+    }
+}
