@@ -66,7 +66,7 @@ pub mod verify;
 
 /// Most anonymous calls at once on one replica, those that wait for an identity provider aside. At a millisecond each, most of
 /// it the way to the store, that is more than its cores can do.
-const MAX_EXCHANGES: usize = 64;
+const MAX_EXCHANGES: usize = 192;
 /// Most registries' calls at once on one replica, uses on their way to the store aside.
 const MAX_REGISTRY_CALLS: usize = 128;
 /// How long an idle connection is kept.

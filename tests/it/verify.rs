@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::Barrier;
 use std::task::Poll;
 use std::time::Duration;
-use std::time::Instant;
 
 use actix_web::App as Actix;
 use actix_web::body::to_bytes;

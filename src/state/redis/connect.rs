@@ -228,7 +228,7 @@ impl Connection {
     }
 
     /// Whether the server, or each node, is new enough and evicts nothing.
-    async fn examine(&mut self) -> Result<(), Fault> {
+    pub(super) async fn examine(&mut self) -> Result<(), Fault> {
         let field = |text: &str, name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         for text in self.info("server").await? {
             let version = field(&text, "redis_version:");

@@ -12,10 +12,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex as Lock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::Weak;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -36,6 +38,11 @@ use super::options::RedisOptions;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause: what a store that is back may at most be away longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// How often a connection is looked at, whether or not it is used.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How much longer than the time-out an answer is waited for: one that has come while the whole thread stood still is
+/// read by a task of the same thread, which must have its turn.
+const TURN: Duration = Duration::from_millis(20);
 
 /// The links of all runtimes that have called.
 pub(super) struct Links {
@@ -58,11 +65,15 @@ impl Links {
             return Arc::clone(link);
         }
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(runtime).or_insert_with(|| Arc::new(Link::new(Arc::clone(&self.options)))))
+        Arc::clone(all.entry(runtime).or_insert_with(|| {
+            let link = Arc::new(Link::new(Arc::clone(&self.options)));
+            tokio::spawn(keep(Arc::downgrade(&link)));
+            link
+        }))
     }
 }
 
-/// The connection in use, if there is one.
+/// One runtime's connection in use, if there is one.
 pub(super) struct Link {
     options: Arc<RedisOptions>,
     live: ArcSwapOption<Connection>,
@@ -78,6 +89,16 @@ struct Attempts {
     last: Option<(Instant, Fault)>,
 }
 
+/// Looks after a link, on the runtime that it is of, so that what has broken is made anew before anybody needs it: a
+/// thread may have nothing to ask for hours. What is amiss is told by the call that it fails.
+async fn keep(link: Weak<Link>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(link) = link.upgrade() else { return };
+        let _told_by_calls = link.call(async |mut connection| connection.examine().await).await;
+    }
+}
+
 impl Link {
     /// No connection yet.
     fn new(options: Arc<RedisOptions>) -> Self {
@@ -90,8 +111,11 @@ impl Link {
         call: impl FnOnce(Connection) -> F,
     ) -> Result<T, Fault> {
         let live = self.connection().await?;
-        let answer = tokio::time::timeout(self.options.timeout, call(Connection::clone(&live))).await;
-        let answer = answer.unwrap_or(Err(Fault::Timeout));
+        let mut call = pin!(call(Connection::clone(&live)));
+        let answer = match tokio::time::timeout(self.options.timeout, &mut call).await {
+            Ok(answer) => answer,
+            Err(_) => tokio::time::timeout(TURN, call).await.unwrap_or(Err(Fault::Timeout)),
+        };
         if let Err(fault) = &answer
             && (fault.breaks(self.options.clustered())
                 || fault.may_be_elsewhere(self.options.clustered()) && self.may_look(Instant::now()))
@@ -114,7 +138,8 @@ impl Link {
         {
             return Err(fault);
         }
-        match self.attempt().await {
+        let connecting = tokio::time::timeout(self.options.timeout, connect(&self.options));
+        match connecting.await.unwrap_or(Err(Fault::Timeout)) {
             Ok(connection) => {
                 *attempts = Attempts::default();
                 let live = Arc::new(connection);
@@ -128,15 +153,6 @@ impl Link {
                 Err(fault)
             }
         }
-    }
-
-    /// As a task: a caller that leaves ends it for nobody else.
-    async fn attempt(&self) -> Result<Connection, Fault> {
-        let options = Arc::clone(&self.options);
-        let connecting = tokio::spawn(async move {
-            tokio::time::timeout(options.timeout, connect(&options)).await.unwrap_or(Err(Fault::Timeout))
-        });
-        connecting.await.unwrap_or(Err(Fault::Unreachable))
     }
 
     /// Whether to look for another server than the one that takes no writes. At once, and then at the longest pause:

@@ -86,7 +86,7 @@ impl Requests {
             overloaded: make.counter(
                 "overloaded",
                 ["limit"],
-                "Requests refused because this replica had as many under way, and waiting, as it takes.",
+                "Requests refused because this replica had as many under way as it takes.",
             ),
         }
     }
