@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use trustmint::state::RedisOptions;
+use trustmint::state::Store as _;
 use trustmint::telemetry::Stopwatch;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
@@ -151,6 +152,21 @@ async fn a_primary_without_the_replicas_that_are_awaited_may_have_been_replaced_
         assert_eq!((refused.status, refused.code()), (503, "store-unavailable"), "{}", refused.text);
         assert!(started.elapsed() < PATIENCE, "{asked}");
     }
+}
+
+#[actix_web::test]
+async fn a_connection_that_broke_is_made_anew_although_nobody_asks() {
+    let mut server = Server::start(&[]);
+    let store = redis::store(&server.url(), "t:");
+    assert_eq!(store.get(b"k").await.unwrap(), None);
+    server.stop();
+    server.start_again();
+    let started = Stopwatch::start();
+    while server.cli(&["CLIENT", "LIST"]).lines().all(|line| line.contains("cmd=client")) {
+        assert!(started.elapsed() < PATIENCE, "nobody looks after it");
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.get(b"k").await.unwrap(), None, "the first call after it");
 }
 
 #[actix_web::test]
