@@ -253,7 +253,9 @@ impl Service {
         let serving = Serving::start(listener, Some(certificate.server_config().unwrap()), routes).unwrap();
         let authority_pem = certificate.authority_pem().to_owned();
         let authority = reqwest::Certificate::from_pem(authority_pem.as_bytes()).unwrap();
-        let mut client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        // A connection that was idle while the test held its thread may be closed as it is used again.
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        let mut client = client.pool_max_idle_per_host(0);
         if public != base {
             let host = public.trim_start_matches("https://").parse().unwrap();
             client = client.default_headers([(reqwest::header::HOST, host)].into_iter().collect());
