@@ -1,6 +1,7 @@
 //! Redis fails over, hangs, or loses its replica, under a service that is asked all the while.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -167,6 +168,17 @@ async fn a_connection_that_broke_is_made_anew_although_nobody_asks() {
         actix_web::rt::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(store.get(b"k").await.unwrap(), None, "the first call after it");
+}
+
+#[actix_web::test]
+async fn an_answer_that_came_while_the_thread_stood_still_is_taken() {
+    let server = Server::start(&[]);
+    let options = RedisOptions { timeout: Duration::from_millis(200), ..redis::options(&server.url(), "t:") };
+    let store = redis::with(options);
+    assert_eq!(store.get(b"k").await.unwrap(), None);
+    let standstill = async { thread::sleep(Duration::from_millis(300)) };
+    let (got, ()) = tokio::join!(store.get(b"k"), standstill);
+    assert_eq!(got.unwrap(), None);
 }
 
 #[actix_web::test]

@@ -151,10 +151,10 @@ impl Access {
     }
 }
 
+/// Who calls bounds the wait for an answer, and connecting as a whole: the library would give an answer up that is there and
+/// was not read yet.
 fn limits(options: &RedisOptions) -> AsyncConnectionConfig {
-    let limits = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(Some(options.timeout));
+    let limits = AsyncConnectionConfig::new().set_connection_timeout(Some(options.timeout)).set_response_timeout(None);
     if options.tls() { limits } else { limits.set_dns_resolver(Loopback) }
 }
 

@@ -5,9 +5,9 @@
 //! comes back is not met by everybody in the same moment. A server that answers and does not take writes may have been
 //! replaced by another: it is looked for anew, once in a while, and what can be read is read from it meanwhile.
 //!
-//! Each runtime that calls has a connection of its own, which runs there: each thread that serves requests, and the main
-//! one. What a thread sends then leaves together, and no thread is woken by another for each call and for each answer,
-//! which was a tenth of an exchange.
+//! Each runtime that calls has a connection of its own, which runs there: each thread that serves requests or operators, and
+//! the main one. What a thread sends then leaves together, and no thread is woken by another for each call and for each answer,
+//! which was a third of an exchange.
 
 use std::collections::HashMap;
 use std::fmt;
