@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::settling;
-use super::settling::Look;
 use super::settling::Settling;
 use crate::config::Tls;
 use crate::config::tls::Certificate;
@@ -44,23 +43,18 @@ impl CertificateReloads {
         let mut settling = self.settling.lock().await;
         let files = self.files.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || Certificate::read(&files)).await else { return };
-        match settling.look(read, &self.current.load(), Certificate::is_same) {
-            Look::Unchanged | Look::Unsettled => {}
-            Look::Settled(certificate) => {
-                let not_after = certificate.not_after();
-                self.current.store(Arc::new(certificate));
-                self.metrics.certificate_reload(false);
-                self.metrics.certificate_in_force(not_after.unix_seconds());
-                tracing::info!(%not_after, "the listener's certificate was read again");
-            }
-            Look::Mended => {
-                self.metrics.certificate_reload(false);
-                tracing::info!("the listener's files hold the certificate in force again");
-            }
-            Look::Refused(faults) => {
-                self.metrics.certificate_reload(true);
-                tracing::error!("the listener's certificate is refused, and the one read before goes on: {faults}");
-            }
+        let look = settling.look(read, &self.current.load(), Certificate::is_same);
+        let found = look.told(
+            |refused| self.metrics.certificate_reload(refused),
+            "the listener's files hold the certificate in force again",
+            "the listener's certificate is refused, and the one read before goes on",
+        );
+        if let Some(certificate) = found {
+            let not_after = certificate.not_after();
+            self.current.store(Arc::new(certificate));
+            self.metrics.certificate_reload(false);
+            self.metrics.certificate_in_force(not_after.unix_seconds());
+            tracing::info!(%not_after, "the listener's certificate was read again");
         }
     }
 

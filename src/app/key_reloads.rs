@@ -10,7 +10,6 @@ use tokio::sync::Mutex;
 
 use super::measures;
 use super::settling;
-use super::settling::Look;
 use super::settling::Settling;
 use crate::config::keys::read_keyring;
 use crate::macaroon::Keyring;
@@ -52,17 +51,14 @@ impl KeyReloads {
     pub async fn poll(&self) {
         let mut settling = self.settling.lock().await;
         let read = self.read().await;
-        match settling.look(read, &self.ring.load(), Keyring::is_same) {
-            Look::Unchanged | Look::Unsettled => {}
-            Look::Settled(ring) => self.activate(ring),
-            Look::Mended => {
-                self.metrics.keyring_reload(false);
-                tracing::info!("the keys directory holds the keys in force again");
-            }
-            Look::Refused(faults) => {
-                self.metrics.keyring_reload(true);
-                tracing::error!("the keys directory is refused, and the keys read before go on: {faults}");
-            }
+        let look = settling.look(read, &self.ring.load(), Keyring::is_same);
+        let found = look.told(
+            |refused| self.metrics.keyring_reload(refused),
+            "the keys directory holds the keys in force again",
+            "the keys directory is refused, and the keys read before go on",
+        );
+        if let Some(ring) = found {
+            self.activate(ring);
         }
     }
 

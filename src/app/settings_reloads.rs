@@ -9,7 +9,6 @@ use tokio::sync::Mutex;
 
 use super::App;
 use super::settling;
-use super::settling::Look;
 use super::settling::Settling;
 use crate::config::Settings;
 use crate::config::Sources;
@@ -73,17 +72,13 @@ impl SettingsReloads {
         let sources = self.sources.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || sources.load()).await else { return };
         let Held { settling, latest } = &mut *held;
-        match settling.look(read, latest, Settings::is_same) {
-            Look::Unchanged | Look::Unsettled => {}
-            Look::Settled(settings) => self.activate(settings, latest),
-            Look::Mended => {
-                self.metrics.settings_reload(false);
-                tracing::info!("the settings hold what they held before again");
-            }
-            Look::Refused(faults) => {
-                self.metrics.settings_reload(true);
-                tracing::error!("the changed settings are refused, and the operators read before go on: {faults}");
-            }
+        let found = settling.look(read, latest, Settings::is_same).told(
+            |refused| self.metrics.settings_reload(refused),
+            "the settings hold what they held before again",
+            "the changed settings are refused, and the operators read before go on",
+        );
+        if let Some(settings) = found {
+            self.activate(settings, latest);
         }
     }
 

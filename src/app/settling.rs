@@ -39,6 +39,26 @@ pub(super) enum Look<T> {
     Refused(String),
 }
 
+impl<T> Look<T> {
+    /// What is to come into force, if anything. What else it came to is counted, as refused or not, and told: with `mended` that
+    /// the files hold again what is in force, with `refused`, before the faults, that this goes on.
+    pub(super) fn told(self, count: impl Fn(bool), mended: &str, refused: &str) -> Option<T> {
+        match self {
+            Self::Unchanged | Self::Unsettled => {}
+            Self::Settled(found) => return Some(found),
+            Self::Mended => {
+                count(false);
+                tracing::info!("{mended}");
+            }
+            Self::Refused(faults) => {
+                count(true);
+                tracing::error!("{refused}: {faults}");
+            }
+        }
+        None
+    }
+}
+
 /// Looks every so often, for as long as it is polled itself. A look that took long is not made up for.
 pub(super) async fn at_intervals(every: Duration, look: impl AsyncFn()) {
     let mut ticks = tokio::time::interval(every);
