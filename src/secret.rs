@@ -4,7 +4,12 @@
 
 use std::fmt;
 
+use hmac::Hmac;
+use hmac::KeyInit as _;
+use hmac::Mac as _;
+use sha2::Sha256;
 use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 /// A value that is wiped when dropped and that no formatter, log or serialiser can print.
 pub struct Secret<T: Zeroize>(T);
@@ -71,6 +76,37 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
+/// HMAC-SHA256 (RFC 2104) under a key of 32 bytes, of what it is fed, one piece after the other.
+///
+/// Not by aws-lc, which takes longer for its contexts than for the hashing. Its state is wiped when it is dropped.
+pub struct HmacSha256(Hmac<Sha256>);
+
+impl HmacSha256 {
+    /// Nothing is fed yet.
+    pub fn new(key: &[u8; 32]) -> Self {
+        // RFC 2104 section 2: shorter keys are filled with zeros to the hash's block.
+        let mut block = Zeroizing::new([0; 64]);
+        block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+        Self(Hmac::new((&*block).into()))
+    }
+
+    /// Feeds it.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The code of all that it was fed.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for HmacSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
@@ -116,6 +152,33 @@ mod tests {
         let presented = Presented::new("hunter2");
         assert_eq!(format!("{presented:?}"), "[redacted]");
         assert_eq!(presented.expose(), "hunter2");
+    }
+
+    #[test]
+    fn hmac_is_that_of_rfc_4231_in_any_pieces() {
+        // Section 4.3, test case 2; a key is filled with zeros.
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let (message, code) =
+            (b"what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        for at in 0..=message.len() {
+            let mut mac = HmacSha256::new(&key);
+            mac.update(&message[..at]);
+            mac.update(&message[at..]);
+            assert_eq!(format!("{mac:?}"), "[redacted]");
+            assert_eq!(hex(&mac.finish()), code);
+        }
+    }
+
+    #[test]
+    fn hmac_is_that_of_another_implementation_for_any_length() {
+        use aws_lc_rs::hmac;
+        for length in 0..300_usize {
+            let (key, message) = (sha256(&length.to_be_bytes()), vec![u8::try_from(length % 251).unwrap(); length]);
+            let mut mac = HmacSha256::new(&key);
+            mac.update(&message);
+            assert_eq!(mac.finish(), hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message).as_ref());
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::codec::Codec;
 use crate::json::Json;
 use crate::macaroon::caveat::Caveat;
 use crate::macaroon::caveat::MAX_ARGUMENTS;
-use crate::macaroon::chain;
 use crate::macaroon::format;
 use crate::macaroon::format::Body;
 use crate::macaroon::format::FormatError;
@@ -24,6 +23,7 @@ use crate::macaroon::key::registry_secret;
 use crate::macaroon::verify::LEEWAY;
 use crate::macaroon::verify::MAX_AGE;
 use crate::package::Permissions;
+use crate::secret::HmacSha256;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -221,12 +221,12 @@ impl Prepared {
     /// HMAC-SHA256 under the registry's secret of the token's text before it is signed. SECURITY: the secret is no key
     /// of the token's own chain, but the message of its first step, so this is no link of it.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut bytes = Vec::with_capacity(self.body.encoded_length() + 64);
+        let mut mac = HmacSha256::new(self.secret.expose());
         for field in [b"trustmint/v1/fingerprint", self.prefix.as_bytes()].into_iter().chain(self.body.fields()) {
-            bytes.extend_from_slice(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-            bytes.extend_from_slice(field);
+            mac.update(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+            mac.update(field);
         }
-        *chain::mac(self.secret.expose(), &bytes).expose()
+        mac.finish()
     }
 
     /// The master key that signs.

@@ -11,8 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-
+use crate::secret::HmacSha256;
 use crate::secret::Secret;
 use crate::secret::constant_time_eq;
 use crate::time::Timestamp;
@@ -39,17 +38,15 @@ impl SealKey {
     }
 
     fn mac(&self, kind: &str, owner: &str, bytes: &[u8]) -> [u8; MAC_LENGTH] {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose()));
-        context.update(DOMAIN);
+        let mut mac = HmacSha256::new(self.secret.expose());
+        mac.update(DOMAIN);
         for part in [kind, owner] {
             // Lengths before contents, so that no kind and owner are those of another pair.
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part.as_bytes());
+            mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            mac.update(part.as_bytes());
         }
-        context.update(bytes);
-        let mut mac = [0; MAC_LENGTH];
-        mac.copy_from_slice(context.sign().as_ref());
-        mac
+        mac.update(bytes);
+        mac.finish()
     }
 }
 

@@ -1,3 +1,5 @@
+use aws_lc_rs::hmac;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_795_700_000_123);
