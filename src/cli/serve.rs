@@ -58,7 +58,7 @@ pub(crate) mod draining;
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long the last telemetry may.
 const LAST_TELEMETRY: Duration = Duration::from_secs(3);
-/// How long the server's threads may take to let go of what they did for clients that have gone: it is recorded then.
+/// How long the server's threads may take, as they end, to let go of what they were doing: it is recorded then.
 const LAST_HANDLERS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
@@ -305,7 +305,9 @@ async fn serve(
     operations_handle.stop(end == End::InTurn).await;
     operations.await??;
     background.abort();
-    app.unattended().all_ended(LAST_HANDLERS).await;
+    if !app.working().all_ended(LAST_HANDLERS).await {
+        tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
+    }
     app.close(FLUSH);
     if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
         tracing::warn!("the last telemetry could not be sent in time");
