@@ -1,7 +1,8 @@
 //! What ends tokens before their time: a holder revokes one, a registry its own, an operator stops what they come from.
 //!
 //! What changed something is recorded, and so is what may have: where the store gave no answer, the write may have been carried out
-//! or may never have reached it, and whoever looks for the reason of a refusal must find who asked for it.
+//! or may never have reached it, and whoever looks for the reason of a refusal must find who asked for it. What surely changed
+//! nothing, since the store was full or could not be reached, is told and not recorded.
 
 use serde::Serialize;
 use serde_json::json;
@@ -56,8 +57,8 @@ impl Recorded {
     const fn of(changed: &Result<bool, RevokeError>) -> Option<Self> {
         match changed {
             Ok(true) => Some(Self::Changed),
-            Err(RevokeError::Store(_)) => Some(Self::Unanswered),
-            Ok(false) | Err(RevokeError::ShareUsed { .. }) => None,
+            Err(RevokeError::Store(error)) if !error.changed_nothing() => Some(Self::Unanswered),
+            Ok(false) | Err(RevokeError::ShareUsed { .. } | RevokeError::Store(_)) => None,
         }
     }
 
@@ -157,9 +158,10 @@ impl App {
     /// Stops what the stop says, and records that. The answer names it.
     pub async fn stop(&self, stop: &Stop, caller: &Caller) -> Result<Cursor, StoreError> {
         let stopped = self.state.stop(stop).await;
-        let recorded = if stopped.is_ok() { Recorded::Changed } else { Recorded::Unanswered };
-        let event = event(AuditKind::Stop, recorded.code(), caller, stop.at);
-        self.record_stop(event, stopped.as_ref().ok(), stop, &stop.by);
+        if let Some(recorded) = Recorded::of(&stopped.map(|_| true).map_err(RevokeError::Store)) {
+            let event = event(AuditKind::Stop, recorded.code(), caller, stop.at);
+            self.record_stop(event, stopped.as_ref().ok(), stop, &stop.by);
+        }
         stopped
     }
 
@@ -173,13 +175,11 @@ impl App {
     ) -> Result<Option<Stop>, StoreError> {
         let Some(stop) = self.state.stop_named(name, now) else { return Ok(None) };
         let lifted = self.state.lift(name, now).await;
-        let recorded = match &lifted {
-            Ok(Some(_)) => Recorded::Changed,
-            Err(_) => Recorded::Unanswered,
-            // Somebody else was faster.
-            Ok(None) => return lifted,
-        };
-        self.record_stop(event(AuditKind::Lift, recorded.code(), caller, now), Some(&name), &stop, by);
+        // Nothing, if somebody else was faster.
+        let changed = lifted.as_ref().map(Option::is_some).map_err(|error| RevokeError::Store(*error));
+        if let Some(recorded) = Recorded::of(&changed) {
+            self.record_stop(event(AuditKind::Lift, recorded.code(), caller, now), Some(&name), &stop, by);
+        }
         lifted
     }
 

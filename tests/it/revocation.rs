@@ -258,6 +258,7 @@ async fn a_revocation_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
     let answers = [revoke(&service, &held).await, owned(json!({"token_id": own_id})).await, owned(rule.clone()).await];
     for answer in answers {
         assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+        assert!(answer.text.contains("the revocation may hold all the same"), "{}", answer.text);
     }
     let lost = |about: Value| (json!("fault"), json!("store-unavailable"), about);
     let expected = [lost(held_id.clone()), lost(own_id.clone()), lost(json!(["another-rule"]))];
@@ -274,6 +275,27 @@ async fn a_revocation_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
         assert_eq!(revoke(&service, token).await.status, 200);
     }
     assert_eq!(recorded(&service), expected);
+}
+
+#[actix_web::test]
+async fn a_revocation_that_surely_does_not_hold_is_told_so_and_not_recorded() {
+    let (service, store) = faulty().await;
+    let token = service.upload_token().await;
+    let owned = async |body: Value| {
+        let request = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+        Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+    };
+    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "does not answer")] {
+        store.fail(Some(fault));
+        for answer in [revoke(&service, &token).await, owned(json!({"rule": "widgets-release"})).await] {
+            assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+            assert!(answer.text.contains("nothing was revoked") && answer.text.contains(words), "{}", answer.text);
+        }
+        assert_eq!(recorded(&service), [], "{fault:?}");
+        store.fail(None);
+        service.app.sync().await.unwrap();
+        assert_eq!(verify(&service, &token).await.body["allowed"], true, "{fault:?}");
+    }
 }
 
 #[actix_web::test]

@@ -238,11 +238,9 @@ async fn a_stop_or_lift_whose_answer_was_lost_is_recorded_as_one_that_may_hold()
         assert_eq!(why["scope"], json!({"rule": "widgets-release"}));
         why["stop"].clone()
     };
-    for fault in [Fault::Refused, Fault::Full] {
-        store.fail(Some(fault));
-        assert_eq!(unanswered(&stop(&operations, &body).await, "stop"), Value::Null);
-        assert_eq!(held().await, Vec::<Value>::new(), "{fault:?}");
-    }
+    store.fail(Some(Fault::Refused));
+    assert_eq!(unanswered(&stop(&operations, &body).await, "stop"), Value::Null);
+    assert_eq!(held().await, Vec::<Value>::new());
     store.fail(Some(Fault::AnswerLost));
     unanswered(&stop(&operations, &body).await, "stop");
     let stops = held().await;
@@ -260,6 +258,28 @@ async fn a_stop_or_lift_whose_answer_was_lost_is_recorded_as_one_that_may_hold()
     store.fail(Some(Fault::Refused));
     assert_eq!(lift(&operations, id).await.code(), "no-such-stop");
     assert_eq!(service.audit().len(), before);
+}
+
+#[actix_web::test]
+async fn a_stop_or_lift_that_surely_does_not_hold_is_told_so_and_not_recorded() {
+    let (service, store) = faulty::service().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let body = json!({"rule": "another", "reason": "INC-9", "until": until(&service, HOUR)});
+    let id = stop(&operations, &body).await.body["id"].as_str().unwrap().to_owned();
+    let events = service.audit().len();
+    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "was not asked")] {
+        for kind in ["stop", "lift"] {
+            store.fail(Some(fault));
+            let answer = if kind == "stop" { stop(&operations, &body).await } else { lift(&operations, &id).await };
+            assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+            let said = answer.body["message"].as_str().unwrap();
+            assert!(said.contains(&format!("the {kind} does not hold")) && said.contains(words), "{said}");
+            assert_eq!(service.audit().len(), events, "{kind}: {fault:?}");
+            store.fail(None);
+            service.app.sync().await.unwrap();
+            assert_eq!(list(&operations).await.body["stops"].as_array().unwrap().len(), 1, "{kind}: {fault:?}");
+        }
+    }
 }
 
 #[actix_web::test]
