@@ -226,7 +226,7 @@ impl Drop for Working {
 /// Runs a handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
 /// reach the audit log. A panic ends this request alone.
 ///
-/// A thread of the server that ends drops it all the same: what an exchange or a verification may have used then is
+/// A thread of the server that ends drops it all the same: what may have been used, revoked, stopped or lifted then is
 /// recorded by `App`.
 pub async fn to_its_end<T: 'static>(
     handler: impl Future<Output = Result<T, Error>> + 'static,

@@ -11,9 +11,12 @@ use actix_web::rt::time::sleep;
 use reqwest::Client;
 use serde_json::Value;
 use serde_json::json;
+use trustmint::secret::hex;
+use trustmint::secret::sha256;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::operations::KEY;
 use crate::redis_service;
 use crate::serve::Home;
 use crate::serve::PATIENCE;
@@ -21,6 +24,7 @@ use crate::serve::Served;
 use crate::serve::line_with;
 use crate::support::redis::Server;
 use crate::support::said;
+use crate::support::said::SecretKind;
 use crate::support::send;
 use crate::support::service::API_KEY;
 use crate::support::service::Answer;
@@ -182,7 +186,10 @@ async fn cut_off_and_recorded(by_signal: bool) {
     let redis = Server::start(&[]);
     // The one thread's connection to the store is there before the store stands still.
     let home = redis_service::home(redis.port, "limits: {workers: 1, shutdown_timeout: 1s}\n");
-    home.write("trustmint.yaml", &home.read("trustmint.yaml").replace("200ms", "1000ms"));
+    said::secret(SecretKind::ApiKey, KEY);
+    let operators = format!("callers: {{oncall: {{key_sha256: \"{}\"}}}}}}\nstate:", hex(&sha256(KEY.as_bytes())));
+    let settings = home.read("trustmint.yaml").replace("200ms", "1000ms");
+    home.write("trustmint.yaml", &settings.replace("}\nstate:", &format!(", {operators}")));
     let provider = redis_service::provider(&home);
     let id_token = || redis_service::id_token_at(&provider, SystemClock.now().plus(Duration::from_secs(1)));
     let mut served = home.serve();
@@ -194,7 +201,20 @@ async fn cut_off_and_recorded(by_signal: bool) {
 
     let key = format!("Authorization: Bearer {API_KEY}\r\n");
     let used = json!({"token": token, "package": "widgets", "exists": true, "consume": "u"});
-    let mut begun = vec![Begun::new(&served.public, "/v1/verify", &key, &used)];
+    let mut begun = vec![
+        Begun::new(&served.public, "/v1/verify", &key, &used),
+        Begun::new(&served.public, "/v1/revocations", &key, &json!({"rule": "another"})),
+    ];
+    // Operators are given their time after all others.
+    if by_signal {
+        let until = SystemClock.now().plus(Duration::from_secs(3600)).to_string();
+        let stop = json!({"rule": "another", "reason": "INC-9", "until": until});
+        let url = format!("{}/stops", served.operations);
+        // Their thread is connected by this one.
+        let stopped = client.post(url).bearer_auth(KEY).body(stop.to_string()).send().await.unwrap();
+        assert_eq!(stopped.status(), 201);
+        begun.push(Begun::new(&served.operations, "/stops", &format!("Authorization: Bearer {KEY}\r\n"), &stop));
+    }
     let body = json!({"token": id_token()});
     begun.extend((0..CROWD).map(|_| Begun::new(&served.public, "/_/oidc/mint-token", "", &body)));
     served.terminate();
@@ -214,12 +234,13 @@ async fn cut_off_and_recorded(by_signal: bool) {
     send("-CONT", process);
     assert_eq!(code, Some(i32::from(by_signal)));
     let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (kind, expected) in [("exchange", CROWD), ("verify", 1)] {
+    for (kind, expected) in [("exchange", CROWD), ("verify", 1), ("revoke", 1), ("stop", usize::from(by_signal))] {
         let cut_off: Vec<_> =
             events.iter().filter(|event| event["event"] == kind && event["decision"] == "fault").collect();
         assert_eq!(cut_off.len(), expected, "{kind}, by a signal: {by_signal}: {out}");
         for event in cut_off {
-            assert_eq!((&event["code"], event["token_id"].is_string()), (&json!("store-unavailable"), true));
+            let names_token = matches!(kind, "exchange" | "verify");
+            assert_eq!((&event["code"], event["token_id"].is_string()), (&json!("store-unavailable"), names_token));
         }
     }
 }
