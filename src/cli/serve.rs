@@ -266,12 +266,14 @@ async fn serve(
     listener: TcpListener,
     operations: TcpListener,
 ) -> Ended {
+    let gone: Vec<_> = sources.gone().map(|file| file.display().to_string()).collect();
+    let gone = gone.join(", ");
     let Built { app, settings, operators, tls, exporter } = build(loaded, sources, outboxes).await?;
     let app = Arc::new(app);
     if let Err(error) = app.sync().await {
         tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
     }
-    reload_at_hangup(Arc::clone(&app))?;
+    reload_at_hangup(Arc::clone(&app), gone.clone())?;
     let mut signals = StopSignals::catch()?;
     let limits = http::Limits {
         workers: settings.limits.workers,
@@ -296,6 +298,7 @@ async fn serve(
         addresses.0,
         addresses.1,
     );
+    warn_of_settings(&gone);
 
     let attended = Arc::clone(&app);
     let background = actix_web::rt::spawn(async move { attended.attend().await });
@@ -319,11 +322,24 @@ async fn serve(
     Ok(end == End::InTurn)
 }
 
-/// Reloads the operators, the policy, the keys and the certificate at SIGHUP, from now on.
-fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
+/// Says that the settings are not read again, if they were read from files of which nothing is left: whoever withdraws an API key
+/// in what they are made of must know that it stays good.
+fn warn_of_settings(gone: &str) {
+    if !gone.is_empty() {
+        tracing::warn!(
+            "the settings cannot be read again, since {gone} is not a file: operators change with a restart — name files by \
+             --config to have them followed"
+        );
+    }
+}
+
+/// Reloads the operators, the policy, the keys and the certificate at SIGHUP, from now on; of settings that are `gone` it says that
+/// they are.
+fn reload_at_hangup(app: Arc<App>, gone: String) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_web::rt::spawn(async move {
         while hangups.recv().await.is_some() {
+            warn_of_settings(&gone);
             // Before the policy, which may take long to read.
             if let Some(reloads) = app.settings_reloads() {
                 reloads.reload().await;
