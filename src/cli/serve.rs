@@ -25,6 +25,7 @@ use crate::cli::Failed;
 use crate::cli::serve::draining::End;
 use crate::cli::serve::draining::StopSignals;
 use crate::config;
+use crate::config::Audit;
 use crate::config::AuditTarget;
 use crate::config::Settings;
 use crate::config::tls::Certificate;
@@ -37,6 +38,7 @@ use crate::policy::Policy;
 use crate::policy::caller::Caller;
 use crate::policy::watch::Directory;
 use crate::policy::watch::Reading;
+use crate::policy::yaml::Faults;
 use crate::state::MemoryStore;
 use crate::state::RedisFault;
 use crate::state::RedisOptions;
@@ -107,15 +109,19 @@ impl Sources {
 
 impl Loaded {
     /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
-    /// has any. `told` is as in [`Directory::telling`].
-    pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
+    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened.
+    pub(crate) fn read(
+        settings: Settings,
+        told: fn(usize),
+        judge: fn(&Audit) -> Result<(), Faults>,
+    ) -> Result<Self, Failed> {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
         let otlp = settings.telemetry.otlp.as_ref().map(config::otlp::Otlp::options).transpose();
-        let audit = settings.audit.check();
+        let audit = judge(&settings.audit);
         match (keyring, certificate, redis, otlp, audit) {
             (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp), Ok(())) => {
                 Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
@@ -147,7 +153,8 @@ impl Serve {
         let logged = settings.telemetry.otlp.as_ref().is_some_and(|otlp| otlp.logs);
         let records = logged.then(|| outboxes.log(Arc::new(SystemClock)));
         logs::start(settings.telemetry.log, &settings.telemetry.level, records)?;
-        let loaded = Loaded::read(settings, |rules| tracing::info!("reading the policy: {rules} rules so far"))?;
+        let told = |rules| tracing::info!("reading the policy: {rules} rules so far");
+        let loaded = Loaded::read(settings, told, Audit::check_before_opening)?;
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
@@ -179,7 +186,7 @@ async fn build(loaded: Loaded, sources: config::Sources, outboxes: Outboxes) -> 
     };
     let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
     let audit = AuditLog::start(sink(&settings, otlp.as_ref(), &outboxes)?, settings.audit.capacity)
-        .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
+        .map_err(|error| refused(settings.audit.unopened_by(error)))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
