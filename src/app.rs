@@ -66,6 +66,7 @@ mod settings_reloads;
 mod settling;
 mod unattended;
 mod warnings;
+mod working;
 
 pub use self::certificate_reloads::CertificateReloads;
 use self::in_force::InForce;
@@ -85,6 +86,7 @@ pub use self::reloads::begin;
 pub use self::restrictions::Own;
 pub use self::settings_reloads::SettingsReloads;
 pub use self::unattended::Unattended;
+pub use self::working::Working;
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -133,6 +135,7 @@ pub struct App {
     spending: Semaphore,
     draining: AtomicBool,
     unattended: Unattended,
+    working: Working,
 }
 
 /// Whether a replica shall be sent requests.
@@ -195,6 +198,7 @@ impl App {
             spending: Semaphore::new(verify::MOST_SPENDING),
             draining: AtomicBool::new(false),
             unattended: Unattended::default(),
+            working: Working::default(),
         }
     }
 
@@ -322,6 +326,11 @@ impl App {
     /// The handlers whose clients have gone.
     pub const fn unattended(&self) -> &Unattended {
         &self.unattended
+    }
+
+    /// All handlers at work.
+    pub const fn working(&self) -> &Working {
+        &self.working
     }
 
     /// Exchanges a subject token and records the outcome.

@@ -212,7 +212,7 @@ codes! {
     // Later.
     /// The identity provider's keys cannot be had.
     IssuerUnavailable = "issuer-unavailable", Unavailable, "retry with the same token; the identity provider does not answer";
-    /// The store cannot be reached.
+    /// The store cannot be reached, or has no room.
     StoreUnavailable = "store-unavailable", Unavailable, "retry with the same token";
     /// The audit log is full, so that what is granted could not be recorded.
     AuditUnavailable = "audit-unavailable", Unavailable, "retry with the same token; the operators must see why the audit log is not written";

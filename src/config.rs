@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -206,9 +207,14 @@ impl Sources {
         Settings::load(&self.files, self.environment.iter().cloned())
     }
 
-    /// Whether they can be read again, and may then say something else: each is a file. What came through a pipe is gone.
+    /// Whether they can be read again, and may then say something else.
     pub fn can_be_read_again(&self) -> bool {
-        !self.files.is_empty() && self.files.iter().all(|file| file.is_file())
+        !self.files.is_empty() && self.gone().next().is_none()
+    }
+
+    /// Those that are no files, of which nothing is left once they were read: pipes, say.
+    pub fn gone(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(|file| !file.is_file()).map(PathBuf::as_path)
     }
 }
 

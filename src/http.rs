@@ -154,8 +154,12 @@ impl Public {
 }
 
 impl From<StoreError> for Refusal {
-    fn from(_: StoreError) -> Self {
-        Self::new(Code::StoreUnavailable, "the store does not answer")
+    fn from(error: StoreError) -> Self {
+        let detail = match error {
+            StoreError::Unavailable { .. } | StoreError::NotAsked { .. } => "the store does not answer",
+            StoreError::Full => "the store is full",
+        };
+        Self::new(Code::StoreUnavailable, detail)
     }
 }
 
@@ -194,7 +198,11 @@ impl From<RevokeError> for Refusal {
                 let detail = "nothing was revoked: as many tokens of this registry as may be were revoked in this hour";
                 Self::new(Code::RevocationsExhausted, detail).after(retry_after)
             }
-            RevokeError::Store(error) => error.into(),
+            RevokeError::Store(error) => Self::from(error).hint(match error {
+                StoreError::Unavailable { .. } => "the revocation may hold all the same: to repeat it does no harm",
+                StoreError::NotAsked { .. } => "nothing was revoked",
+                StoreError::Full => "nothing was revoked: the operators have to give the store more memory",
+            }),
         }
     }
 }

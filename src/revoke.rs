@@ -1,4 +1,4 @@
-//! Revocation (RFC 7009): the holder ends an upload token's life.
+//! Revocation (RFC 7009): which upload token its holder may end, and until when that is remembered.
 //!
 //! Possession suffices. The signature is verified before anything is written, so garbage, expired and foreign tokens
 //! cost the store nothing; and a copy that its holder narrowed has the same id, so revoking it revokes the original.
@@ -8,40 +8,36 @@ use crate::macaroon::RegistryKeyId;
 use crate::macaroon::TokenId;
 use crate::policy::registry::Registry;
 use crate::state::RETENTION_MARGIN;
-use crate::state::State;
-use crate::state::revocations::RevokeError;
-use crate::state::revocations::Revoker;
 use crate::time::Timestamp;
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The token's id and registry, if it is an authentic, live one.
-    pub authentic: Option<(TokenId, String)>,
-    /// Whether anything changed: nothing did if there was nothing to revoke, or it was revoked before, which to the holder is
-    /// the same (RFC 7009 section 2.2).
-    pub changed: Result<bool, RevokeError>,
+/// A token that its holder may revoke: an authentic, live one.
+#[derive(Debug, Clone, Copy)]
+pub struct Revocable<'r> {
+    /// Its registry.
+    pub registry: &'r Registry,
+    /// Its id.
+    pub id: TokenId,
+    /// Until when the revocation is kept.
+    pub until: Timestamp,
 }
 
-/// Revokes the token if it is an authentic, live one of one of the registries.
-pub async fn revoke(
+/// The token, if it is an authentic, live one of one of the registries. To revoke anything else changes nothing, which to the
+/// holder is the same (RFC 7009 section 2.2).
+pub fn revocable<'r>(
     keyring: &Keyring,
-    state: &State,
-    registries: &[&Registry],
+    registries: &[&'r Registry],
     token: &str,
     now: Timestamp,
-) -> Outcome {
-    for registry in registries {
+) -> Option<Revocable<'r>> {
+    let (registry, authentic) = registries.iter().find_map(|registry| {
         let key = RegistryKeyId { key_id: &registry.key_id, codec: registry.codec, epoch: registry.epoch };
-        let Ok(authentic) = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now) else { continue };
-        if authentic.expires_at() <= now {
-            break;
-        }
-        let id = authentic.identifier().id;
-        // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
-        let until = authentic.retired_at().plus(RETENTION_MARGIN);
-        let changed = state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await;
-        return Outcome { authentic: Some((id, registry.id.clone())), changed };
+        let authentic = crate::macaroon::verify(token, &registry.token.prefix, keyring, key, now).ok()?;
+        Some((*registry, authentic))
+    })?;
+    if authentic.expires_at() <= now {
+        return None;
     }
-    Outcome { authentic: None, changed: Ok(false) }
+    // SECURITY: until no copy can live any more; the presented one may have been narrowed to expire sooner.
+    let until = authentic.retired_at().plus(RETENTION_MARGIN);
+    Some(Revocable { registry, id: authentic.identifier().id, until })
 }

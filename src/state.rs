@@ -67,8 +67,8 @@ pub const RESTRICTIONS_MAX_AGE: Duration = Duration::from_secs(30);
 
 /// Bytes under keys, shared by all replicas: the seam under which state lives in memory or in Redis.
 ///
-/// Each primitive is one atomic step: of two concurrent calls one comes first, and an error says that the step may or
-/// may not have been taken. The store's own clock ends what it keeps, at the `until` of each write, to the
+/// Each primitive is one atomic step: of two concurrent calls one comes first, and an error says whether the step may
+/// have been taken ([`StoreError::changed_nothing`]). The store's own clock ends what it keeps, at the `until` of each write, to the
 /// millisecond; a write whose `until` is not in that clock's future fails, because the store could not remember it.
 /// A key is used with one kind of primitive (`set_once`, `put` and `get` are one kind); mixing kinds fails.
 ///
@@ -216,18 +216,34 @@ impl FromStr for Cursor {
     }
 }
 
-/// Why the store gave no answer. Whether the step was taken is unknown.
+/// Why the store did not do what was asked, or did not say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, or could not do what was asked; `reason` is for operators.
+    /// It gave no answer, or could not do what was asked: whether the step was taken is unknown. `reason` is for operators.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
         /// What happened, in words that hold no key or value.
         reason: &'static str,
     },
+    /// It could not be reached, and was not asked.
+    #[error("the store is unavailable: {reason}")]
+    NotAsked {
+        /// As above.
+        reason: &'static str,
+    },
     /// It has no room for more, and drops nothing that is still needed.
     #[error("the store is full")]
     Full,
+}
+
+impl StoreError {
+    /// Whether the step was surely not taken. Of several steps it says so of the last one alone.
+    pub const fn changed_nothing(self) -> bool {
+        match self {
+            Self::Unavailable { .. } => false,
+            Self::NotAsked { .. } | Self::Full => true,
+        }
+    }
 }
 
 /// The shared state, in the words of the service.

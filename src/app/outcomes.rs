@@ -1,9 +1,10 @@
 //! What exchanges and verifications come to: counted once, and recorded once, even if they are dropped on the way.
 //!
-//! A thread of the HTTP server that ends drops what it does, at a moment that nobody chooses. Before the store is asked
-//! nothing has happened then. After it an ID token, or a use of an upload token, may be used up.
+//! A thread of the HTTP server that ends drops what it does, at a moment that nobody chooses, and so does a panic. Before the store
+//! is asked nothing has happened then. After it an ID token, or a use of an upload token, may be used up.
 
 use std::borrow::Cow;
+use std::thread;
 
 use crate::audit::AuditKind;
 use crate::audit::AuditSubject;
@@ -23,6 +24,12 @@ use super::Caller;
 use super::PolicyInForce;
 use super::code_label;
 use super::event;
+
+/// The code of what is dropped before its end.
+pub(super) fn cut_off() -> Code {
+    // What is dropped by a panic did not wait for the store.
+    if thread::panicking() { Code::Internal } else { Code::StoreUnavailable }
+}
 
 /// What a client asked for, as the audit log spells it; nothing when it asked for whatever its rules grant.
 pub(super) struct Asked {
@@ -94,8 +101,8 @@ impl Exchange<'_> {
                     event.explanation = serde_json::to_value(explanation.for_audit()).ok();
                 }
                 // The claim may have gone through all the same, and then a repetition yields this token.
-                event.token_id =
-                    proven.token_id.filter(|_| matches!(failure, Failure::Store(_))).map(|id| id.to_string());
+                let may_be_claimed = matches!(failure, Failure::Store(_) | Failure::Internal);
+                event.token_id = proven.token_id.filter(|_| may_be_claimed).map(|id| id.to_string());
                 app.keep_refusal(registry, &failure, &event);
                 // Requests do not end in the order in which they came, and time must not run back.
                 app.audit.record_refusal(event, app.now());
@@ -108,9 +115,11 @@ impl Exchange<'_> {
 /// SECURITY: an ID token that is used up has its record, or nobody could tell a lost exchange from a stolen token.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
-        if self.outcome.as_ref().is_some_and(exchange::Outcome::may_have_claimed) {
-            drop(self.record());
+        let Some(outcome) = self.outcome.as_mut().filter(|outcome| outcome.may_have_claimed()) else { return };
+        if cut_off() == Code::Internal {
+            outcome.result = Err(Failure::Internal);
         }
+        drop(self.record());
     }
 }
 
@@ -130,13 +139,13 @@ pub(super) struct Verification<'a> {
 impl Verification<'_> {
     /// Records it.
     pub(super) fn ended(mut self) -> verify::Outcome {
-        self.record()
+        let code = self.outcome.result.as_ref().err().map(verify::Refused::code);
+        self.record(code)
     }
 
-    fn record(&mut self) -> verify::Outcome {
+    fn record(&mut self, code: Option<Code>) -> verify::Outcome {
         let outcome = std::mem::replace(&mut self.outcome, verify::Outcome::unfinished());
         let Self { app, policy, registry, question, caller, now, stopwatch, .. } = self;
-        let code = outcome.result.as_ref().err().map(verify::Refused::code);
         app.metrics.verification(code_label(code), &registry.id, stopwatch.elapsed());
         app.count_old_lists(code, registry, *now);
         if code == Some(Code::Overloaded) {
@@ -163,7 +172,36 @@ impl Verification<'_> {
 impl Drop for Verification<'_> {
     fn drop(&mut self) {
         if self.outcome.authentic.is_some() {
-            drop(self.record());
+            drop(self.record(Some(cut_off())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::panic::AssertUnwindSafe;
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    struct Guard<'a>(&'a Cell<Option<Code>>);
+
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            self.0.set(Some(cut_off()));
+        }
+    }
+
+    #[test]
+    fn what_a_panic_drops_is_a_defect_and_what_a_thread_drops_waited_for_the_store() {
+        let code = Cell::new(None);
+        drop(Guard(&code));
+        assert_eq!(code.get(), Some(Code::StoreUnavailable));
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            let _guard = Guard(&code);
+            panic!("a defect");
+        }));
+        assert_eq!((broken.is_err(), code.get()), (true, Some(Code::Internal)));
     }
 }

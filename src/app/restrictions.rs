@@ -1,19 +1,21 @@
 //! What ends tokens before their time: a holder revokes one, a registry its own, an operator stops what they come from.
 //!
 //! What changed something is recorded, and so is what may have: where the store gave no answer, the write may have been carried out
-//! or may never have reached it, and whoever looks for the reason of a refusal must find who asked for it.
+//! or may never have reached it, and whoever looks for the reason of a refusal must find who asked for it. What surely changed
+//! nothing, since the store was full or could not be reached, is told and not recorded. What is dropped while it waits for the store,
+//! by a thread of the server that ends or by a panic, may have changed something.
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::json;
 
-use crate::audit::AuditEvent;
 use crate::audit::AuditKind;
 use crate::code::Code;
 use crate::macaroon::MAX_AGE;
 use crate::macaroon::TokenId;
 use crate::policy::registry::Registry;
 use crate::revoke;
-use crate::revoke::Outcome;
+use crate::revoke::Revocable;
 use crate::state::Cursor;
 use crate::state::RETENTION_MARGIN;
 use crate::state::StoreError;
@@ -27,6 +29,7 @@ use super::App;
 use super::Caller;
 use super::code_label;
 use super::event;
+use super::outcomes::cut_off;
 
 /// What a registry revokes of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,43 +45,123 @@ pub enum Own {
     },
 }
 
-/// What is recorded of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Recorded {
-    /// It changed something.
-    Changed,
-    /// It may have.
-    Unanswered,
-}
-
-impl Recorded {
-    /// `None` of what surely changed nothing.
-    const fn of(changed: &Result<bool, RevokeError>) -> Option<Self> {
-        match changed {
-            Ok(true) => Some(Self::Changed),
-            Err(RevokeError::Store(_)) => Some(Self::Unanswered),
-            Ok(false) | Err(RevokeError::ShareUsed { .. }) => None,
-        }
-    }
-
-    const fn code(self) -> Option<Code> {
-        match self {
-            Self::Changed => None,
-            Self::Unanswered => Some(Code::StoreUnavailable),
-        }
-    }
+/// What an attempt to restrict something is about.
+enum About<'a> {
+    /// A token that its holder revokes.
+    Held { registry: &'a str, id: TokenId },
+    /// What its registry revokes.
+    Own { registry: &'a str, own: &'a Own },
+    /// A stop; it has no name before the store gives it one.
+    Stop { name: Option<Cursor>, stop: &'a Stop, by: &'a str },
+    /// The end of one.
+    Lift { name: Cursor, stop: &'a Stop, by: &'a str },
 }
 
 /// What the record of a stop or lift says besides.
 #[derive(Serialize)]
 struct Why<'a> {
     caller: &'a str,
-    /// The stop's name, which the store gives it.
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<String>,
     scope: &'a Scope,
     reason: &'a str,
     until: String,
+}
+
+/// An attempt until it is recorded.
+struct Attempt<'a> {
+    app: &'a App,
+    about: About<'a>,
+    caller: &'a Caller,
+    now: Timestamp,
+    has_ended: bool,
+}
+
+impl<'a> Attempt<'a> {
+    const fn new(app: &'a App, about: About<'a>, caller: &'a Caller, now: Timestamp) -> Self {
+        Self { app, about, caller, now, has_ended: false }
+    }
+
+    /// Counts and records it, if it changed something or may have.
+    fn ended(mut self, changed: Result<bool, RevokeError>) {
+        self.has_ended = true;
+        let code = changed.err().map(|error| code_of(&error));
+        self.count(code);
+        match changed {
+            Ok(true) => self.record(None),
+            Err(RevokeError::Store(error)) if !error.changed_nothing() => self.record(code),
+            Ok(false) | Err(RevokeError::Store(_) | RevokeError::ShareUsed { .. }) => {}
+        }
+    }
+
+    fn count(&self, code: Option<Code>) {
+        match self.about {
+            About::Held { .. } | About::Own { .. } => self.app.metrics.revocation(code_label(code)),
+            About::Stop { .. } | About::Lift { .. } => {}
+        }
+    }
+
+    fn record(&self, code: Option<Code>) {
+        let kind = match self.about {
+            About::Held { .. } | About::Own { .. } => AuditKind::Revoke,
+            About::Stop { .. } => AuditKind::Stop,
+            About::Lift { .. } => AuditKind::Lift,
+        };
+        let mut event = event(kind, code, self.caller, self.now);
+        match self.about {
+            About::Held { registry, id } => {
+                event.registry = Some(registry.to_owned());
+                event.token_id = Some(id.to_string());
+                if code.is_some() {
+                    // Requests do not end in the order in which they came, and the time of a pace must not run back.
+                    return self.app.audit.record_refusal(event, self.app.now());
+                }
+            }
+            About::Own { registry, own } => {
+                event.registry = Some(registry.to_owned());
+                match own {
+                    Own::Token(id) => event.token_id = Some(id.to_string()),
+                    Own::Rule { rule, issued_before } => {
+                        event.rules = vec![rule.clone()];
+                        event.explanation = Some(json!({"issued_before": issued_before.with_millis().to_string()}));
+                    }
+                }
+            }
+            About::Stop { name, stop, by } => {
+                event.registry.clone_from(&stop.scope.registry);
+                event.explanation = why(name, stop, by);
+            }
+            About::Lift { name, stop, by } => {
+                event.registry.clone_from(&stop.scope.registry);
+                event.explanation = why(Some(name), stop, by);
+            }
+        }
+        self.app.audit.record(event);
+    }
+}
+
+/// SECURITY: what may be revoked, stopped or lifted has its record, or nobody could tell who asked for it.
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let code = Some(cut_off());
+            self.count(code);
+            self.record(code);
+        }
+    }
+}
+
+fn why(name: Option<Cursor>, stop: &Stop, by: &str) -> Option<Value> {
+    let Stop { scope, reason, until, .. } = stop;
+    let stop = name.map(|name| name.to_string());
+    serde_json::to_value(Why { caller: by, stop, scope, reason, until: until.to_string() }).ok()
+}
+
+const fn code_of(error: &RevokeError) -> Code {
+    match error {
+        RevokeError::ShareUsed { .. } => Code::RevocationsExhausted,
+        RevokeError::Store(_) => Code::StoreUnavailable,
+    }
 }
 
 impl App {
@@ -97,20 +180,14 @@ impl App {
         now: Timestamp,
     ) -> Result<(), RevokeError> {
         let keyring = self.keyring.load_full();
-        let Outcome { authentic, changed } = revoke::revoke(&keyring, &self.state, registries, token, now).await;
-        self.count_revocation(changed.as_ref().err());
-        if let (Some((id, registry)), Some(recorded)) = (authentic, Recorded::of(&changed)) {
-            // Requests do not end in the order in which they came, and the time of a pace must not run back.
-            let at = self.now();
-            let mut event = event(AuditKind::Revoke, recorded.code(), caller, now);
-            event.registry = Some(registry);
-            event.token_id = Some(id.to_string());
-            match recorded {
-                Recorded::Changed => self.audit.record(event),
-                Recorded::Unanswered => self.audit.record_refusal(event, at),
-            }
-        }
-        changed.map(|_| ())
+        let Some(Revocable { registry, id, until }) = revoke::revocable(&keyring, registries, token, now) else {
+            self.metrics.revocation(code_label(None));
+            return Ok(());
+        };
+        let attempt = Attempt::new(self, About::Held { registry: &registry.id, id }, caller, now);
+        let revoked = self.state.revoke_token(&registry.key_id, &id, until, (Revoker::Holders, now)).await;
+        attempt.ended(revoked);
+        revoked.map(|_| ())
     }
 
     /// Revokes what a registry names of its own tokens, and records that. The answer is from when on no token that it is
@@ -131,6 +208,7 @@ impl App {
             return Ok(until);
         }
         let key_id = registry.key_id.as_str();
+        let attempt = Attempt::new(self, About::Own { registry: &registry.id, own }, caller, now);
         let revoked = match own {
             Own::Token(id) => {
                 let until = until.plus(RETENTION_MARGIN);
@@ -138,28 +216,17 @@ impl App {
             }
             Own::Rule { rule, issued_before } => self.state.revoke_rule(key_id, rule, *issued_before, now).await,
         };
-        self.count_revocation(revoked.as_ref().err());
-        if let Some(recorded) = Recorded::of(&revoked) {
-            let mut event = event(AuditKind::Revoke, recorded.code(), caller, now);
-            event.registry = Some(registry.id.clone());
-            match own {
-                Own::Token(id) => event.token_id = Some(id.to_string()),
-                Own::Rule { rule, issued_before } => {
-                    event.rules = vec![rule.clone()];
-                    event.explanation = Some(json!({"issued_before": issued_before.with_millis().to_string()}));
-                }
-            }
-            self.audit.record(event);
-        }
+        attempt.ended(revoked);
         revoked.map(|_| until)
     }
 
     /// Stops what the stop says, and records that. The answer names it.
     pub async fn stop(&self, stop: &Stop, caller: &Caller) -> Result<Cursor, StoreError> {
+        let about = |name| About::Stop { name, stop, by: &stop.by };
+        let mut attempt = Attempt::new(self, about(None), caller, stop.at);
         let stopped = self.state.stop(stop).await;
-        let recorded = if stopped.is_ok() { Recorded::Changed } else { Recorded::Unanswered };
-        let event = event(AuditKind::Stop, recorded.code(), caller, stop.at);
-        self.record_stop(event, stopped.as_ref().ok(), stop, &stop.by);
+        attempt.about = about(stopped.ok());
+        attempt.ended(stopped.map(|_| true).map_err(RevokeError::Store));
         stopped
     }
 
@@ -172,30 +239,10 @@ impl App {
         now: Timestamp,
     ) -> Result<Option<Stop>, StoreError> {
         let Some(stop) = self.state.stop_named(name, now) else { return Ok(None) };
+        let attempt = Attempt::new(self, About::Lift { name, stop: &stop, by }, caller, now);
         let lifted = self.state.lift(name, now).await;
-        let recorded = match &lifted {
-            Ok(Some(_)) => Recorded::Changed,
-            Err(_) => Recorded::Unanswered,
-            // Somebody else was faster.
-            Ok(None) => return lifted,
-        };
-        self.record_stop(event(AuditKind::Lift, recorded.code(), caller, now), Some(&name), &stop, by);
+        // Nothing has changed if somebody else was faster.
+        attempt.ended(lifted.as_ref().map(Option::is_some).map_err(|error| RevokeError::Store(*error)));
         lifted
-    }
-
-    fn record_stop(&self, mut event: AuditEvent, name: Option<&Cursor>, stop: &Stop, by: &str) {
-        let Stop { scope, reason, until, .. } = stop;
-        event.registry.clone_from(&scope.registry);
-        let why = Why { caller: by, stop: name.map(Cursor::to_string), scope, reason, until: until.to_string() };
-        event.explanation = serde_json::to_value(why).ok();
-        self.audit.record(event);
-    }
-
-    fn count_revocation(&self, error: Option<&RevokeError>) {
-        let code = error.map(|error| match error {
-            RevokeError::ShareUsed { .. } => Code::RevocationsExhausted,
-            RevokeError::Store(_) => Code::StoreUnavailable,
-        });
-        self.metrics.revocation(code_label(code));
     }
 }

@@ -1,5 +1,6 @@
-//! Whether events can be appended at a path. What opens the file there asks first, and so does who only wants to know: both are
-//! told the same, and nothing is made or changed by asking.
+//! Whether events can be appended at a path. What opens the file there asks first, and so does who only wants to know: nothing is
+//! made or changed by asking. Both are told the same, but for a file that has to be made: whether it may be only making it says,
+//! and who does not is told what is likely.
 
 use std::fs;
 use std::fs::File;
@@ -35,6 +36,9 @@ pub enum Unfit {
     /// It would be made in a folder that is not there.
     #[error("there is no folder {}", .0.display())]
     NoFolder(PathBuf),
+    /// The system refuses to make a file without a name in its folder, and most likely one with a name.
+    #[error("a file cannot be made in its folder: {0}")]
+    Unmade(io::Error),
     /// The system refuses it.
     #[error(transparent)]
     Refused(#[from] io::Error),
@@ -46,6 +50,10 @@ impl Unfit {
         match self {
             Self::Kind(_) => "name a file, or a pipe",
             Self::NoFolder(_) => "make the folder, in which the service's user may make files",
+            Self::Unmade(_) => {
+                "let the service's user make files in the folder; `serve` starts all the same where a security profile forbids \
+                 files without a name (O_TMPFILE) alone"
+            }
             Self::Refused(_) => "let the service's user append to the file, and make files in its folder",
         }
     }
@@ -55,7 +63,7 @@ impl From<Unfit> for io::Error {
     fn from(unfit: Unfit) -> Self {
         match unfit {
             Unfit::Refused(error) => error,
-            Unfit::Kind(_) | Unfit::NoFolder(_) => Self::other(unfit),
+            Unfit::Kind(_) | Unfit::NoFolder(_) | Unfit::Unmade(_) => Self::other(unfit),
         }
     }
 }
@@ -108,17 +116,25 @@ fn nothing(path: &Path) -> Result<Found, Unfit> {
     }
 }
 
-/// Whether events can be appended at the path, without making or changing anything.
+/// Whether events can be appended at the path, for who does not open it.
+pub fn judge(path: &Path) -> Result<(), Unfit> {
+    judge_before_opening(path)?;
+    match find(path)? {
+        Found::Nothing => match make_nameless(&folder_of(path)) {
+            Err(error) if !is_unknown(&error) => Err(Unfit::Unmade(error)),
+            Ok(_) | Err(_) => Ok(()),
+        },
+        Found::File | Found::Pipe | Found::Device => Ok(()),
+    }
+}
+
+/// The same for who opens it then, and learns by that whether a file may be made: only what is sure.
 ///
 /// A pipe or a device is not opened: whoever is at its other end would notice.
-pub fn judge(path: &Path) -> Result<(), Unfit> {
+pub fn judge_before_opening(path: &Path) -> Result<(), Unfit> {
     match find(path)? {
         Found::File => drop(OpenOptions::new().append(true).open(path)?),
-        Found::Nothing => match make_nameless(&folder_of(path)) {
-            Err(error) if !is_unknown(&error) => return Err(error.into()),
-            Ok(_) | Err(_) => {}
-        },
-        Found::Pipe | Found::Device => {}
+        Found::Nothing | Found::Pipe | Found::Device => {}
     }
     Ok(())
 }
@@ -138,7 +154,8 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Makes a file without a name. The system allows it to whom it allows to make one with a name, also where permissions are
-/// more than a mode (access lists, a mount that is read-only), and nobody ever sees it.
+/// more than a mode (access lists, a mount that is read-only), and nobody ever sees it. A security profile that names the files
+/// that may be made does not allow it.
 fn make_nameless(folder: &Path) -> io::Result<File> {
     let flags = NAMELESS.ok_or(io::ErrorKind::Unsupported)?;
     OpenOptions::new().write(true).custom_flags(flags).open(folder)
@@ -239,8 +256,10 @@ mod tests {
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
         // To root no mode forbids anything.
         let forbids = fs::metadata("/proc/self").unwrap().uid() != 0;
-        for path in [file, closed.join("audit.jsonl")] {
-            assert_eq!(said(&path).is_err(), forbids, "{}", path.display());
-        }
+        assert_eq!(said(&file).is_err(), forbids);
+        let new = closed.join("audit.jsonl");
+        assert_eq!(matches!(judge(&new), Err(Unfit::Unmade(_))), forbids);
+        assert!(judge_before_opening(&new).is_ok(), "making it says so");
+        assert_eq!(Sink::open(AuditSink::File(new)).is_err(), forbids);
     }
 }

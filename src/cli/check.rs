@@ -11,6 +11,7 @@ use crate::cli::serve::Loaded;
 use crate::cli::serve::Sources;
 use crate::cli::serve::told;
 use crate::cli::tell_progress;
+use crate::config::Audit;
 use crate::macaroon::MasterKey;
 use crate::state::RedisFault;
 use crate::state::RedisOptions;
@@ -29,7 +30,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> Ended {
-        let loaded = Loaded::read(self.sources.settings()?, tell_progress)?;
+        let loaded = Loaded::read(self.sources.settings()?, tell_progress, Audit::check)?;
         let policy = loaded.policy()?;
         let now = SystemClock.now();
         let redis = loaded.redis.clone().map(look_at);

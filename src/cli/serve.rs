@@ -25,6 +25,7 @@ use crate::cli::Failed;
 use crate::cli::serve::draining::End;
 use crate::cli::serve::draining::StopSignals;
 use crate::config;
+use crate::config::Audit;
 use crate::config::AuditTarget;
 use crate::config::Settings;
 use crate::config::tls::Certificate;
@@ -37,6 +38,7 @@ use crate::policy::Policy;
 use crate::policy::caller::Caller;
 use crate::policy::watch::Directory;
 use crate::policy::watch::Reading;
+use crate::policy::yaml::Faults;
 use crate::state::MemoryStore;
 use crate::state::RedisFault;
 use crate::state::RedisOptions;
@@ -58,7 +60,7 @@ pub(crate) mod draining;
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long the last telemetry may.
 const LAST_TELEMETRY: Duration = Duration::from_secs(3);
-/// How long the server's threads may take to let go of what they did for clients that have gone: it is recorded then.
+/// How long the server's threads may take, as they end, to let go of what they were doing: it is recorded then.
 const LAST_HANDLERS: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
@@ -107,15 +109,19 @@ impl Sources {
 
 impl Loaded {
     /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
-    /// has any. `told` is as in [`Directory::telling`].
-    pub(crate) fn read(settings: Settings, told: fn(usize)) -> Result<Self, Failed> {
+    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened.
+    pub(crate) fn read(
+        settings: Settings,
+        told: fn(usize),
+        judge: fn(&Audit) -> Result<(), Faults>,
+    ) -> Result<Self, Failed> {
         let directory = Directory::new(settings.policy.directory.clone()).telling(told);
         let reading = directory.read();
         let keyring = config::keys::read_keyring(&settings.keys.directory);
         let certificate = settings.listen.tls.as_ref().map(Certificate::read).transpose();
         let redis = settings.state.redis.as_ref().map(config::redis::Redis::options).transpose();
         let otlp = settings.telemetry.otlp.as_ref().map(config::otlp::Otlp::options).transpose();
-        let audit = settings.audit.check();
+        let audit = judge(&settings.audit);
         match (keyring, certificate, redis, otlp, audit) {
             (Ok(keyring), Ok(certificate), Ok(redis), Ok(otlp), Ok(())) => {
                 Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
@@ -147,7 +153,8 @@ impl Serve {
         let logged = settings.telemetry.otlp.as_ref().is_some_and(|otlp| otlp.logs);
         let records = logged.then(|| outboxes.log(Arc::new(SystemClock)));
         logs::start(settings.telemetry.log, &settings.telemetry.level, records)?;
-        let loaded = Loaded::read(settings, |rules| tracing::info!("reading the policy: {rules} rules so far"))?;
+        let told = |rules| tracing::info!("reading the policy: {rules} rules so far");
+        let loaded = Loaded::read(settings, told, Audit::check_before_opening)?;
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
@@ -179,7 +186,7 @@ async fn build(loaded: Loaded, sources: config::Sources, outboxes: Outboxes) -> 
     };
     let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
     let audit = AuditLog::start(sink(&settings, otlp.as_ref(), &outboxes)?, settings.audit.capacity)
-        .map_err(|error| Failed::new(format!("audit.file: cannot be opened: {error}")))?;
+        .map_err(|error| refused(settings.audit.unopened_by(error)))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
@@ -266,12 +273,14 @@ async fn serve(
     listener: TcpListener,
     operations: TcpListener,
 ) -> Ended {
+    let gone: Vec<_> = sources.gone().map(|file| file.display().to_string()).collect();
+    let gone = gone.join(", ");
     let Built { app, settings, operators, tls, exporter } = build(loaded, sources, outboxes).await?;
     let app = Arc::new(app);
     if let Err(error) = app.sync().await {
         tracing::warn!(%error, "what is revoked and stopped is not known yet: verifications are answered with 503");
     }
-    reload_at_hangup(Arc::clone(&app))?;
+    reload_at_hangup(Arc::clone(&app), gone.clone())?;
     let mut signals = StopSignals::catch()?;
     let limits = http::Limits {
         workers: settings.limits.workers,
@@ -296,6 +305,7 @@ async fn serve(
         addresses.0,
         addresses.1,
     );
+    warn_of_settings(&gone);
 
     let attended = Arc::clone(&app);
     let background = actix_web::rt::spawn(async move { attended.attend().await });
@@ -305,7 +315,9 @@ async fn serve(
     operations_handle.stop(end == End::InTurn).await;
     operations.await??;
     background.abort();
-    app.unattended().all_ended(LAST_HANDLERS).await;
+    if !app.working().all_ended(LAST_HANDLERS).await {
+        tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
+    }
     app.close(FLUSH);
     if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
         tracing::warn!("the last telemetry could not be sent in time");
@@ -317,11 +329,24 @@ async fn serve(
     Ok(end == End::InTurn)
 }
 
-/// Reloads the operators, the policy, the keys and the certificate at SIGHUP, from now on.
-fn reload_at_hangup(app: Arc<App>) -> io::Result<()> {
+/// Says that the settings are not read again, if they were read from files of which nothing is left: whoever withdraws an API key
+/// in what they are made of must know that it stays good.
+fn warn_of_settings(gone: &str) {
+    if !gone.is_empty() {
+        tracing::warn!(
+            "the settings cannot be read again, since {gone} is not a file: operators change with a restart — name files by \
+             --config to have them followed"
+        );
+    }
+}
+
+/// Reloads the operators, the policy, the keys and the certificate at SIGHUP, from now on; of settings that are `gone` it says that
+/// they are.
+fn reload_at_hangup(app: Arc<App>, gone: String) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     actix_web::rt::spawn(async move {
         while hangups.recv().await.is_some() {
+            warn_of_settings(&gone);
             // Before the policy, which may take long to read.
             if let Some(reloads) = app.settings_reloads() {
                 reloads.reload().await;

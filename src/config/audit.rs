@@ -1,21 +1,46 @@
 //! The audit log's file, before anybody opens it.
 
+use std::io;
+use std::path::Path;
+
 use super::Audit;
 use super::AuditTarget;
 use crate::audit::destination;
+use crate::audit::destination::Unfit;
 use crate::policy::yaml::Faults;
 use crate::policy::yaml::Place;
 
 impl Audit {
-    /// Whether its file can be opened, if it is one. It is neither made nor written.
+    /// Whether its file can be opened, if it is one, for who does not: it is neither made nor written.
     pub fn check(&self) -> Result<(), Faults> {
-        let mut faults = Faults::new();
-        if let AuditTarget::File(path) = &self.target
-            && let Err(unfit) = destination::judge(path)
-        {
-            let place = Place::whole(path.display().to_string().into());
-            faults.push(place, "audit.file".to_owned(), format!("cannot be opened: {unfit}"), unfit.remedy());
+        self.judged(destination::judge)
+    }
+
+    /// Whether it surely cannot be opened, for who opens it when all else is sound.
+    pub fn check_before_opening(&self) -> Result<(), Faults> {
+        self.judged(destination::judge_before_opening)
+    }
+
+    fn judged(&self, judge: fn(&Path) -> Result<(), Unfit>) -> Result<(), Faults> {
+        match &self.target {
+            AuditTarget::File(path) => judge(path).map_err(|unfit| self.unopened(&unfit)),
+            AuditTarget::Stdout | AuditTarget::Otlp => Ok(()),
         }
-        faults.into_result(Some(()))
+    }
+
+    /// What is wrong if it could not be opened.
+    pub fn unopened_by(&self, error: io::Error) -> Faults {
+        self.unopened(&Unfit::from(error))
+    }
+
+    fn unopened(&self, unfit: &Unfit) -> Faults {
+        let place = match &self.target {
+            AuditTarget::File(path) => path.display().to_string(),
+            AuditTarget::Stdout | AuditTarget::Otlp => "settings".to_owned(),
+        };
+        let mut faults = Faults::new();
+        let place = Place::whole(place.into());
+        faults.push(place, "audit.file".to_owned(), format!("cannot be opened: {unfit}"), unfit.remedy());
+        faults
     }
 }

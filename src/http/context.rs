@@ -198,6 +198,13 @@ struct Waiting(Rc<Attention>);
 /// The handler works, until this is dropped.
 struct Working(Rc<Attention>);
 
+impl Working {
+    fn new(attention: Rc<Attention>) -> Self {
+        attention.app.working().begun();
+        Self(attention)
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.0.standing.get() == Standing::Attended {
@@ -212,13 +219,14 @@ impl Drop for Working {
         if self.0.standing.replace(Standing::Ended) == Standing::Left {
             self.0.app.unattended().ended();
         }
+        self.0.app.working().ended();
     }
 }
 
 /// Runs a handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
 /// reach the audit log. A panic ends this request alone.
 ///
-/// A thread of the server that ends drops it all the same: what an exchange or a verification may have used then is
+/// A thread of the server that ends drops it all the same: what may have been used, revoked, stopped or lifted then is
 /// recorded by `App`.
 pub async fn to_its_end<T: 'static>(
     handler: impl Future<Output = Result<T, Error>> + 'static,
@@ -227,7 +235,7 @@ pub async fn to_its_end<T: 'static>(
     request_id: &str,
 ) -> Result<T, Error> {
     let attention = Rc::new(Attention { app: Arc::clone(app), standing: Cell::new(Standing::Attended) });
-    let (working, _waiting) = (Working(Rc::clone(&attention)), Waiting(attention));
+    let (working, _waiting) = (Working::new(Rc::clone(&attention)), Waiting(attention));
     let handler = async move {
         let _working = working;
         handler.await

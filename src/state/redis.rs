@@ -53,6 +53,7 @@ pub use self::options::RedisOptions;
 pub use self::options::Topology;
 pub use self::primitive::RedisCall;
 
+use self::fault::Failed;
 use self::fault::Fault;
 
 /// What a stored value begins with.
@@ -114,7 +115,8 @@ impl RedisStore {
     pub async fn check(&self) -> Result<(), RedisFault> {
         let replicas = self.replicas.to_string();
         for bucket in self.keys.buckets() {
-            let allowed = self.on_epoch(bucket, &script::ALLOWED, vec![replicas.as_bytes()]).await?;
+            let allowed = self.on_epoch(bucket, &script::ALLOWED, vec![replicas.as_bytes()]).await;
+            let allowed = allowed.map_err(Failed::fault)?;
             if allowed.outcome != b"done" {
                 return Err(Fault::Permission);
             }
@@ -122,7 +124,7 @@ impl RedisStore {
         Ok(())
     }
 
-    async fn on_epoch(&self, bucket: Bucket, step: &'static Step, arguments: Vec<&[u8]>) -> Result<Answer, Fault> {
+    async fn on_epoch(&self, bucket: Bucket, step: &'static Step, arguments: Vec<&[u8]>) -> Result<Answer, Failed> {
         self.run(Call { primitive: Primitive::Epoch, step, bucket, key: None, arguments, confirmed: false }).await
     }
 
@@ -132,7 +134,7 @@ impl RedisStore {
         step: &'static Step,
         key: &[u8],
         arguments: Vec<&[u8]>,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Answer, Failed> {
         let bucket = self.keys.bucket(key);
         let confirmed = self.replicas > 0 && matches!(primitive, Primitive::SetOnce | Primitive::Reserve);
         self.run(Call { primitive, step, bucket, key: Some(self.keys.key(key)), arguments, confirmed }).await
@@ -145,17 +147,17 @@ impl RedisStore {
         list: &str,
         arguments: Vec<&[u8]>,
         confirmed: bool,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Answer, Failed> {
         let (bucket, key) = (self.keys.bucket(list.as_bytes()), Some(self.keys.list(list)));
         self.run(Call { primitive, step, bucket, key, arguments, confirmed: confirmed && self.replicas > 0 }).await
     }
 
     /// Runs a script and takes note of the server that it ran on, before anything is made of its answer.
-    async fn run(&self, call: Call<'_>) -> Result<Answer, Fault> {
+    async fn run(&self, call: Call<'_>) -> Result<Answer, Failed> {
         let started = Instant::now();
         let answered = self.links.here().call(|connection| self.send(connection, &call)).await;
-        let answer = answered.and_then(|value| self.noted(call.bucket, value));
-        let fault = answer.as_ref().err().map(|fault| fault.label());
+        let answer = answered.and_then(|value| Ok(self.noted(call.bucket, value)?));
+        let fault = answer.as_ref().err().map(|failed| failed.fault().label());
         (self.observe)(RedisCall { primitive: call.primitive.label(), fault, took: started.elapsed() });
         answer
     }

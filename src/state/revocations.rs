@@ -88,7 +88,7 @@ impl Revoker {
     }
 }
 
-/// Why nothing was revoked.
+/// Why nothing was revoked, or perhaps nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RevokeError {
     /// The share of this hour is used up.
@@ -97,7 +97,7 @@ pub enum RevokeError {
         /// How long until the next hour.
         retry_after: Duration,
     },
-    /// The store gave no answer, or has no room.
+    /// The store failed: [`StoreError::changed_nothing`] says whether anything may be revoked.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -192,6 +192,7 @@ async fn a_store_with_a_defect_ends_one_exchange_which_is_recorded() {
     assert_eq!((answer.status, answer.code()), (500, "internal"), "{}", answer.text);
     let event = service.last_event();
     assert_eq!((&event["decision"], &event["code"]), (&json!("fault"), &json!("internal")));
+    assert!(event["token_id"].is_string(), "the claim may have gone through: {event}");
     store.fail(None);
     service.upload_token().await;
 }

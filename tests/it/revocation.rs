@@ -1,14 +1,18 @@
 //! `POST /v1/revoke`: token revocation (RFC 7009), and what it costs.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use serde_json::json;
 use trustmint::app::Caller;
+use trustmint::app::Own;
 use trustmint::state::Cursor;
 use trustmint::state::ListBounds;
 use trustmint::state::Reserved;
@@ -258,6 +262,7 @@ async fn a_revocation_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
     let answers = [revoke(&service, &held).await, owned(json!({"token_id": own_id})).await, owned(rule.clone()).await];
     for answer in answers {
         assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+        assert!(answer.text.contains("the revocation may hold all the same"), "{}", answer.text);
     }
     let lost = |about: Value| (json!("fault"), json!("store-unavailable"), about);
     let expected = [lost(held_id.clone()), lost(own_id.clone()), lost(json!(["another-rule"]))];
@@ -274,6 +279,68 @@ async fn a_revocation_whose_answer_was_lost_is_recorded_as_one_that_may_hold() {
         assert_eq!(revoke(&service, token).await.status, 200);
     }
     assert_eq!(recorded(&service), expected);
+}
+
+#[actix_web::test]
+async fn a_revocation_that_surely_does_not_hold_is_told_so_and_not_recorded() {
+    let (service, store) = faulty().await;
+    let token = service.upload_token().await;
+    let owned = async |body: Value| {
+        let request = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
+        Answer::of(request.body(body.to_string()).send().await.unwrap()).await
+    };
+    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "does not answer")] {
+        store.fail(Some(fault));
+        for answer in [revoke(&service, &token).await, owned(json!({"rule": "widgets-release"})).await] {
+            assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+            assert!(answer.text.contains("nothing was revoked") && answer.text.contains(words), "{}", answer.text);
+        }
+        assert_eq!(recorded(&service), [], "{fault:?}");
+        store.fail(None);
+        service.app.sync().await.unwrap();
+        assert_eq!(verify(&service, &token).await.body["allowed"], true, "{fault:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_revocation_that_is_cut_off_while_it_waits_for_the_store_is_recorded_once() {
+    let (service, store) = faulty().await;
+    let token = service.upload_token().await;
+    let token_id = service.last_event()["token_id"].clone();
+    let policy = service.app.policy();
+    let registry = policy.registries().by_id("acme-pypi").unwrap();
+    let registries = [&**registry];
+    let caller = Caller { request_id: "019ac0de-0000-7000-8000-000000000000".to_owned(), client: None };
+    let now = service.app.now();
+    let own = Own::Rule { rule: "another-rule".to_owned(), issued_before: now };
+    store.fail(Some(Fault::Held));
+    {
+        // What a thread of the server does that ends.
+        let mut held = pin!(service.app.revoke(&registries, &token, &caller, now));
+        let mut owned = pin!(service.app.revoke_own(registry, &own, &caller, now));
+        poll_fn(|context| {
+            assert!(held.as_mut().poll(context).is_pending() && owned.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(recorded(&service), [], "they may still be answered");
+    }
+    let cut_off = |about: Value| (json!("fault"), json!("store-unavailable"), about);
+    let mut expected = vec![cut_off(json!(["another-rule"])), cut_off(token_id.clone())];
+    assert_eq!(recorded(&service), expected);
+    let counted = service.app.metrics().render().unwrap();
+    assert!(counted.contains("trustmint_revocations_total{code=\"store-unavailable\"} 2"), "{counted}");
+
+    store.fail(Some(Fault::Panics));
+    assert_eq!(revoke(&service, &token).await.code(), "internal");
+    expected.push((json!("fault"), json!("internal"), token_id.clone()));
+    assert_eq!(recorded(&service), expected, "a defect may have revoked it");
+    store.fail(None);
+    assert_eq!(revoke(&service, &token).await.status, 200);
+    expected.push((json!("allow"), json!("ok"), token_id));
+    assert_eq!(recorded(&service), expected);
+    drop(service.app.revoke(&registries, &token, &caller, now));
+    assert_eq!(recorded(&service), expected, "what has not begun has changed nothing");
 }
 
 #[actix_web::test]

@@ -31,6 +31,7 @@ use trustmint::secret::sha256;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
 
+use crate::support::python;
 use crate::support::said;
 use crate::support::said::Channel;
 use crate::support::said::Folder;
@@ -82,7 +83,10 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trustmint"));
+        self.prepared(Command::new(env!("CARGO_BIN_EXE_trustmint")), arguments)
+    }
+
+    fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(self.path()).env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -110,7 +114,10 @@ impl Home {
     }
 
     fn serve_by(&self, settings: &str, drain: &str) -> Served {
-        let mut command = self.command(&["serve", "--config", settings]);
+        Self::started(self.command(&["serve", "--config", settings]), drain)
+    }
+
+    fn started(mut command: Command, drain: &str) -> Served {
         let mut child = command.env("TRUSTMINT_LIMITS__DRAIN", drain).spawn().unwrap();
         let mut log = BufReader::new(Heard::new(Channel::Log, child.stderr.take().unwrap()));
         let audit = Record::of(Channel::Audit);
@@ -299,6 +306,28 @@ fn check_and_serve_say_the_same_of_an_audit_log_that_cannot_be_written() {
     let output = home.run(&["check", "--config", "trustmint.yaml"], "");
     failed(&output, 1, "audit.file");
     assert!(err(&output).contains("k2"), "{}", err(&output));
+}
+
+#[actix_web::test]
+async fn it_serves_where_a_security_profile_forbids_files_without_a_name_alone() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: audit.jsonl}}\n"));
+    let confined = |verb: &str| {
+        let mut command = python::command("without_nameless_files.py");
+        command.arg(env!("CARGO_BIN_EXE_trustmint"));
+        home.prepared(command, &[verb, "--config", "trustmint.yaml"])
+    };
+    // Who makes nothing cannot know.
+    let mut check = confined("check");
+    let checked = check.output().unwrap();
+    said::printed(&check, &checked);
+    failed(&checked, 1, "audit.jsonl: audit.file: cannot be opened: a file cannot be made in its folder: Permission");
+    failed(&checked, 1, "`serve` starts all the same where a security profile forbids files without a name");
+    let served = Home::started(confined("serve"), "1s");
+    assert!(home.path().join("audit.jsonl").is_file());
+    served.terminate();
+    assert_eq!(served.ended().await.0, Some(0));
 }
 
 #[test]

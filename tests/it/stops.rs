@@ -1,9 +1,12 @@
 //! `/stops` on the operations listener: the switch for an emergency.
 
+use std::future::poll_fn;
 use std::io::Write as _;
+use std::pin::pin;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::App;
@@ -12,6 +15,7 @@ use actix_web::test;
 use actix_web::web;
 use serde_json::Value;
 use serde_json::json;
+use trustmint::app::Caller as Asking;
 use trustmint::http;
 use trustmint::http::operations::Operators;
 use trustmint::policy::caller::Caller;
@@ -238,11 +242,9 @@ async fn a_stop_or_lift_whose_answer_was_lost_is_recorded_as_one_that_may_hold()
         assert_eq!(why["scope"], json!({"rule": "widgets-release"}));
         why["stop"].clone()
     };
-    for fault in [Fault::Refused, Fault::Full] {
-        store.fail(Some(fault));
-        assert_eq!(unanswered(&stop(&operations, &body).await, "stop"), Value::Null);
-        assert_eq!(held().await, Vec::<Value>::new(), "{fault:?}");
-    }
+    store.fail(Some(Fault::Refused));
+    assert_eq!(unanswered(&stop(&operations, &body).await, "stop"), Value::Null);
+    assert_eq!(held().await, Vec::<Value>::new());
     store.fail(Some(Fault::AnswerLost));
     unanswered(&stop(&operations, &body).await, "stop");
     let stops = held().await;
@@ -260,6 +262,65 @@ async fn a_stop_or_lift_whose_answer_was_lost_is_recorded_as_one_that_may_hold()
     store.fail(Some(Fault::Refused));
     assert_eq!(lift(&operations, id).await.code(), "no-such-stop");
     assert_eq!(service.audit().len(), before);
+}
+
+#[actix_web::test]
+async fn a_stop_or_lift_that_surely_does_not_hold_is_told_so_and_not_recorded() {
+    let (service, store) = faulty::service().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let body = json!({"rule": "another", "reason": "INC-9", "until": until(&service, HOUR)});
+    let id = stop(&operations, &body).await.body["id"].as_str().unwrap().to_owned();
+    let events = service.audit().len();
+    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "was not asked")] {
+        for kind in ["stop", "lift"] {
+            store.fail(Some(fault));
+            let answer = if kind == "stop" { stop(&operations, &body).await } else { lift(&operations, &id).await };
+            assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);
+            let said = answer.body["message"].as_str().unwrap();
+            assert!(said.contains(&format!("the {kind} does not hold")) && said.contains(words), "{said}");
+            assert_eq!(service.audit().len(), events, "{kind}: {fault:?}");
+            store.fail(None);
+            service.app.sync().await.unwrap();
+            assert_eq!(list(&operations).await.body["stops"].as_array().unwrap().len(), 1, "{kind}: {fault:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_stop_or_lift_that_is_cut_off_while_it_waits_for_the_store_is_recorded() {
+    let (service, store) = faulty::service().await;
+    let now = service.app.now();
+    let caller = Asking { request_id: "019ac0de-0000-7000-8000-000000000000".to_owned(), client: None };
+    let stop = StopMade {
+        scope: Scope { rule: Some("widgets-release".to_owned()), ..Scope::default() },
+        reason: "INC-9".to_owned(),
+        by: "oncall".to_owned(),
+        at: now,
+        until: now.plus(HOUR),
+    };
+    let name = service.app.stop(&stop, &caller).await.unwrap();
+    let events = service.audit().len();
+    store.fail(Some(Fault::Held));
+    {
+        // What a thread of the server does that ends.
+        let mut stopped = pin!(service.app.stop(&stop, &caller));
+        let mut lifted = pin!(service.app.lift(name, "another", &caller, now));
+        poll_fn(|context| {
+            assert!(stopped.as_mut().poll(context).is_pending() && lifted.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(service.audit().len(), events, "they may still be answered");
+    }
+    let [lifted, stopped] = &service.audit()[events..] else { panic!("{:?}", service.audit()) };
+    for (event, kind, by, id) in
+        [(stopped, "stop", "oncall", Value::Null), (lifted, "lift", "another", json!(name.to_string()))]
+    {
+        assert_eq!([&event["event"], &event["decision"], &event["code"]], [kind, "fault", "store-unavailable"]);
+        let why = &event["explanation"];
+        assert_eq!((&why["caller"], &why["stop"], &why["reason"]), (&json!(by), &id, &json!("INC-9")));
+        assert_eq!(why["scope"], json!({"rule": "widgets-release"}));
+    }
 }
 
 #[actix_web::test]

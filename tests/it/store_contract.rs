@@ -400,7 +400,7 @@ async fn it_says_since_when_it_remembers(bench: &dyn Bench) {
 }
 
 fn is_unavailable<T>(answer: &Result<T, StoreError>) -> bool {
-    matches!(answer, Err(StoreError::Unavailable { .. }))
+    matches!(answer, Err(StoreError::Unavailable { .. } | StoreError::NotAsked { .. }))
 }
 
 /// The answers of 1,000 calls that really run at the same time: on several threads, released together.

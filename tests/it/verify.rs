@@ -579,6 +579,22 @@ async fn a_verification_that_is_dropped_when_its_use_may_be_spent_is_recorded_an
 }
 
 #[actix_web::test]
+async fn a_verification_that_breaks_is_recorded_as_a_defect_and_not_as_an_outage_of_the_store() {
+    let (service, store) = faulty::service().await;
+    let token = single_use(&service).await;
+    let events = service.audit().len();
+    store.fail(Some(Fault::Panics));
+    let answer = ask(&service, &token, json!({"consume": "u"})).await;
+    assert_eq!((answer.status, answer.code()), (500, "internal"), "{}", answer.text);
+    assert_eq!(service.audit().len(), events + 1);
+    let event = service.last_event();
+    assert_eq!([&event["event"], &event["decision"], &event["code"]], ["verify", "fault", "internal"]);
+    assert_eq!((&event["class"], event["token_id"].is_string()), (&json!("fault"), true), "{event}");
+    let counted = service.app.metrics().render().unwrap();
+    assert!(counted.contains("trustmint_verifications_total{code=\"internal\""), "{counted}");
+}
+
+#[actix_web::test]
 async fn a_rule_may_demand_single_use() {
     let service = Service::with_rules(&format!("{WIDGETS}    single_use: true\n    max_size: 1KiB\n")).await;
     let token = service.upload_token().await;

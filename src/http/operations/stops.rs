@@ -108,7 +108,7 @@ async fn stopped(
     let now = operators.app.now();
     let stop = read(&body, by, now)?;
     exists(&stop.scope, &operators.app.policy())?;
-    let name = operators.app.stop(&stop, &caller(request, id)).await.map_err(|error| unanswered(error, "stop"))?;
+    let name = operators.app.stop(&stop, &caller(request, id)).await.map_err(|error| failed(error, "stop"))?;
     tracing::warn!(caller = stop.by, stop = %name, "an operator has stopped something");
     Ok(answer(HttpResponse::Created(), &Entry::new(name, &stop)))
 }
@@ -118,14 +118,24 @@ async fn lifted(request: &HttpRequest, name: &str, operators: &Operators, id: &s
     let unknown = || Refusal::new(Code::NoSuchStop, "there is no stop of that name that still lasts");
     let name: Cursor = name.parse().map_err(|_| unknown())?;
     let lifted = operators.app.lift(name, &by, &caller(request, id), operators.app.now()).await;
-    let stop = lifted.map_err(|error| unanswered(error, "lift"))?.ok_or_else(unknown)?;
+    let stop = lifted.map_err(|error| failed(error, "lift"))?.ok_or_else(unknown)?;
     tracing::warn!(caller = by, stop = %name, "an operator has lifted a stop");
     Ok(answer(HttpResponse::Ok(), &Entry::new(name, &stop)))
 }
 
-/// What is asked for again after it was carried out does no harm, but an operator has to know that it may be in force.
-fn unanswered(error: StoreError, what: &str) -> Refusal {
-    Refusal::from(error).hint(&format!("the {what} may hold all the same: GET /stops says so once the store answers"))
+/// What is asked for again after it was carried out does no harm, but an operator has to know that it may be in force; and what
+/// to do in the emergency if it surely is not.
+fn failed(error: StoreError, what: &str) -> Refusal {
+    let hint = match error {
+        StoreError::Unavailable { .. } => {
+            format!("the {what} may hold all the same: GET /stops says so once the store answers")
+        }
+        StoreError::NotAsked { .. } => format!("it was not asked, so the {what} does not hold"),
+        StoreError::Full => {
+            format!("the {what} does not hold: give Redis more memory, or the store in memory more `state.capacity`")
+        }
+    };
+    Refusal::from(error).hint(&hint)
 }
 
 fn read(body: &Object, by: String, now: Timestamp) -> Result<Stop, Refusal> {

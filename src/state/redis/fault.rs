@@ -186,18 +186,59 @@ impl Fault {
     }
 }
 
+/// Why a call failed, and whether a server may have acted on it all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// There was no connection to send it on.
+    Unsent(Fault),
+    /// It was sent, or may have been.
+    Sent(Fault),
+}
+
+impl Failed {
+    /// Why.
+    pub(super) const fn fault(self) -> Fault {
+        match self {
+            Self::Unsent(fault) | Self::Sent(fault) => fault,
+        }
+    }
+}
+
+/// What is wrong with an answer.
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self::Sent(fault)
+    }
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        let reason = failed.fault().words().1;
+        match failed {
+            Failed::Unsent(_) => Self::NotAsked { reason },
+            Failed::Sent(Fault::Full) => Self::Full,
+            Failed::Sent(_) => Self::Unavailable { reason },
+        }
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Full => Self::Full,
-            other => Self::Unavailable { reason: other.words().1 },
-        }
+        Failed::from(fault).into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_never_sent_or_found_no_room_surely_changed_nothing_and_nothing_else_did() {
+        for fault in [Fault::Unreachable, Fault::Timeout, Fault::Credentials, Fault::Full, Fault::Permission] {
+            assert!(StoreError::from(Failed::Unsent(fault)).changed_nothing(), "{fault}");
+            assert_eq!(StoreError::from(Failed::Sent(fault)).changed_nothing(), fault == Fault::Full, "{fault}");
+        }
+    }
 
     #[test]
     fn a_name_without_an_address_is_waited_for_and_an_address_elsewhere_is_not() {

@@ -31,6 +31,7 @@ use crate::time::spread;
 
 use super::connect::Connection;
 use super::connect::connect;
+use super::fault::Failed;
 use super::fault::Fault;
 use super::options::RedisOptions;
 
@@ -109,8 +110,8 @@ impl Link {
     pub(super) async fn call<T, F: Future<Output = Result<T, Fault>>>(
         &self,
         call: impl FnOnce(Connection) -> F,
-    ) -> Result<T, Fault> {
-        let live = self.connection().await?;
+    ) -> Result<T, Failed> {
+        let live = self.connection().await.map_err(Failed::Unsent)?;
         let mut call = pin!(call(Connection::clone(&live)));
         let answer = match tokio::time::timeout(self.options.timeout, &mut call).await {
             Ok(answer) => answer,
@@ -122,7 +123,7 @@ impl Link {
         {
             self.drop_if(&live);
         }
-        answer
+        answer.map_err(Failed::Sent)
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Fault> {

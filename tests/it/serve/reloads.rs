@@ -1,6 +1,7 @@
 //! What is read again while the command runs: at a hangup, and every so often.
 
 use std::fs;
+use std::io::BufRead as _;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -95,7 +96,13 @@ async fn settings_that_came_through_a_pipe_are_read_once() {
     let writing = thread::spawn(move || fs::write(pipe, text).unwrap());
     let mut served = home.serve_by("pipe", "1s");
     writing.join().unwrap();
-    send("-HUP", served.child.id());
+    for hangs_up in [false, true] {
+        if hangs_up {
+            send("-HUP", served.child.id());
+        }
+        let line = line_with(&mut served.log, "the settings cannot be read again, since pipe is not a file");
+        assert!(line.contains("name files by --config"), "{line}");
+    }
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client.get(format!("{}/stops", served.operations)).bearer_auth("an-operators-key");
     assert_eq!(request.send().await.unwrap().status(), 200);
@@ -103,6 +110,20 @@ async fn settings_that_came_through_a_pipe_are_read_once() {
     home.write("policy/acme.yaml", &home.read("policy/acme.yaml").replace("widgets-release", "another-name"));
     send("-HUP", served.child.id());
     line_with(&mut served.log, "another policy is in force");
+}
+
+#[actix_web::test]
+async fn of_settings_that_are_files_or_variables_nothing_is_said() {
+    let home = Home::with_key();
+    let mut served = home.serve();
+    send("-HUP", served.child.id());
+    home.write("policy/acme.yaml", &home.read("policy/acme.yaml").replace("widgets-release", "another-name"));
+    send("-HUP", served.child.id());
+    let mut seen = String::new();
+    while !seen.contains("another policy is in force") {
+        assert_ne!(served.log.read_line(&mut seen).unwrap(), 0, "{seen}");
+    }
+    assert!(!seen.contains("cannot be read again"), "{seen}");
 }
 
 #[actix_web::test]

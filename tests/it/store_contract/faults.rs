@@ -12,7 +12,7 @@ use trustmint::state::State;
 
 use super::*;
 
-const FAULTS: [Fault; 3] = [Fault::Refused, Fault::AnswerLost, Fault::Full];
+const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::Full, Fault::NotAsked];
 
 fn setup() -> (MemoryBench, Arc<FaultyStore>, State) {
     let bench = MemoryBench::new();
@@ -28,6 +28,7 @@ fn seal_keys() -> SealKeys {
 fn expected(fault: Fault) -> StoreError {
     match fault {
         Fault::Full => StoreError::Full,
+        Fault::NotAsked => faulty::NOT_ASKED,
         Fault::Refused | Fault::AnswerLost | Fault::EntryLost | Fault::Silent | Fault::Panics | Fault::Held => {
             faulty::LOST
         }

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     EntryLost,
     /// For want of room.
     Full,
+    /// For want of a connection.
+    NotAsked,
     /// With no answer, ever.
     Silent,
     /// By a defect of its own.
@@ -47,6 +49,7 @@ pub(crate) struct FaultyStore {
 }
 
 pub(crate) const LOST: StoreError = StoreError::Unavailable { reason: "the connection was lost" };
+pub(crate) const NOT_ASKED: StoreError = StoreError::NotAsked { reason: "there is no connection" };
 
 impl FaultyStore {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
@@ -88,6 +91,7 @@ impl FaultyStore {
             Some(Fault::Refused) => Err(LOST),
             Some(Fault::AnswerLost) => call.await.and(Err(LOST)),
             Some(Fault::Full) => Err(StoreError::Full),
+            Some(Fault::NotAsked) => Err(NOT_ASKED),
             Some(Fault::Panics) => panic!("a defect of the store"),
             Some(Fault::Silent) => std::future::pending().await,
         };

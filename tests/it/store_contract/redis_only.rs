@@ -5,7 +5,9 @@ use trustmint::state::RedisOptions;
 
 use crate::support::redis;
 use crate::support::redis::Server;
+use crate::support::redis::free_port;
 use crate::support::redis::store;
+use crate::support::send;
 
 /// Runs on a server of its own, if there is one.
 macro_rules! on_a_server {
@@ -93,6 +95,26 @@ fn a_full_server_is_full() {
     let server = Server::start(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);
     bench::run(async {
         assert_eq!(store(&server.url(), "t:").put(b"k", b"v", soon()).await, Err(StoreError::Full));
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_was_not_asked_and_one_that_stands_still_may_have_been() {
+    on_a_server!(server, async {
+        let at = |port: u16| {
+            let options = redis::options(&format!("redis://127.0.0.1:{port}"), "t:");
+            redis::with(RedisOptions { timeout: Duration::from_millis(200), ..options })
+        };
+        let error = at(free_port()).put(b"k", b"v", soon()).await.unwrap_err();
+        assert_eq!(error, StoreError::NotAsked { reason: "Redis cannot be reached" });
+        let one = at(server.port);
+        assert_eq!(one.put(b"k", b"v", soon()).await, Ok(()));
+        let process = server.process();
+        send("-STOP", process);
+        let error = one.put(b"k", b"v", soon()).await.unwrap_err();
+        send("-CONT", process);
+        assert_eq!(error, StoreError::Unavailable { reason: "Redis did not answer in time" });
+        assert!(!error.changed_nothing() && StoreError::Full.changed_nothing());
     });
 }
 

@@ -116,7 +116,7 @@ fn a_password_is_rotated_without_a_restart() {
         // A file that was forgotten is an outage until it is right, and no longer.
         user(&[">newer", "<new"]);
         server.cli(&["CLIENT", "KILL", "USER", "trustmint"]);
-        let refused = Err(StoreError::Unavailable { reason: "Redis refused the user or password" });
+        let refused = Err(StoreError::NotAsked { reason: "Redis refused the user or password" });
         becomes(refused, get).await;
         write("newer");
         becomes(held, get).await;

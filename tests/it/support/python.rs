@@ -7,19 +7,26 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-/// Asks a script. Fails, rather than passes unseen, where its library is not installed.
+/// The command that runs a script.
 #[expect(clippy::disallowed_methods, reason = "the test command names the interpreter that has the libraries")]
-pub fn ask(script: &str, request: &Value) -> Value {
+pub fn command(script: &str) -> Command {
     let python = std::env::var_os("TRUSTMINT_TEST_PYTHON").expect(
         "TRUSTMINT_TEST_PYTHON names no interpreter with what tests/requirements.txt lists: run the tests with the \
          README's test command, which installs it into a virtual environment and sets the variable",
     );
-    let mut child = Command::new(&python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(script))
+    let mut command = Command::new(&python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(script));
+    command
+}
+
+/// Asks a script. Fails, rather than passes unseen, where its library is not installed.
+pub fn ask(script: &str, request: &Value) -> Value {
+    let mut command = command(script);
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("TRUSTMINT_TEST_PYTHON={}: {error}", python.display()));
+        .unwrap_or_else(|error| panic!("TRUSTMINT_TEST_PYTHON={}: {error}", command.get_program().display()));
     child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "the script failed; its own message is above");
