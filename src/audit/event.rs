@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::Serializer;
 use serde_json::Value;
 
-use crate::escape::EscapedJson;
+use crate::escape::escape_json;
 use crate::json::Json;
 use crate::time::Timestamp;
 
@@ -182,7 +182,10 @@ impl AuditEvent {
     /// The event as its line; `None` if it cannot be spelled, which would be a defect.
     pub(super) fn spell(&self) -> Option<Spelled> {
         let mut line = Vec::with_capacity(USUAL);
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut line, EscapedJson)).ok()?;
+        serde_json::to_writer(&mut line, self).ok()?;
+        if let Cow::Owned(escaped) = escape_json(str::from_utf8(&line).ok()?) {
+            line = escaped.into_bytes();
+        }
         line.push(b'\n');
         Some(Spelled { line, decision: self.decision })
     }
