@@ -22,6 +22,12 @@ pub const fn is_deceptive(character: char) -> bool {
     )
 }
 
+/// Whether nothing but printable ASCII is in the text, as in nearly every: many bytes are looked at at a time, so that what
+/// must look at characters need not look at those.
+pub fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'))
+}
+
 /// The text for a terminal or a line of a log: deceptive characters as `\n`, `\t`, `\r` or `\u{202e}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_with(text, |character, out| out.extend(character.escape_default()))
@@ -39,9 +45,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 }
 
 fn escape_with(text: &str, spell: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    // Nearly all text is plain ASCII, which this finds out many bytes at a time.
-    let plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
-    if plain || !text.contains(is_deceptive) {
+    if is_printable_ascii(text) || !text.contains(is_deceptive) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len().saturating_add(16));
