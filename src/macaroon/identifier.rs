@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::Serializer;
@@ -12,12 +13,16 @@ use uuid::Uuid;
 use uuid::Variant;
 
 use crate::json::Json;
+use crate::spelling::is_spelled;
 use crate::time::Timestamp;
 
 /// The first part of every identifier: format and version.
 const TAG: &str = "tm1";
 /// Longest name of a master key, in characters.
 const MAX_KID: usize = 32;
+
+/// How long the JSON of a provenance usually is at most, in bytes.
+const USUAL_PROVENANCE: usize = 1024;
 
 /// Names one issued token, and every narrowed copy of it: a `UUIDv7` (RFC 9562 section 5.7), so its moment of issue, in
 /// milliseconds, can be read from it. Replay, revocation and audit go by this, never by the token's text, of which a
@@ -50,7 +55,7 @@ impl TokenId {
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
         let legal = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
-        (legal && uuid.to_string() == text).then_some(Self(uuid))
+        (legal && is_spelled(&uuid, text)).then_some(Self(uuid))
     }
 }
 
@@ -131,9 +136,10 @@ impl Identifier {
 
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = serde_json::to_vec(&self.provenance).map_err(|_| fmt::Error)?;
+        let mut json = Vec::with_capacity(USUAL_PROVENANCE);
+        serde_json::to_writer(&mut json, &self.provenance).map_err(|_| fmt::Error)?;
         let Self { kid, epoch, id, .. } = self;
-        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", URL_SAFE_NO_PAD.encode(json))
+        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", Base64Display::new(&json, &URL_SAFE_NO_PAD))
     }
 }
 
@@ -154,7 +160,7 @@ impl<'a> Parts<'a> {
         let id = parts.next()?;
         let provenance = parts.next()?;
         let number = epoch.parse::<u32>().ok()?;
-        let legal = tag == TAG && is_kid(kid) && number.to_string() == epoch && parts.next().is_none();
+        let legal = tag == TAG && is_kid(kid) && is_spelled(&number, epoch) && parts.next().is_none();
         legal.then_some(Self { kid, epoch: number, id, provenance })
     }
 }
