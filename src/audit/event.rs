@@ -19,7 +19,7 @@ const USUAL: usize = 2048;
 
 /// One outcome. Members that do not apply are left out of the line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditEvent {
+pub struct AuditEvent<'a> {
     pub(super) schema: u8,
     /// When the request was decided; RFC 3339, UTC, with milliseconds.
     #[serde(serialize_with = "moment")]
@@ -77,7 +77,7 @@ pub struct AuditEvent {
     pub client: Option<IpAddr>,
     /// The job's public claims that the policy reads; names are distinct.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
-    pub claims: Vec<(Cow<'static, str>, Json)>,
+    pub claims: Vec<(&'a str, &'a Json)>,
     /// Those of the public claims that the ID token does not have. A claim in neither list is not known to this record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<&'static str>,
@@ -143,7 +143,7 @@ impl AuditDecision {
     }
 }
 
-impl AuditEvent {
+impl AuditEvent<'_> {
     /// An event with the members that every event has.
     pub const fn new(
         time: Timestamp,
@@ -209,6 +209,6 @@ fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_str(&time.with_millis())
 }
 
-fn members<S: Serializer>(claims: &[(Cow<'static, str>, Json)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
+fn members<S: Serializer>(claims: &[(&str, &Json)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(claims.iter().copied())
 }
