@@ -415,7 +415,7 @@ fn code_label(code: Option<Code>) -> &'static str {
     code.map_or("ok", Code::as_str)
 }
 
-fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -> AuditEvent {
+fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -> AuditEvent<'static> {
     let class = code.map(Code::class);
     let decision = match class {
         None => AuditDecision::Allow,

@@ -6,9 +6,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io;
-
-use serde_json::ser::Formatter;
 
 /// Whether a character can disguise the text around it: controls (C0, DEL, C1), line and paragraph separators,
 /// bidirectional marks, embeddings, overrides and isolates, and the byte order mark.
@@ -23,6 +20,12 @@ pub const fn is_deceptive(character: char) -> bool {
             | '\u{2066}'..='\u{2069}'
             | '\u{feff}'
     )
+}
+
+/// Whether nothing but printable ASCII is in the text, as in nearly every: many bytes are looked at at a time, so that what
+/// must look at characters need not look at those.
+pub fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'))
 }
 
 /// The text for a terminal or a line of a log: deceptive characters as `\n`, `\t`, `\r` or `\u{202e}`.
@@ -42,9 +45,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 }
 
 fn escape_with(text: &str, spell: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    // Nearly all text is plain ASCII, which this finds out many bytes at a time.
-    let plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
-    if plain || !text.contains(is_deceptive) {
+    if is_printable_ascii(text) || !text.contains(is_deceptive) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len().saturating_add(16));
@@ -54,21 +55,9 @@ fn escape_with(text: &str, spell: impl Fn(char, &mut String)) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Compact JSON in which no string holds a deceptive character: a value takes one line and reads as what it says.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EscapedJson;
-
-impl Formatter for EscapedJson {
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        writer.write_all(escape_json(fragment).as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use serde::Serialize;
 
     const DECEPTIVE: &str =
         "a\nb\u{1b}[2Jc\u{7f}d\u{85}e\u{202e}f\u{2066}g\u{2028}h\u{feff}i\u{200f}j\u{61c}k\tl\rm\u{0}";
@@ -89,9 +78,8 @@ mod tests {
     #[test]
     fn escaped_json_is_the_same_value_on_one_line() {
         let value = serde_json::json!({ DECEPTIVE: [DECEPTIVE, "\"\\", "plain"] });
-        let mut line = Vec::new();
-        value.serialize(&mut serde_json::Serializer::with_formatter(&mut line, EscapedJson)).unwrap();
-        let line = String::from_utf8(line).unwrap();
+        let written = value.to_string();
+        let line = escape_json(&written);
         assert!(!line.contains(is_deceptive), "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
 

@@ -122,21 +122,11 @@ pub struct Outcome {
     pub proven: Option<Proven>,
 }
 
-/// What a proven token said, and which rules granted.
+/// A proven token, and which rules granted.
 #[derive(Debug)]
 pub struct Proven {
-    /// The issuer's URL in the token.
-    pub iss: String,
-    /// The audience that the token was made for.
-    pub audience: String,
-    /// Its `iat`.
-    pub issued_at: Timestamp,
-    /// Its `exp − iat`.
-    pub lifetime: Duration,
-    /// The claims that the preset lets be seen, in its order.
-    pub claims: Vec<(&'static str, Json)>,
-    /// Those of them that the token does not have.
-    pub absent: Vec<&'static str>,
+    /// The job's token.
+    pub token: VerifiedToken,
     /// The granting rules; empty when there was no grant.
     pub rules: Vec<String>,
     /// The rules in shadow mode that would have granted something that the decision does not.
@@ -161,32 +151,9 @@ impl Outcome {
     /// proven.
     pub fn ahead(&self, now: Timestamp) -> Option<Duration> {
         match (&self.proven, &self.result) {
-            (Some(proven), _) => Some(proven.issued_at.since(now)),
+            (Some(proven), _) => Some(proven.token.issued_at().since(now)),
             (None, Err(Failure::Token(error))) => error.ahead(),
             (None, _) => None,
-        }
-    }
-}
-
-impl Proven {
-    fn of(token: &VerifiedToken) -> Self {
-        let (mut claims, mut absent) = (Vec::new(), Vec::new());
-        for name in token.issuer().provider().public.iter().copied() {
-            match token.claims().get(name) {
-                Some(value) => claims.push((name, value.clone())),
-                None => absent.push(name),
-            }
-        }
-        Self {
-            iss: token.issuer().url().to_string(),
-            audience: token.audience().to_owned(),
-            issued_at: token.issued_at(),
-            lifetime: token.expires_at().since(token.issued_at()),
-            claims,
-            absent,
-            rules: Vec::new(),
-            shadow: Vec::new(),
-            token_id: None,
         }
     }
 }
@@ -220,9 +187,10 @@ async fn steps(
 
     let key = trace::during("key", parts.keys.key(&issuer, unverified.kid(), now, KEY_WAIT, request.yielding)).await?;
     let token = trace::step("signature", || verify(unverified, &key, &issuer, &registry.audiences, now))?;
-    let known = proven.insert(Proven::of(&token));
+    let known = proven.insert(Proven { token, rules: Vec::new(), shadow: Vec::new(), token_id: None });
+    let token = &known.token;
 
-    let decided = trace::step("evaluate", || decide(parts.policy, &request, &token, now));
+    let decided = trace::step("evaluate", || decide(parts.policy, &request, token, now));
     let Evaluation { decision, shadow } = decided?;
     known.shadow = shadow;
     let grant = match decision {
@@ -230,10 +198,10 @@ async fn steps(
         Decision::Deny(explanation) => return Err(Failure::Denied(explanation)),
     };
     known.rules = grant.rules().to_vec();
-    stopped::refuse_stopped(parts.state, registry, &token, &grant, now).await?;
+    stopped::refuse_stopped(parts.state, registry, token, &grant, now).await?;
 
     let location = registry.location();
-    let wanted = |id| wanted(parts.policy, &request, &location, &token, &grant, id);
+    let wanted = |id| wanted(parts.policy, &request, &location, token, &grant, id);
     let prepared = trace::step("prepare", || crate::macaroon::prepare(parts.keyring, wanted(id)))?;
     known.token_id = Some(id);
 
@@ -248,10 +216,10 @@ async fn steps(
         if let Some(not_demanded) = replay.off() {
             return Ok(trace::step("mint", || issue(prepared, Leave::NotDemanded(not_demanded), counted, reserved)));
         }
-        let claim = first_use_claim(&token, &prepared, package, now);
+        let claim = first_use_claim(token, &prepared, package, now);
         let first = first_use_and_issue(parts.state, claim, prepared, counted, reserved, now).await;
         let (Err(Failure::Replayed(Some(past))), Some(window)) = (&first, registry.retry_window) else { return first };
-        match repeat(parts, registry, past, &token, wanted, window, now) {
+        match repeat(parts, registry, past, token, wanted, window, now) {
             Some((again, repetition)) => {
                 let reserved = place()?;
                 Ok(trace::step("mint", || issue(again, Leave::Repeated(repetition), counted, reserved)))

@@ -21,6 +21,7 @@ pub mod escape;
 pub mod json;
 pub mod package;
 pub mod secret;
+pub mod spelling;
 pub mod time;
 pub mod yielding;
 

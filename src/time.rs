@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::spelling::is_spelled;
+
 mod allowance;
 
 pub use allowance::Allowance;
@@ -58,7 +60,7 @@ impl Timestamp {
         let parsed = text.parse::<jiff::Timestamp>().ok()?;
         let moment = Self::from_unix_seconds(parsed.as_second());
         // One spelling per moment: a verifier may compare the text itself.
-        (moment.to_string() == text).then_some(moment)
+        is_spelled(&moment, text).then_some(moment)
     }
 
     /// Its text with milliseconds: `2026-11-23T00:15:00.042Z`, 24 characters, whose order is the moments'.
@@ -69,7 +71,7 @@ impl Timestamp {
     /// Reads the one spelling that [`Timestamp::with_millis`] writes.
     pub fn parse_with_millis(text: &str) -> Option<Self> {
         let moment = Self(text.parse::<jiff::Timestamp>().ok()?.as_millisecond());
-        (moment.with_millis().to_string() == text).then_some(moment)
+        is_spelled(&moment.with_millis(), text).then_some(moment)
     }
 }
 
@@ -79,9 +81,10 @@ pub struct WithMillis(Timestamp);
 
 impl fmt::Display for WithMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.to_string();
-        let millis = self.0.unix_millis().rem_euclid(1000);
-        write!(f, "{}.{millis:03}Z", seconds.strip_suffix('Z').unwrap_or(&seconds))
+        match jiff::Timestamp::from_millisecond(self.0.unix_millis()) {
+            Ok(moment) => write!(f, "{moment:.3}"),
+            Err(_) => write!(f, "{}.{:03}Z", self.0, self.0.unix_millis().rem_euclid(1000)),
+        }
     }
 }
 
@@ -156,6 +159,9 @@ mod tests {
             assert_eq!(moment.with_millis().to_string(), text);
             assert_eq!(Timestamp::parse_with_millis(text), Some(moment));
         }
+        // Beyond what a date can say; the text is for people.
+        let beyond = Timestamp::from_unix_millis(i64::MAX).with_millis();
+        assert_eq!(beyond.to_string(), "9223372036854775s.807Z");
         for other in ["2025-11-23T00:15:00Z", "2025-11-23T00:15:00.04Z", "2025-11-23T00:15:00.0420Z", "later"] {
             assert_eq!(Timestamp::parse_with_millis(other), None, "{other:?}");
         }

@@ -3,7 +3,6 @@
 //! A thread of the HTTP server that ends drops what it does, at a moment that nobody chooses, and so does a panic. Before the store
 //! is asked nothing has happened then. After it an ID token, or a use of an upload token, may be used up.
 
-use std::borrow::Cow;
 use std::thread;
 
 use crate::audit::AuditKind;
@@ -79,16 +78,26 @@ impl Exchange<'_> {
         let mut event = event(AuditKind::Exchange, code, caller, *now);
         event.registry = Some(registry.id.clone());
         event.issuer = outcome.issuer;
-        event.subject =
-            Some(AuditSubject { iss: proven.iss, aud: proven.audience, lifetime: proven.lifetime.as_secs() });
+        let (token, issuer) = (&proven.token, proven.token.issuer());
+        event.subject = Some(AuditSubject {
+            iss: issuer.url().to_string(),
+            aud: token.audience().to_owned(),
+            lifetime: token.expires_at().since(token.issued_at()).as_secs(),
+        });
         event.package = asked.package.take();
         event.requested = std::mem::take(&mut asked.pairs);
         event.single_use = asked.single_use;
         event.rules = proven.rules;
         event.shadow = proven.shadow;
         event.policy_revision = Some(policy.revision().to_owned());
-        event.claims = proven.claims.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)).collect();
-        event.absent = proven.absent;
+        let public = issuer.provider().public;
+        event.claims.reserve(public.len());
+        for name in public.iter().copied() {
+            match token.claims().get(name) {
+                Some(value) => event.claims.push((name, value)),
+                None => event.absent.push(name),
+            }
+        }
         match result {
             Ok(minted) => {
                 event.granted = minted.granted();
@@ -159,7 +168,7 @@ impl Verification<'_> {
             event.rules.clone_from(&identifier.provenance.rules);
             event.policy_revision = Some(policy.revision().to_owned());
             let claims = identifier.provenance.claims.iter();
-            event.claims = claims.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
+            event.claims = claims.map(|(name, value)| (name.as_str(), value)).collect();
             event.token_id = Some(identifier.id.to_string());
             event.requested = vec![format!("{}:{}", question.action, question.package)];
             app.audit.record(event);

@@ -64,7 +64,7 @@ fn written(failure: &Failure, event: &AuditEvent) -> Option<Vec<u8>> {
         "requested": event.requested,
         "rules": event.rules,
         "policy_revision": event.policy_revision,
-        "claims": event.claims.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "claims": event.claims.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
         "explanation": event.explanation,
     });
     let fits = |refusal: &Value| serde_json::to_vec(refusal).ok().filter(|text| text.len() <= LARGEST);

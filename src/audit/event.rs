@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::Serializer;
 use serde_json::Value;
 
-use crate::escape::EscapedJson;
+use crate::escape::escape_json;
 use crate::json::Json;
 use crate::time::Timestamp;
 
@@ -19,7 +19,7 @@ const USUAL: usize = 2048;
 
 /// One outcome. Members that do not apply are left out of the line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditEvent {
+pub struct AuditEvent<'a> {
     pub(super) schema: u8,
     /// When the request was decided; RFC 3339, UTC, with milliseconds.
     #[serde(serialize_with = "moment")]
@@ -77,7 +77,7 @@ pub struct AuditEvent {
     pub client: Option<IpAddr>,
     /// The job's public claims that the policy reads; names are distinct.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
-    pub claims: Vec<(Cow<'static, str>, Json)>,
+    pub claims: Vec<(&'a str, &'a Json)>,
     /// Those of the public claims that the ID token does not have. A claim in neither list is not known to this record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<&'static str>,
@@ -143,7 +143,7 @@ impl AuditDecision {
     }
 }
 
-impl AuditEvent {
+impl AuditEvent<'_> {
     /// An event with the members that every event has.
     pub const fn new(
         time: Timestamp,
@@ -182,7 +182,10 @@ impl AuditEvent {
     /// The event as its line; `None` if it cannot be spelled, which would be a defect.
     pub(super) fn spell(&self) -> Option<Spelled> {
         let mut line = Vec::with_capacity(USUAL);
-        self.serialize(&mut serde_json::Serializer::with_formatter(&mut line, EscapedJson)).ok()?;
+        serde_json::to_writer(&mut line, self).ok()?;
+        if let Cow::Owned(escaped) = escape_json(str::from_utf8(&line).ok()?) {
+            line = escaped.into_bytes();
+        }
         line.push(b'\n');
         Some(Spelled { line, decision: self.decision })
     }
@@ -206,6 +209,6 @@ fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Er
     serializer.collect_str(&time.with_millis())
 }
 
-fn members<S: Serializer>(claims: &[(Cow<'static, str>, Json)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
+fn members<S: Serializer>(claims: &[(&str, &Json)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(claims.iter().copied())
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -93,12 +94,19 @@ fn stuck(capacity: usize) -> (AuditLog, mpsc::Sender<()>, Shared) {
     (log, open, taken)
 }
 
-fn event(request_id: &str) -> AuditEvent {
+fn event(request_id: &str) -> AuditEvent<'static> {
     let time = Timestamp::from_unix_millis(1_763_856_900_042);
     AuditEvent::new(time, request_id.to_owned(), AuditKind::Exchange, AuditDecision::Allow, "ok")
 }
 
-fn full_event() -> AuditEvent {
+static CLAIMS: LazyLock<[(&str, Json); 2]> = LazyLock::new(|| {
+    [
+        ("repository", Json::String("acme/widgets".into())),
+        ("/nested/list", Json::Array(vec![Json::String("a".into()), Json::Int(1)])),
+    ]
+});
+
+fn full_event() -> AuditEvent<'static> {
     AuditEvent {
         class: Some("refused"),
         registry: Some("acme-pypi".to_owned()),
@@ -109,10 +117,7 @@ fn full_event() -> AuditEvent {
         policy_revision: Some("9f86d081884c".to_owned()),
         token_id: Some("0198".to_owned()),
         client: Some("192.0.2.7".parse().unwrap()),
-        claims: vec![
-            ("repository".into(), Json::String("acme/widgets".into())),
-            ("/nested/list".into(), Json::Array(vec![Json::String("a".into()), Json::Int(1)])),
-        ],
+        claims: CLAIMS.iter().map(|(name, value)| (*name, value)).collect(),
         explanation: Some(serde_json::json!({"code": "ref-mismatch"})),
         decision: AuditDecision::Deny,
         code: "ref-mismatch",
@@ -145,7 +150,8 @@ fn hostile_text_cannot_leave_its_line_or_disguise_it() {
     let hostile = "x\n{\"schema\":1}\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2066}\u{2028}\u{feff}\"\\";
     let mut event = full_event();
     event.request_id = hostile.to_owned();
-    event.claims = vec![(hostile.to_owned().into(), Json::String(hostile.into()))];
+    let claim = Json::String(hostile.into());
+    event.claims = vec![(hostile, &claim)];
     event.explanation = Some(serde_json::json!({ hostile: [hostile] }));
     let lines = written(vec![event.clone(), event]);
     assert_eq!(lines.len(), 2);

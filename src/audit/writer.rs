@@ -125,8 +125,15 @@ impl Writer {
         }
         let flushed = self.sink.flush();
         self.full = false;
-        let kept = if flushed.is_ok() { self.batch.get(..written).unwrap_or_default() } else { &[] };
-        let kept = kept.split(|byte| *byte == b'\n').count().saturating_sub(1);
+        let kept = if flushed.is_err() {
+            0
+        } else if written == self.batch.len() {
+            // All, as nearly always: there is no need to count.
+            self.lines.len()
+        } else {
+            let kept = self.batch.get(..written).unwrap_or_default();
+            kept.split(|byte| *byte == b'\n').count().saturating_sub(1)
+        };
         for decision in self.lines.drain(..).skip(kept) {
             self.progress.lose(decision);
         }

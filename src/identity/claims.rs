@@ -31,7 +31,7 @@ impl Claims {
         } else {
             self.raw.get(name)
         };
-        found.filter(|value| **value != Json::Null)
+        found.filter(|value| !matches!(value, Json::Null))
     }
 
     /// The claim of that name if it is a string.

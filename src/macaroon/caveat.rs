@@ -17,12 +17,17 @@ use crate::package::Ecosystem;
 use crate::package::Permission;
 use crate::package::Permissions;
 use crate::secret::sha256_of_hex;
+use crate::spelling::is_spelled;
+use crate::spelling::spelled;
 use crate::time::Timestamp;
 
 mod pypi;
 
 /// Most arguments of one caveat.
 pub const MAX_ARGUMENTS: usize = 64;
+
+/// How long a caveat's text usually is at most, in bytes.
+const USUAL: usize = 64;
 
 /// What is percent-encoded inside an argument, besides everything that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
@@ -124,7 +129,7 @@ impl Caveat {
     /// SECURITY: nothing is left out or rounded to something wider. What cannot be said whole makes no token.
     pub fn write(&self, codec: Codec) -> Option<String> {
         match codec {
-            Codec::Text => Self::NAMES.contains(&self.name()).then(|| self.to_string()),
+            Codec::Text => Self::NAMES.contains(&self.name()).then(|| spelled(self, USUAL)),
             Codec::Pypi => pypi::write(self),
         }
     }
@@ -156,7 +161,7 @@ impl Caveat {
         let caveat = Self::of_arguments(ecosystem, name, &arguments).ok_or(CaveatError::Arguments(name))?;
         // SECURITY: one spelling for each meaning. Two verifiers cannot disagree about an order, a repetition, a
         // leading zero or a superfluous escape that neither accepts.
-        if caveat.to_string() == text { Ok(caveat) } else { Err(CaveatError::Arguments(name)) }
+        if is_spelled(&caveat, text) { Ok(caveat) } else { Err(CaveatError::Arguments(name)) }
     }
 
     fn of_arguments(ecosystem: Ecosystem, name: &str, arguments: &[&str]) -> Option<Self> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::Serializer;
@@ -12,12 +13,16 @@ use uuid::Uuid;
 use uuid::Variant;
 
 use crate::json::Json;
+use crate::spelling::is_spelled;
 use crate::time::Timestamp;
 
 /// The first part of every identifier: format and version.
 const TAG: &str = "tm1";
 /// Longest name of a master key, in characters.
 const MAX_KID: usize = 32;
+
+/// How long the JSON of a provenance usually is at most, in bytes.
+const USUAL_PROVENANCE: usize = 1024;
 
 /// Names one issued token, and every narrowed copy of it: a `UUIDv7` (RFC 9562 section 5.7), so its moment of issue, in
 /// milliseconds, can be read from it. Replay, revocation and audit go by this, never by the token's text, of which a
@@ -50,7 +55,7 @@ impl TokenId {
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
         let legal = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
-        (legal && uuid.to_string() == text).then_some(Self(uuid))
+        (legal && is_spelled(&uuid, text)).then_some(Self(uuid))
     }
 }
 
@@ -84,20 +89,24 @@ pub struct Provenance {
 
 impl Provenance {
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let json = Json::parse(bytes).ok()?;
-        let object = json.as_object()?;
-        let text = |name: &str| object.get(name).and_then(Json::as_str).map(str::to_owned);
-        let Json::Array(rules) = object.get("rules")? else { return None };
-        let claims = object.get("claims").and_then(Json::as_object)?;
-        let provenance = Self {
-            rules: rules.iter().map(|rule| rule.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-            policy_revision: text("policy_revision")?,
-            issuer: text("issuer")?,
-            claims: claims.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
-        };
-        // Exactly the members that were read: a newer service's extra fact is not silently dropped.
-        (object.len() == 4).then_some(provenance)
+        let Ok(Json::Object(object)) = Json::parse(bytes) else { return None };
+        let (mut rules, mut policy_revision, mut issuer, mut claims) = (None, None, None, None);
+        for (name, value) in object {
+            match (name.as_str(), value) {
+                ("rules", Json::Array(items)) => rules = Some(items.into_iter().map(text).collect::<Option<_>>()?),
+                ("policy_revision", Json::String(text)) => policy_revision = Some(text),
+                ("issuer", Json::String(text)) => issuer = Some(text),
+                ("claims", Json::Object(members)) => claims = Some(members.into_iter().collect()),
+                // Exactly these members: a newer service's extra fact is not silently dropped.
+                _ => return None,
+            }
+        }
+        Some(Self { rules: rules?, policy_revision: policy_revision?, issuer: issuer?, claims: claims? })
     }
+}
+
+fn text(value: Json) -> Option<String> {
+    if let Json::String(text) = value { Some(text) } else { None }
 }
 
 /// Everything that the service states about a token.
@@ -121,19 +130,16 @@ pub struct IdentifierError;
 impl Identifier {
     /// Reads `tm1.<kid>.<epoch>.<uuidv7>.<base64url of JSON>`.
     pub fn parse(bytes: &[u8]) -> Result<Self, IdentifierError> {
-        let parts = Parts::split(bytes).ok_or(IdentifierError)?;
-        let id = TokenId::parse(parts.id).ok_or(IdentifierError)?;
-        let json = URL_SAFE_NO_PAD.decode(parts.provenance).map_err(|_| IdentifierError)?;
-        let provenance = Provenance::parse(&json).ok_or(IdentifierError)?;
-        Ok(Self { kid: parts.kid.to_owned(), epoch: parts.epoch, id, provenance })
+        Parts::split(bytes).and_then(Parts::identifier).ok_or(IdentifierError)
     }
 }
 
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = serde_json::to_vec(&self.provenance).map_err(|_| fmt::Error)?;
+        let mut json = Vec::with_capacity(USUAL_PROVENANCE);
+        serde_json::to_writer(&mut json, &self.provenance).map_err(|_| fmt::Error)?;
         let Self { kid, epoch, id, .. } = self;
-        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", URL_SAFE_NO_PAD.encode(json))
+        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", Base64Display::new(&json, &URL_SAFE_NO_PAD))
     }
 }
 
@@ -154,8 +160,15 @@ impl<'a> Parts<'a> {
         let id = parts.next()?;
         let provenance = parts.next()?;
         let number = epoch.parse::<u32>().ok()?;
-        let legal = tag == TAG && is_kid(kid) && number.to_string() == epoch && parts.next().is_none();
+        let legal = tag == TAG && is_kid(kid) && is_spelled(&number, epoch) && parts.next().is_none();
         legal.then_some(Self { kid, epoch: number, id, provenance })
+    }
+
+    /// All that they say.
+    pub(super) fn identifier(self) -> Option<Identifier> {
+        let id = TokenId::parse(self.id)?;
+        let provenance = Provenance::parse(&URL_SAFE_NO_PAD.decode(self.provenance).ok()?)?;
+        Some(Identifier { kid: self.kid.to_owned(), epoch: self.epoch, id, provenance })
     }
 }
 

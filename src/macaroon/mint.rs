@@ -33,6 +33,9 @@ pub const MAX_TEXT: usize = 3072;
 /// Longest prefix of a token's text.
 const MAX_PREFIX: usize = 32;
 
+/// How long an identifier usually is at most, in bytes.
+const USUAL_IDENTIFIER: usize = 1024;
+
 /// What a token shall say. The moment of issue is the id's.
 #[derive(Debug, Clone)]
 pub struct PrepareRequest<'a> {
@@ -171,7 +174,7 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
     let kid = master.kid().to_owned();
     let is_nested = |value: &Json| matches!(value, Json::Array(_) | Json::Object(_));
     let nested = provenance.claims.values().any(is_nested);
-    let mut identifier = String::new();
+    let mut identifier = String::with_capacity(USUAL_IDENTIFIER);
     let written = write!(identifier, "{}", Identifier { kid: kid.clone(), epoch: key.epoch, id, provenance });
     written.map_err(|_| PrepareError::TooLarge)?;
     // A token that only its maker can read would spend the subject token and then be refused. Texts and numbers are read as

@@ -110,7 +110,7 @@ pub(super) fn verify_with(
         return Err(VerifyError::NotAuthentic);
     }
     // A registry that verifies offline has its own secret and can sign anything with it, so this may still fail.
-    let identifier = Identifier::parse(macaroon.identifier()).map_err(|_| VerifyError::NotAuthentic)?;
+    let identifier = parts.identifier().ok_or(VerifyError::NotAuthentic)?;
     let issued_at = identifier.id.issued_at();
     if issued_at > now.plus(LEEWAY) {
         return Err(VerifyError::FromFuture { issued_at });

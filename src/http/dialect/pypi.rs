@@ -7,8 +7,8 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
+use actix_web::http::header::ContentType;
 use actix_web::web;
-use serde::Serialize;
 use serde_json::json;
 
 use crate::code::Code;
@@ -40,6 +40,7 @@ use crate::identity::token::MAX_TOKEN;
 use crate::json::Json;
 use crate::json::Object;
 use crate::macaroon::MAX_TEXT as MAX_UPLOAD_TOKEN;
+use crate::macaroon::Minted;
 use crate::policy::dialect::Dialect;
 use crate::policy::evaluate::Requested;
 use crate::policy::registry::Registry;
@@ -257,17 +258,14 @@ async fn mint_answer(arrival: &Arrival<'_>) -> Result<HttpResponse, Refusal> {
         yielding: Yielding::new(&give_back),
     };
     let issued = arrival.public.app.exchange(&arrival.policy, asked, &arrival.caller, arrival.now).await?;
-    let minted = issued.minted();
-    let (token, expires) = (minted.token.expose(), minted.expires_at.unix_seconds());
-    Ok(dialect::answer(HttpResponse::Ok().json(Minted { success: true, token, expires }), &issued))
+    Ok(dialect::answer(HttpResponse::Ok().content_type(ContentType::json()).body(minted(issued.minted())), &issued))
 }
 
-/// [`MINTED`], written without a copy of the token.
-#[derive(Serialize)]
-struct Minted<'a> {
-    success: bool,
-    token: &'a str,
-    expires: i64,
+/// [`MINTED`]. Written at once, with no copy of the token besides: on the way of every exchange, and to look at each character
+/// for what JSON escapes takes 12,000 instructions, though a token has only letters, digits, `_` and `-`.
+fn minted(minted: &Minted) -> String {
+    let (token, expires) = (minted.token.expose(), minted.expires_at.unix_seconds().to_string());
+    [r#"{"success":true,"token":""#, token, r#"","expires":"#, &expires, "}"].concat()
 }
 
 /// `POST /_/oidc/burn-token {"token": "<upload token>"}`: 202 whether or not there was anything to revoke.

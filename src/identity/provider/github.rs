@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::escape::is_printable_ascii;
 use crate::identity::provider::Claim;
 use crate::identity::provider::Derived;
 use crate::identity::provider::Example;
@@ -205,7 +206,8 @@ fn workflow_ref<'a>(text: &'a str, folder: &str) -> Option<WorkflowRef<'a>> {
     let (owner, after_owner) = text.split_once('/')?;
     let (name, path) = after_owner.split_once('/')?;
     let rest = path.strip_prefix(folder)?.strip_prefix('/')?;
-    if owner.is_empty() || name.is_empty() || text.contains(char::is_control) {
+    let has_control = || !is_printable_ascii(text) && text.contains(char::is_control);
+    if owner.is_empty() || name.is_empty() || has_control() {
         return None;
     }
     let repository = text.get(..owner.len() + 1 + name.len())?;

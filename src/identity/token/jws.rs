@@ -40,13 +40,15 @@ impl<'a> Jws<'a> {
         if text.is_empty() {
             return Err(TokenError::Empty);
         }
-        // SECURITY: dots are counted before anything is split or allocated: a body of dots costs one pass.
-        let parts = 1 + text.bytes().filter(|byte| *byte == b'.').count();
-        let halves = text.rsplit_once('.');
-        let (3, Some((signing_input, signature))) = (parts, halves) else {
+        // SECURITY: nothing is decoded or allocated before it has three parts: a body of dots costs one pass.
+        let mut parts = text.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            let parts = 1 + text.bytes().filter(|byte| *byte == b'.').count();
             return Err(TokenError::NotThreeParts { parts, wrapped: is_wrapped(text) });
         };
-        let (header, payload) = signing_input.split_once('.').unwrap_or_default();
+        let signing_input = text.get(..header.len() + 1 + payload.len()).unwrap_or_default();
         let header = object("header", &decode("header", header)?)?;
         let jose = read_typ(&header)?;
         let algorithm = read_algorithm(&header)?;
