@@ -84,7 +84,7 @@ class Start(unittest.TestCase):
     @classmethod
     def end(cls):
         cls.process.send_signal(signal.SIGTERM)
-        cls.process.communicate(timeout=20)
+        cls.process.communicate(timeout=60)
 
     def setUp(self):
         self.stub.requests.clear()
@@ -268,7 +268,26 @@ class Ends(Start):
             self.assertIn(b"nothing was stored", body)
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
+
+    def test_it_ends_although_nginx_missed_the_first_signal(self):
+        ports = free_port(), free_port()
+        deaf = self.directory / "deaf-nginx"
+        deaf.write_text("""#!/usr/bin/env bash
+            missed=
+            "$REAL_NGINX" "$@" & child=$!
+            trap '[ -z "$missed" ] || kill "$child"; missed=yes' TERM
+            while kill -0 "$child" 2>/dev/null; do wait "$child"; done""")
+        deaf.chmod(0o700)
+        environment = {**self.environment, "DIRECTORY": str(self.directory / "deaf"), "LISTEN": f"127.0.0.1:{ports[0]}",
+                       "REGISTRY_PORT": str(ports[1]), "NGINX": str(deaf), "REAL_NGINX": self.environment.get("NGINX", "nginx")}
+        process = subprocess.Popen([HERE / "start"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertIn("ready", process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=60)
+        for port in ports:
+            with self.assertRaises(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
     def test_ending_it_ends_pypiserver_and_nginx(self):
         for how in [signal.SIGTERM, signal.SIGINT]:
@@ -278,7 +297,7 @@ class Ends(Start):
             process = subprocess.Popen([HERE / "start"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             self.assertIn("ready", process.stdout.readline())
             process.send_signal(how)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
             for port in ports:
                 with self.assertRaises(OSError):
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
