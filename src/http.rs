@@ -201,7 +201,9 @@ impl From<RevokeError> for Refusal {
             RevokeError::Store(error) => Self::from(error).hint(match error {
                 StoreError::Unavailable { .. } => "the revocation may hold all the same: to repeat it does no harm",
                 StoreError::NotAsked { .. } => "nothing was revoked",
-                StoreError::Full => "nothing was revoked: the operators have to give the store more memory",
+                StoreError::Full => {
+                    "nothing was revoked: the store, or its list of revocations, has no room until some end"
+                }
             }),
         }
     }

@@ -4,9 +4,7 @@
 
 use std::fmt;
 
-use hmac::Hmac;
-use hmac::KeyInit as _;
-use hmac::Mac as _;
+use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroize;
 use zeroize::Zeroizing;
@@ -78,26 +76,39 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// HMAC-SHA256 (RFC 2104) under a key of 32 bytes, of what it is fed, one piece after the other.
 ///
-/// Not by aws-lc, which takes longer for its contexts than for the hashing. Its state is wiped when it is dropped.
-pub struct HmacSha256(Hmac<Sha256>);
+/// Neither by aws-lc, which takes longer for its contexts than for the hashing, nor by the crate `hmac`, which leaves the key on the
+/// stack. Both hashes wipe themselves when they are dropped.
+pub struct HmacSha256 {
+    inner: Sha256,
+    outer: Sha256,
+}
 
 impl HmacSha256 {
     /// Nothing is fed yet.
     pub fn new(key: &[u8; 32]) -> Self {
-        // RFC 2104 section 2: shorter keys are filled with zeros to the hash's block.
-        let mut block = Zeroizing::new([0; 64]);
-        block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-        Self(Hmac::new((&*block).into()))
+        // RFC 2104 section 2: a key is filled with zeros to the hash's block.
+        const INNER: u8 = 0x36;
+        const OUTER: u8 = 0x5c;
+        let (mut inner, mut outer) = (Sha256::new(), Sha256::new());
+        let mut block = Zeroizing::new([INNER; 64]);
+        block.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= *key);
+        inner.update(&*block);
+        block.iter_mut().for_each(|pad| *pad ^= INNER ^ OUTER);
+        outer.update(&*block);
+        Self { inner, outer }
     }
 
     /// Feeds it.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.inner.update(bytes);
     }
 
     /// The code of all that it was fed.
-    pub fn finish(self) -> [u8; 32] {
-        self.0.finalize().into_bytes().into()
+    pub fn finish(mut self) -> [u8; 32] {
+        let mut inner = Zeroizing::new([0; 32]);
+        self.inner.finalize_into((&mut *inner).into());
+        self.outer.update(&*inner);
+        self.outer.finalize().into()
     }
 }
 

@@ -167,6 +167,7 @@ impl Refused {
                 "the upload token was issued before the service's memory begins, and may have been revoked or used"
                     .to_owned()
             }
+            Self::Store(StoreError::Full) => "the store is full".to_owned(),
             Self::Store(_) => "the store does not answer".to_owned(),
             Self::Overloaded => "too many uploads are waiting for the store".to_owned(),
         };

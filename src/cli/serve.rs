@@ -109,7 +109,8 @@ impl Sources {
 
 impl Loaded {
     /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
-    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened.
+    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened, as far as it can be told
+    /// before.
     pub(crate) fn read(
         settings: Settings,
         told: fn(usize),

@@ -62,6 +62,7 @@ const VALUE: u8 = b'v';
 /// A [`Store`] in Redis.
 pub struct RedisStore {
     links: Links,
+    clustered: bool,
     keys: Keys,
     high_water: HighWater,
     observe: Box<dyn Fn(RedisCall) + Send + Sync>,
@@ -93,8 +94,10 @@ struct Call<'a> {
 impl RedisStore {
     /// The store at those servers. Each runtime connects when it first calls.
     pub fn new(options: RedisOptions) -> Self {
+        let clustered = options.clustered();
         Self {
-            keys: Keys::new(&options.key_prefix, options.clustered()),
+            clustered,
+            keys: Keys::new(&options.key_prefix, clustered),
             replicas: options.wait_for_replicas,
             replica_millis: u64::try_from(options.timeout.as_millis() / 3).unwrap_or(u64::MAX).max(1),
             links: Links::new(options),
@@ -156,10 +159,16 @@ impl RedisStore {
     async fn run(&self, call: Call<'_>) -> Result<Answer, Failed> {
         let started = Instant::now();
         let answered = self.links.here().call(|connection| self.send(connection, &call)).await;
-        let answer = answered.and_then(|value| Ok(self.noted(call.bucket, value)?));
+        let answer =
+            answered.and_then(|value| Ok(self.noted(call.bucket, value)?)).map_err(|failed| self.placed(failed));
         let fault = answer.as_ref().err().map(|failed| failed.fault().label());
         (self.observe)(RedisCall { primitive: call.primitive.label(), fault, took: started.elapsed() });
         answer
+    }
+
+    /// A failure as what it is where this store is.
+    const fn placed(&self, failed: Failed) -> Failed {
+        if self.clustered { failed.in_cluster() } else { failed }
     }
 
     async fn send(&self, mut connection: Connection, call: &Call<'_>) -> Result<Value, Fault> {
@@ -271,7 +280,7 @@ impl Store for RedisStore {
         let arguments = vec![entry, keep.as_bytes(), cap.as_bytes(), when_full];
         let answer = self.on_list(Primitive::Append, &script::APPEND, list, arguments, confirmed).await?;
         match answer.outcome.as_slice() {
-            b"full" => Err(StoreError::Full),
+            b"full" => Err(self.placed(Failed::Sent(Fault::Full)).into()),
             _ => Ok(cursor(&answer.held()?)?),
         }
     }

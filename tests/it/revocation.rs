@@ -289,7 +289,7 @@ async fn a_revocation_that_surely_does_not_hold_is_told_so_and_not_recorded() {
         let request = service.client.post(format!("{}/v1/revocations", service.base)).bearer_auth(API_KEY);
         Answer::of(request.body(body.to_string()).send().await.unwrap()).await
     };
-    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "does not answer")] {
+    for (fault, words) in [(Fault::Full, "has no room"), (Fault::NotAsked, "does not answer")] {
         store.fail(Some(fault));
         for answer in [revoke(&service, &token).await, owned(json!({"rule": "widgets-release"})).await] {
             assert_eq!((answer.status, answer.code()), (503, "store-unavailable"), "{}", answer.text);

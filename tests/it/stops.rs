@@ -271,7 +271,7 @@ async fn a_stop_or_lift_that_surely_does_not_hold_is_told_so_and_not_recorded() 
     let body = json!({"rule": "another", "reason": "INC-9", "until": until(&service, HOUR)});
     let id = stop(&operations, &body).await.body["id"].as_str().unwrap().to_owned();
     let events = service.audit().len();
-    for (fault, words) in [(Fault::Full, "more memory"), (Fault::NotAsked, "was not asked")] {
+    for (fault, words) in [(Fault::Full, "has no room"), (Fault::NotAsked, "was not asked")] {
         for kind in ["stop", "lift"] {
             store.fail(Some(fault));
             let answer = if kind == "stop" { stop(&operations, &body).await } else { lift(&operations, &id).await };

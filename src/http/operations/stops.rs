@@ -132,7 +132,7 @@ fn failed(error: StoreError, what: &str) -> Refusal {
         }
         StoreError::NotAsked { .. } => format!("it was not asked, so the {what} does not hold"),
         StoreError::Full => {
-            format!("the {what} does not hold: give Redis more memory, or the store in memory more `state.capacity`")
+            format!("the {what} does not hold: the store, or its list of stops, has no room; switch off in the policy")
         }
     };
     Refusal::from(error).hint(&hint)

@@ -193,13 +193,25 @@ pub(super) enum Failed {
     Unsent(Fault),
     /// It was sent, or may have been.
     Sent(Fault),
+    /// The same in a Cluster, where the library sends again what had no answer: the fault is the last one's, and an earlier
+    /// one may have been acted on.
+    Repeated(Fault),
 }
 
 impl Failed {
     /// Why.
     pub(super) const fn fault(self) -> Fault {
         match self {
-            Self::Unsent(fault) | Self::Sent(fault) => fault,
+            Self::Unsent(fault) | Self::Sent(fault) | Self::Repeated(fault) => fault,
+        }
+    }
+
+    /// The same in a Cluster.
+    #[must_use]
+    pub(super) const fn in_cluster(self) -> Self {
+        match self {
+            Self::Unsent(_) | Self::Repeated(_) => self,
+            Self::Sent(fault) => Self::Repeated(fault),
         }
     }
 }
@@ -217,7 +229,7 @@ impl From<Failed> for StoreError {
         match failed {
             Failed::Unsent(_) => Self::NotAsked { reason },
             Failed::Sent(Fault::Full) => Self::Full,
-            Failed::Sent(_) => Self::Unavailable { reason },
+            Failed::Sent(_) | Failed::Repeated(_) => Self::Unavailable { reason },
         }
     }
 }
@@ -236,7 +248,9 @@ mod tests {
     fn what_was_never_sent_or_found_no_room_surely_changed_nothing_and_nothing_else_did() {
         for fault in [Fault::Unreachable, Fault::Timeout, Fault::Credentials, Fault::Full, Fault::Permission] {
             assert!(StoreError::from(Failed::Unsent(fault)).changed_nothing(), "{fault}");
+            assert!(StoreError::from(Failed::Unsent(fault).in_cluster()).changed_nothing(), "{fault}");
             assert_eq!(StoreError::from(Failed::Sent(fault)).changed_nothing(), fault == Fault::Full, "{fault}");
+            assert!(!StoreError::from(Failed::Sent(fault).in_cluster()).changed_nothing(), "{fault}");
         }
     }
 
