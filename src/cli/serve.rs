@@ -61,7 +61,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// How long the last telemetry may.
 const LAST_TELEMETRY: Duration = Duration::from_secs(3);
 /// How long the server's threads may take, as they end, to let go of what they were doing: it is recorded then.
-const LAST_HANDLERS: Duration = Duration::from_millis(500);
+const LAST_HANDLERS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
