@@ -92,9 +92,9 @@ impl HmacSha256 {
         let (mut inner, mut outer) = (Sha256::new(), Sha256::new());
         let mut block = Zeroizing::new([INNER; 64]);
         block.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= *key);
-        inner.update(&*block);
+        inner.update(block.as_slice());
         block.iter_mut().for_each(|pad| *pad ^= INNER ^ OUTER);
-        outer.update(&*block);
+        outer.update(block.as_slice());
         Self { inner, outer }
     }
 
@@ -107,7 +107,7 @@ impl HmacSha256 {
     pub fn finish(mut self) -> [u8; 32] {
         let mut inner = Zeroizing::new([0; 32]);
         self.inner.finalize_into((&mut *inner).into());
-        self.outer.update(&*inner);
+        self.outer.update(inner.as_slice());
         self.outer.finalize().into()
     }
 }

@@ -110,9 +110,10 @@ impl Exchange<'_> {
                     event.explanation = serde_json::to_value(explanation.for_audit()).ok();
                 }
                 // The claim may have gone through all the same, and then a repetition yields this token.
-                let may_be_claimed = match &failure {
-                    Failure::Store(error) => !error.changed_nothing(),
-                    failure => matches!(failure, Failure::Internal),
+                let may_be_claimed = if let Failure::Store(error) = &failure {
+                    !error.changed_nothing()
+                } else {
+                    matches!(failure, Failure::Internal)
                 };
                 event.token_id = proven.token_id.filter(|_| may_be_claimed).map(|id| id.to_string());
                 app.keep_refusal(registry, &failure, &event);
