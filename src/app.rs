@@ -54,6 +54,7 @@ mod allowances;
 mod attending;
 mod certificate_reloads;
 mod composition;
+mod handlers;
 mod in_force;
 mod introspection;
 mod key_reloads;
@@ -64,11 +65,10 @@ mod reloads;
 mod restrictions;
 mod settings_reloads;
 mod settling;
-mod unattended;
 mod warnings;
-mod working;
 
 pub use self::certificate_reloads::CertificateReloads;
+pub use self::handlers::Handlers;
 use self::in_force::InForce;
 pub use self::in_force::PolicyInForce;
 pub use self::key_reloads::KeyReloads;
@@ -85,8 +85,6 @@ pub use self::reloads::Trigger;
 pub use self::reloads::begin;
 pub use self::restrictions::Own;
 pub use self::settings_reloads::SettingsReloads;
-pub use self::unattended::Unattended;
-pub use self::working::Working;
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -134,8 +132,8 @@ pub struct App {
     /// Places for uses on their way there.
     spending: Semaphore,
     draining: AtomicBool,
-    unattended: Unattended,
-    working: Working,
+    unattended: Handlers,
+    working: Handlers,
 }
 
 /// Whether a replica shall be sent requests.
@@ -197,8 +195,8 @@ impl App {
             refusals: refusals::places(),
             spending: Semaphore::new(verify::MOST_SPENDING),
             draining: AtomicBool::new(false),
-            unattended: Unattended::default(),
-            working: Working::default(),
+            unattended: Handlers::default(),
+            working: Handlers::default(),
         }
     }
 
@@ -324,12 +322,12 @@ impl App {
     }
 
     /// The handlers whose clients have gone.
-    pub const fn unattended(&self) -> &Unattended {
+    pub const fn unattended(&self) -> &Handlers {
         &self.unattended
     }
 
     /// All handlers at work.
-    pub const fn working(&self) -> &Working {
+    pub const fn working(&self) -> &Handlers {
         &self.working
     }
 

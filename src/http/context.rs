@@ -209,7 +209,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if self.0.standing.get() == Standing::Attended {
             self.0.standing.set(Standing::Left);
-            self.0.app.unattended().left();
+            self.0.app.unattended().begun();
         }
     }
 }

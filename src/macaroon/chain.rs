@@ -10,7 +10,7 @@ use crate::secret::HmacSha256;
 use crate::secret::constant_time_eq;
 
 /// The constant under which every macaroon library derives the chain's first key from the shared secret.
-/// As a key of HMAC the text is filled with zeros, so these are part of it or not.
+/// Its zeros change nothing: HMAC fills every key with them.
 const KEY_GENERATOR: &[u8; 32] = b"macaroons-key-generator\0\0\0\0\0\0\0\0\0";
 
 /// One link of the chain. The last is the token's signature, and with it the power to use and to narrow the token:

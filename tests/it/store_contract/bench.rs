@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use trustmint::state::MemoryStore;
 use trustmint::state::Store;
+use trustmint::state::StoreError;
 use trustmint::time::Clock;
 use trustmint::time::Timestamp;
 
@@ -26,6 +27,10 @@ pub(crate) trait Bench: fmt::Debug {
     async fn pass(&self, duration: Duration);
     /// The shortest time that can be told from none: long enough for a real store's answers to come within it.
     fn step(&self) -> Duration;
+    /// What it says of a list that is full.
+    fn full(&self) -> StoreError {
+        StoreError::Full
+    }
 }
 
 /// A clock that stands still until it is set.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use trustmint::state::RedisOptions;
 use trustmint::state::RedisStore;
 use trustmint::state::Store;
+use trustmint::state::StoreError;
 use trustmint::time::Clock;
 use trustmint::time::SystemClock;
 use trustmint::time::Timestamp;
@@ -26,6 +27,7 @@ use crate::support::redis::Watched;
 #[derive(Debug)]
 pub(crate) struct RedisBench {
     store: Arc<RedisStore>,
+    full: StoreError,
 }
 
 /// A prefix of no other bench, which the user of docs/redis.md may use.
@@ -36,7 +38,7 @@ fn prefix() -> String {
 
 impl RedisBench {
     fn with(options: RedisOptions) -> Self {
-        Self { store: Arc::new(redis::with(options)) }
+        Self { store: Arc::new(redis::with(options)), full: StoreError::Full }
     }
 
     /// On one server, or on the one that the environment names.
@@ -64,7 +66,9 @@ impl RedisBench {
             cluster.nodes.iter().for_each(|node| redis::make_documented_user(node, true));
             cluster
         });
-        Self::with(redis::as_documented_user(CLUSTER.options(&prefix())))
+        // Nobody knows whether the library had sent it before.
+        let full = StoreError::Unavailable { reason: "Redis is full" };
+        Self { full, ..Self::with(redis::as_documented_user(CLUSTER.options(&prefix()))) }
     }
 
     /// On a primary that a Sentinel names, as the user of docs/redis.md, with its replica confirming first uses.
@@ -102,5 +106,9 @@ impl Bench for RedisBench {
 
     fn step(&self) -> Duration {
         Duration::from_millis(300)
+    }
+
+    fn full(&self) -> StoreError {
+        self.full
     }
 }

@@ -1,5 +1,5 @@
-//! Handlers at work, with and without a client: what a thread of the server drops as it ends is recorded before the audit log is
-//! closed.
+//! Handlers that are counted, because the end of the process waits for them: those whose clients have gone, for what they have begun
+//! to end; and all at work, for what a thread of the server drops as it ends to be recorded before the audit log is closed.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How many there are.
 #[derive(Debug, Default)]
-pub struct Working(AtomicUsize);
+pub struct Handlers(AtomicUsize);
 
-impl Working {
-    /// One has begun.
+impl Handlers {
+    /// There is one more.
     pub fn begun(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
