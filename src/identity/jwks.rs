@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::digest::digest;
 use aws_lc_rs::signature as aws;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -227,6 +230,27 @@ fn kid_of(member: &Member) -> Option<&str> {
     }
 }
 
+/// What a JWS signs (`header.payload`, RFC 7515 section 5.2), with its SHA-256: what most algorithms sign is what a first use
+/// goes by as well, so it is computed once.
+#[derive(Debug)]
+pub struct SigningInput<'a> {
+    bytes: &'a [u8],
+    digest: Digest,
+}
+
+impl<'a> SigningInput<'a> {
+    /// That of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, digest: digest(&SHA256, bytes) }
+    }
+
+    /// Its SHA-256.
+    pub fn sha256(&self) -> [u8; 32] {
+        // Always 32 bytes. Were it not, equal digests would make every token a replay: refused, not accepted.
+        self.digest.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+}
+
 /// A public key of an issuer, built once per refresh.
 #[derive(Debug)]
 pub struct Key {
@@ -248,13 +272,24 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn verifies(&self, algorithm: Algorithm, signing_input: &[u8], signature: &str) -> bool {
+    fn verifies(&self, algorithm: Algorithm, input: &SigningInput<'_>, signature: &[u8]) -> bool {
         if algorithm == self.usual {
-            let signature = URL_SAFE_NO_PAD.decode(signature);
-            return signature.is_ok_and(|signature| self.ready.verify_sig(signing_input, &signature).is_ok());
+            // aws-lc refuses a digest of another kind than the algorithm's.
+            let verified = match algorithm {
+                Algorithm::Rs256 | Algorithm::Es256 => self.ready.verify_digest_sig(&input.digest, signature),
+                Algorithm::Rs384
+                | Algorithm::Rs512
+                | Algorithm::Ps256
+                | Algorithm::Ps384
+                | Algorithm::Ps512
+                | Algorithm::Es384
+                | Algorithm::EdDsa => self.ready.verify_sig(input.bytes, signature),
+            };
+            return verified.is_ok();
         }
         self.others.as_ref().is_some_and(|key| {
-            jsonwebtoken::crypto::verify(signature, signing_input, key, algorithm.into()).unwrap_or(false)
+            let signature = URL_SAFE_NO_PAD.encode(signature);
+            jsonwebtoken::crypto::verify(&signature, input.bytes, key, algorithm.into()).unwrap_or(false)
         })
     }
 }
@@ -327,9 +362,9 @@ impl Key {
         self.kind.verifies(algorithm) && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
-    /// Whether `signature` (base64url, as it stands in the token) is this key's signature of `signing_input`.
-    pub fn verifies(&self, algorithm: Algorithm, signing_input: &[u8], signature: &str) -> bool {
-        self.accepts(algorithm) && self.verifier.verifies(algorithm, signing_input, signature)
+    /// Whether `signature` is this key's signature of `input`.
+    pub fn verifies(&self, algorithm: Algorithm, input: &SigningInput<'_>, signature: &[u8]) -> bool {
+        self.accepts(algorithm) && self.verifier.verifies(algorithm, input, signature)
     }
 
     fn read(member: &Member, holder: Holder) -> Result<Self, SkipReason> {

@@ -99,7 +99,8 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
 
 /// A well-formed token that nobody has vouched for.
 pub struct UnverifiedToken {
-    text: String,
+    signing_input: String,
+    signature: Vec<u8>,
     algorithm: Algorithm,
     kid: Option<String>,
     issuer: String,
@@ -128,7 +129,8 @@ impl UnverifiedToken {
             return Err(TokenError::TypeNotAllowed { typ: typ.to_owned() });
         }
         let (algorithm, kid, issuer) = (jws.algorithm(), jws.kid().map(str::to_owned), issuer.to_owned());
-        Ok(Self { text: text.to_owned(), algorithm, kid, issuer, claims })
+        let (signing_input, signature) = jws.into_signed_parts();
+        Ok(Self { signing_input: signing_input.to_owned(), signature, algorithm, kid, issuer, claims })
     }
 
     /// What it gives as its issuer (a JWT-SVID its trust domain, as `spiffe://domain`): good for looking up a configured
@@ -152,9 +154,9 @@ impl UnverifiedToken {
         &self.claims
     }
 
-    /// The bytes that are signed (`header.payload`) and the signature in base64url.
-    pub(super) fn signed_parts(&self) -> (&str, &str) {
-        self.text.rsplit_once('.').unwrap_or_default()
+    /// The text that is signed (`header.payload`), and the signature.
+    pub(super) fn signed_parts(&self) -> (&str, &[u8]) {
+        (&self.signing_input, &self.signature)
     }
 
     pub(super) fn into_claims(self) -> Object {

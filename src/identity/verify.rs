@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::identity::claims::Claims;
 use crate::identity::issuer::Issuer;
 use crate::identity::jwks::Key;
+use crate::identity::jwks::SigningInput;
 use crate::identity::provider::Kind;
 use crate::identity::provider::Provider;
 use crate::identity::token::TokenError;
@@ -58,10 +59,13 @@ pub fn verify(
     if !key.accepts(token.algorithm()) {
         return Err(TokenError::AlgorithmMismatch { algorithm: token.algorithm(), key: key.kind() });
     }
-    if !key.verifies(token.algorithm(), signing_input.as_bytes(), signature) {
+    let signing_input = SigningInput::new(signing_input.as_bytes());
+    if !key.verifies(token.algorithm(), &signing_input, signature) {
         return Err(TokenError::BadSignature);
     }
-    let signing_input_digest = digest(signing_input.as_bytes());
+    // SECURITY: not of the whole token: an ECDSA signature can be changed into another valid one, and a replayed token
+    // would look new.
+    let signing_input_digest = signing_input.sha256();
 
     // SECURITY: tenants of one provider often share keys, so the key does not prove the issuer: its URL is compared
     // again, byte by byte, now that the token's word is proven.
@@ -102,16 +106,6 @@ fn read(claims: Object, issuer: &Issuer, audiences: &[String], now: Timestamp) -
     let claims = Claims::new(claims, derived);
     require(&claims, issuer.provider())?;
     Ok(Read { claims, audience, issued_at, expires_at, jti })
-}
-
-/// SHA-256 of `header.payload`.
-///
-/// SECURITY: not of the whole token: an ECDSA signature can be changed into another valid one, and a replayed token
-/// would look new.
-fn digest(signing_input: &[u8]) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signing_input);
-    // Always 32 bytes. Were it not, equal digests would make every token a replay: refused, not accepted.
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// SECURITY: one audience, compared byte by byte. With a second one in the token, the service that it names could

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::identity::jwks::Key;
+use crate::identity::jwks::SigningInput;
 use crate::identity::jwks::is_key_id;
 use crate::identity::token::Algorithm;
 use crate::identity::token::TokenError;
@@ -28,7 +29,7 @@ pub struct Jws<'a> {
     jose: Option<String>,
     payload: Vec<u8>,
     signing_input: &'a str,
-    signature: &'a str,
+    signature: Vec<u8>,
 }
 
 impl<'a> Jws<'a> {
@@ -54,7 +55,8 @@ impl<'a> Jws<'a> {
         let algorithm = read_algorithm(&header)?;
         let kid = header.get("kid").map(read_kid).transpose()?;
         let payload = decode("payload", payload)?;
-        if decode("signature", signature)?.is_empty() {
+        let signature = decode("signature", signature)?;
+        if signature.is_empty() {
             return Err(TokenError::Unsigned);
         }
         Ok(Self { algorithm, kid, jose, payload, signing_input, signature })
@@ -77,7 +79,12 @@ impl<'a> Jws<'a> {
 
     /// Whether this key made the signature.
     pub fn is_signed_by(&self, key: &Key) -> bool {
-        key.verifies(self.algorithm, self.signing_input.as_bytes(), self.signature)
+        key.verifies(self.algorithm, &SigningInput::new(self.signing_input.as_bytes()), &self.signature)
+    }
+
+    /// What is signed (`header.payload`, as it was sent), and the signature.
+    pub(super) fn into_signed_parts(self) -> (&'a str, Vec<u8>) {
+        (self.signing_input, self.signature)
     }
 
     /// Its `typ`, shortened, if that is one which JWT-SVIDs alone may have.
