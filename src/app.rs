@@ -38,7 +38,7 @@ use crate::policy::bundle::poll::Brought;
 use crate::policy::bundle::poll::Bundles;
 use crate::policy::bundle::poll::PollError;
 use crate::policy::registry::Registry;
-use crate::secret::random_bytes;
+use crate::secret::random_name;
 use crate::state::SealKey;
 use crate::state::SealKeys;
 use crate::state::State;
@@ -340,7 +340,7 @@ impl App {
         now: Timestamp,
     ) -> Result<IssuedToken, Failure> {
         let registry = request.registry;
-        let Some(entropy) = random_bytes() else { return Err(Failure::Internal) };
+        let Some(entropy) = random_name() else { return Err(Failure::Internal) };
         let keyring = self.keyring.load_full();
         let (state, audit) = (&self.state, &*self.audit);
         let parts = exchange::Parts { policy, keys: self.keys(), keyring: &keyring, state, audit };

@@ -2,6 +2,7 @@
 //! time. The type has no `Display`, `Serialize`, `PartialEq` or `Clone`, so leaking or comparing one takes a call that
 //! a reviewer can find by name: [`Secret::expose`].
 
+use std::cell::RefCell;
 use std::fmt;
 
 use sha2::Digest as _;
@@ -151,9 +152,59 @@ pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Fresh random bytes that make a name unique (a request's, an upload token's), as those of [`random_bytes`]. Several are
+/// drawn at once and each is given once: a draw reads the processor's generator, which takes longer than all else about a name.
+///
+/// Not for keys: what is drawn and not yet given lies in memory.
+pub fn random_name() -> Option<[u8; NAME]> {
+    thread_local! {
+        static DRAWN: RefCell<Drawn> = const { RefCell::new(Drawn { names: [[0; NAME]; AT_ONCE], left: 0 }) };
+    }
+    DRAWN.with_borrow_mut(|drawn| drawn.next(random_bytes))
+}
+
+/// Random bytes of a name.
+const NAME: usize = 10;
+/// How many names are drawn at once.
+const AT_ONCE: usize = 32;
+
+/// Names that were drawn, of which some are left.
+struct Drawn {
+    names: [[u8; NAME]; AT_ONCE],
+    left: usize,
+}
+
+impl Drawn {
+    fn next(&mut self, draw: impl FnOnce() -> Option<[u8; NAME * AT_ONCE]>) -> Option<[u8; NAME]> {
+        if self.left == 0 {
+            self.names = draw()?.as_chunks().0.try_into().ok()?;
+            self.left = AT_ONCE;
+        }
+        self.left -= 1;
+        self.names.get(self.left).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_name_is_given_once_and_none_without_randomness() {
+        let mut drawn = Drawn { names: [[0; NAME]; AT_ONCE], left: 0 };
+        assert_eq!(drawn.next(|| None), None);
+        let mut given = std::collections::HashSet::new();
+        for draw in 0..3_u8 {
+            let bytes = std::array::from_fn(|at| draw * 64 + u8::try_from(at / NAME).unwrap());
+            assert!(given.insert(drawn.next(|| Some(bytes)).unwrap()));
+            for _ in 1..AT_ONCE {
+                assert!(given.insert(drawn.next(|| unreachable!("there are some left")).unwrap()));
+            }
+            assert_eq!(drawn.next(|| None), None);
+        }
+        let names: std::collections::HashSet<_> = (0..1000).map(|_| random_name().unwrap()).collect();
+        assert_eq!(names.len(), 1000);
+    }
 
     #[test]
     fn a_secret_is_not_printed() {

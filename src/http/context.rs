@@ -32,7 +32,7 @@ use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::origin;
 use crate::macaroon::TokenId;
-use crate::secret::random_bytes;
+use crate::secret::random_name;
 use crate::telemetry::metrics::NONE;
 use crate::telemetry::trace::Answered;
 use crate::telemetry::trace::Link;
@@ -65,7 +65,7 @@ pub fn draw_id(now: Timestamp) -> String {
 }
 
 fn draw(now: Timestamp) -> TokenId {
-    TokenId::new(now, random_bytes().unwrap_or_default())
+    TokenId::new(now, random_name().unwrap_or_default())
 }
 
 /// Gives every request an id and perhaps a trace, refuses oversized headers, and keeps browsers from guessing content types.
