@@ -316,10 +316,8 @@ async fn serve(
     operations_handle.stop(end == End::InTurn).await;
     operations.await??;
     background.abort();
-    if !app.working().all_ended(LAST_HANDLERS).await {
-        tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
-    }
-    app.close(FLUSH);
+    let handlers = app.working().close(LAST_HANDLERS).await;
+    app.close(handlers, FLUSH);
     if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
         tracing::warn!("the last telemetry could not be sent in time");
     }
