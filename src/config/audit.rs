@@ -44,3 +44,26 @@ impl Audit {
         faults
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditLog;
+    use crate::audit::AuditSink;
+
+    #[test]
+    fn what_has_become_of_the_file_since_it_was_judged_is_told_as_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        for (path, words) in [
+            (folder.path().to_owned(), "audit.file: cannot be opened: it is a folder — name a file, or a pipe"),
+            (missing.join("audit.jsonl"), " — make the folder, in which the service's user may make files"),
+        ] {
+            let audit = Audit { target: AuditTarget::File(path.clone()), capacity: 64 };
+            let error = AuditLog::start(AuditSink::File(path), 64).unwrap_err();
+            let told = audit.unopened_by(error).to_string();
+            assert!(told.contains(words), "{told}");
+            assert_eq!(told, audit.check().unwrap_err().to_string(), "as before it is opened");
+        }
+    }
+}
