@@ -187,7 +187,7 @@ async fn build(loaded: Loaded, sources: config::Sources, outboxes: Outboxes) -> 
     };
     let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
     let audit = AuditLog::start(sink(&settings, otlp.as_ref(), &outboxes)?, settings.audit.capacity)
-        .map_err(|error| refused(settings.audit.unopened_by(error)))?;
+        .map_err(|error| Failed::new(settings.audit.unstarted_by(error)))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
