@@ -111,7 +111,7 @@ impl Home {
     }
 
     /// The same, to its end.
-    fn run_confined(&self, refused: &str, verb: &str) -> Output {
+    pub fn run_confined(&self, refused: &str, verb: &str) -> Output {
         let mut command = self.confined(refused, verb);
         let output = command.output().unwrap();
         said::printed(&command, &output);
@@ -336,6 +336,37 @@ async fn it_serves_where_a_security_profile_forbids_files_without_a_name_alone()
     assert!(home.path().join("audit.jsonl").is_file());
     served.terminate();
     assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[test]
+fn a_folder_that_forbids_the_audit_log_is_told_with_all_other_faults_and_nothing_is_made() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: audit.jsonl}}\n"));
+    home.write("keys/k2", "not a key");
+    let served = home.run_confined("nameless-files", "serve");
+    failed(&served, 1, "k2");
+    assert!(
+        err(&served).contains("audit.jsonl: audit.file: cannot be opened: a file cannot be made"),
+        "{}",
+        err(&served)
+    );
+    assert_eq!(err(&served), err(&home.run_confined("nameless-files", "check")));
+
+    // A policy that is refused may have a copy in the store, which is asked after all that.
+    fs::remove_file(home.path().join("keys/k2")).unwrap();
+    home.write("policy/acme.yaml", "alow: {}\n");
+    let served = home.run_confined("nameless-files", "serve");
+    failed(&served, 1, "policy/acme.yaml:");
+    assert!(
+        err(&served).contains("audit.jsonl: audit.file: cannot be opened: a file cannot be made"),
+        "{}",
+        err(&served)
+    );
+    let unconfined = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&unconfined, 1, "policy/acme.yaml:");
+    assert!(!err(&unconfined).contains("audit"), "{}", err(&unconfined));
+    assert!(!home.path().join("audit.jsonl").exists());
 }
 
 #[test]
