@@ -68,7 +68,9 @@ mod settling;
 mod warnings;
 
 pub use self::certificate_reloads::CertificateReloads;
-pub use self::handlers::Handlers;
+pub use self::handlers::AtWork;
+pub use self::handlers::Closed;
+pub use self::handlers::Unattended;
 use self::in_force::InForce;
 pub use self::in_force::PolicyInForce;
 pub use self::key_reloads::KeyReloads;
@@ -132,8 +134,8 @@ pub struct App {
     /// Places for uses on their way there.
     spending: Semaphore,
     draining: AtomicBool,
-    unattended: Handlers,
-    working: Handlers,
+    unattended: Unattended,
+    working: AtWork,
 }
 
 /// Whether a replica shall be sent requests.
@@ -195,8 +197,8 @@ impl App {
             refusals: refusals::places(),
             spending: Semaphore::new(verify::MOST_SPENDING),
             draining: AtomicBool::new(false),
-            unattended: Handlers::default(),
-            working: Handlers::default(),
+            unattended: Unattended::default(),
+            working: AtWork::default(),
         }
     }
 
@@ -322,12 +324,12 @@ impl App {
     }
 
     /// The handlers whose clients have gone.
-    pub const fn unattended(&self) -> &Handlers {
+    pub const fn unattended(&self) -> &Unattended {
         &self.unattended
     }
 
     /// All handlers at work.
-    pub const fn working(&self) -> &Handlers {
+    pub const fn working(&self) -> &AtWork {
         &self.working
     }
 
@@ -383,9 +385,17 @@ impl App {
         }
     }
 
-    /// Writes out what is still queued, and says what was lost; for the end of the process.
-    pub fn close(&self, within: Duration) {
-        if !self.audit.flush(within) {
+    /// Waits until what was recorded before is written or lost, but no longer than `within`; whether it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        self.audit.flush(within)
+    }
+
+    /// Writes out what is still queued, and says what was lost; for the end of the process, when no handler begins any more.
+    pub fn close(&self, handlers: Closed, within: Duration) {
+        if !handlers.all_ended {
+            tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
+        }
+        if !self.flush(within) {
             tracing::warn!("the last audit events could not be written in time");
         }
         let lost = self.audit.dropped();

@@ -26,6 +26,7 @@ pub use self::record::Line;
 pub use self::record::Record;
 pub use self::record::Subject;
 pub use self::sink::AuditSink;
+pub use self::writer::NoThread;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! standard input, never from arguments, which other users of the machine can read. Exit codes: 0 done or allowed, 1
 //! refused or faulty, 2 called wrongly.
 
+use std::fmt::Display;
 use std::io;
 use std::io::Read;
 use std::io::Write;
@@ -85,6 +86,14 @@ impl Failed {
     /// A failure in words.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
+    }
+
+    /// The failure, and what else is wrong.
+    pub(crate) fn and(self, more: Option<impl Display>) -> Self {
+        match more {
+            Some(more) => Self(format!("{}\n{more}", self.0)),
+            None => self,
+        }
     }
 
     /// A failed operation on a file.

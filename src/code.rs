@@ -224,7 +224,7 @@ codes! {
     BundleExpired = "bundle-expired", Unavailable, "retry with a fresh ID token; the registry's server must serve its rules anew";
     /// The registry, or the holders of its tokens, have revoked as many as they may in this hour.
     RevocationsExhausted = "revocations-exhausted", Unavailable, "retry after the time that `Retry-After` names; sooner, a registry revokes by `rule` as long as its own share lasts, and its operators raise its `epoch` in the policy or stop it";
-    /// More requests than this replica takes at once.
+    /// More requests than this replica takes at once; at its very end it takes none.
     Overloaded = "overloaded", Unavailable, "retry after the time that `Retry-After` names";
     /// The registry's allowance for this minute is used up.
     RateLimited = "rate-limited", Unavailable, "retry with the same token after the time that `Retry-After` names; the operator sets what a registry may have a minute under its `limits`";

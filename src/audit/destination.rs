@@ -41,7 +41,7 @@ pub enum Unfit {
     Unmade(io::Error),
     /// The system refuses it.
     #[error(transparent)]
-    Refused(#[from] io::Error),
+    Refused(io::Error),
 }
 
 impl Unfit {
@@ -56,6 +56,13 @@ impl Unfit {
             }
             Self::Refused(_) => "let the service's user append to the file, and make files in its folder",
         }
+    }
+}
+
+impl From<io::Error> for Unfit {
+    /// One that was made of an `Unfit` is that again: what has come to be at the path since it was judged is told as what it is.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Refused)
     }
 }
 

@@ -22,12 +22,33 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long the writer waits before it tries a sink again that cannot take more now.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// There is no thread to be had for the log, whatever its sink is.
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that writes the audit log cannot be started: {0}")]
+pub struct NoThread(io::Error);
+
+impl NoThread {
+    /// What to do about it.
+    pub const REMEDY: &str =
+        "let the service have more threads (`ulimit -u`, the container's limit of processes), or more memory";
+}
+
+impl From<NoThread> for io::Error {
+    fn from(error: NoThread) -> Self {
+        Self::other(error)
+    }
+}
+
 /// Starts the thread; it ends when nobody can record any more and all is written.
-pub(super) fn start(sink: Sink, events: mpsc::Receiver<Spelled>, progress: Arc<Progress>) -> io::Result<()> {
+pub(super) fn start(sink: Sink, events: mpsc::Receiver<Spelled>, progress: Arc<Progress>) -> Result<(), NoThread> {
     let torn = sink.is_torn();
-    let (batch, lines) = (Vec::new(), Vec::new());
-    let writer = Writer { sink, events, progress, batch, lines, taken: 0, torn, full: false };
-    thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run())?;
+    // The writer is made by its thread. One that is dropped waits until nobody can hand anything over, which is never where no
+    // thread can be had: who starts the log could.
+    let run = move || {
+        let (batch, lines) = (Vec::new(), Vec::new());
+        Writer { sink, events, progress, batch, lines, taken: 0, torn, full: false }.run();
+    };
+    thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(NoThread)?;
     Ok(())
 }
 

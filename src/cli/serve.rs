@@ -109,8 +109,8 @@ impl Sources {
 
 impl Loaded {
     /// Policy, keys, certificate and the store's files, and where the audit log goes; every fault at once, unless only the policy
-    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened, as far as it can be told
-    /// before.
+    /// has any. `told` is as in [`Directory::telling`]; `judge` says whether the audit log can be opened, as far as whoever asks
+    /// wants to know it before.
     pub(crate) fn read(
         settings: Settings,
         told: fn(usize),
@@ -128,6 +128,7 @@ impl Loaded {
                 Ok(Self { settings, directory, reading, keyring, certificate, redis, otlp })
             }
             (keyring, certificate, redis, otlp, audit) => {
+                let audit = audit.and_then(|()| unmade(&settings));
                 let faults = [keyring.err(), certificate.err(), redis.err(), otlp.err(), audit.err()];
                 let faults = [reading.judged.err()].into_iter().chain(faults);
                 let faults: Vec<_> = faults.flatten().map(|faults| faults.to_string()).collect();
@@ -140,6 +141,12 @@ impl Loaded {
     pub(crate) fn policy(&self) -> Result<&Policy, Failed> {
         self.reading.judged.as_ref().map(|loaded| &loaded.policy).map_err(refused)
     }
+}
+
+/// Whoever does not start for something else makes no file, and so does not learn for sure whether the audit log's can be made: what
+/// is likely is told with the rest.
+fn unmade(settings: &Settings) -> Result<(), Faults> {
+    settings.audit.check()
 }
 
 fn refused(faults: impl Display) -> Failed {
@@ -181,13 +188,15 @@ async fn build(loaded: Loaded, sources: config::Sources, outboxes: Outboxes) -> 
     let Loaded { settings, directory, reading, keyring, certificate, redis, otlp } = loaded;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new()?);
+    let unstarted = |failed: Failed| failed.and(unmade(&settings).err());
     let store: Arc<dyn Store> = match redis {
-        Some(options) => Arc::new(redis_store(options, &metrics).await?),
+        Some(options) => Arc::new(redis_store(options, &metrics).await.map_err(unstarted)?),
         None => Arc::new(MemoryStore::new(Arc::clone(&clock), settings.state.capacity)),
     };
-    let (policy, begun) = app::begin(directory, reading, &store, &keyring, clock.now()).await.map_err(refused)?;
+    let begun = app::begin(directory, reading, &store, &keyring, clock.now()).await;
+    let (policy, begun) = begun.map_err(|faults| unstarted(refused(faults)))?;
     let audit = AuditLog::start(sink(&settings, otlp.as_ref(), &outboxes)?, settings.audit.capacity)
-        .map_err(|error| refused(settings.audit.unopened_by(error)))?;
+        .map_err(|error| Failed::new(settings.audit.unstarted_by(error)))?;
     metrics.observe_audit_dropped(audit.dropped_reading());
     metrics.observe_audit_suppressed(audit.suppressed_reading());
     metrics.observe_audit_queue(audit.queue_reading());
@@ -316,10 +325,8 @@ async fn serve(
     operations_handle.stop(end == End::InTurn).await;
     operations.await??;
     background.abort();
-    if !app.working().all_ended(LAST_HANDLERS).await {
-        tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
-    }
-    app.close(FLUSH);
+    let handlers = app.working().close(LAST_HANDLERS).await;
+    app.close(handlers, FLUSH);
     if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
         tracing::warn!("the last telemetry could not be sent in time");
     }

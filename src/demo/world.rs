@@ -67,7 +67,7 @@ pub struct World {
 impl Drop for World {
     /// The audit log looks whether its file is still there, and makes it anew: it is to be idle when the directory goes.
     fn drop(&mut self) {
-        self.app.close(AUDIT_WAIT);
+        self.app.flush(AUDIT_WAIT);
     }
 }
 

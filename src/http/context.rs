@@ -98,8 +98,8 @@ pub async fn middleware<B: MessageBody + 'static>(
         Some(asked) => asked.before().await.and(head),
         None => head,
     };
-    let mut response = match admitted {
-        Ok(()) => {
+    let mut response = match admitted.and_then(|()| Working::begin(&public.app)) {
+        Ok(working) => {
             let counting = asked.clone();
             let handled = async move {
                 let response = next.call(request).await?;
@@ -108,7 +108,7 @@ pub async fn middleware<B: MessageBody + 'static>(
                 }
                 Ok(response)
             };
-            to_its_end(traced.around(handled), &public.app, spelling, &id).await?.map_into_left_body()
+            working.to_its_end(traced.around(handled), spelling, &id).await?.map_into_left_body()
         }
         Err(refusal) => {
             if let Some(asked) = &asked {
@@ -180,12 +180,13 @@ fn endpoint_of(request: &ServiceRequest) -> Option<&'static Endpoint> {
 }
 
 /// What a handler and whoever waits for it know of each other. Both are of one thread.
+#[derive(Debug)]
 struct Attention {
     app: Arc<App>,
     standing: Cell<Standing>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Attended,
     Left,
@@ -195,13 +196,40 @@ enum Standing {
 /// The client waits, until this is dropped.
 struct Waiting(Rc<Attention>);
 
-/// The handler works, until this is dropped.
-struct Working(Rc<Attention>);
+/// A handler works, until this is dropped.
+#[derive(Debug)]
+pub struct Working(Rc<Attention>);
 
 impl Working {
-    fn new(attention: Rc<Attention>) -> Self {
-        attention.app.working().begun();
-        Self(attention)
+    /// Begins, unless the process is so near its end that it would not wait for one more. SECURITY: no handler runs without this,
+    /// or what it used, revoked or stopped then would miss in the audit log.
+    pub fn begin(app: &Arc<App>) -> Result<Self, Refusal> {
+        if !app.working().begin() {
+            return Err(Refusal::new(Code::Overloaded, "this replica is about to end, and takes nothing any more"));
+        }
+        Ok(Self(Rc::new(Attention { app: Arc::clone(app), standing: Cell::new(Standing::Attended) })))
+    }
+
+    /// Runs the handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
+    /// reach the audit log. A panic ends this request alone.
+    ///
+    /// A thread of the server that ends drops it all the same: what may have been used, revoked, stopped or lifted then is
+    /// recorded by `App`.
+    pub async fn to_its_end<T: 'static>(
+        self,
+        handler: impl Future<Output = Result<T, Error>> + 'static,
+        spelling: Spelling,
+        request_id: &str,
+    ) -> Result<T, Error> {
+        let _waiting = Waiting(Rc::clone(&self.0));
+        let handler = async move {
+            let _working = self;
+            handler.await
+        };
+        rt::spawn(handler).await.unwrap_or_else(|cause| {
+            let refusal = Refusal::new(Code::Internal, "the service failed");
+            Err(InternalError::from_response(cause, refusal.respond(spelling, request_id)).into())
+        })
     }
 }
 
@@ -209,7 +237,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if self.0.standing.get() == Standing::Attended {
             self.0.standing.set(Standing::Left);
-            self.0.app.unattended().begun();
+            self.0.app.unattended().left();
         }
     }
 }
@@ -221,27 +249,4 @@ impl Drop for Working {
         }
         self.0.app.working().ended();
     }
-}
-
-/// Runs a handler to its end even if its client has gone: a token that it has used, and a stop that it has made, must
-/// reach the audit log. A panic ends this request alone.
-///
-/// A thread of the server that ends drops it all the same: what may have been used, revoked, stopped or lifted then is
-/// recorded by `App`.
-pub async fn to_its_end<T: 'static>(
-    handler: impl Future<Output = Result<T, Error>> + 'static,
-    app: &Arc<App>,
-    spelling: Spelling,
-    request_id: &str,
-) -> Result<T, Error> {
-    let attention = Rc::new(Attention { app: Arc::clone(app), standing: Cell::new(Standing::Attended) });
-    let (working, _waiting) = (Working::new(Rc::clone(&attention)), Waiting(attention));
-    let handler = async move {
-        let _working = working;
-        handler.await
-    };
-    rt::spawn(handler).await.unwrap_or_else(|cause| {
-        let refusal = Refusal::new(Code::Internal, "the service failed");
-        Err(InternalError::from_response(cause, refusal.respond(spelling, request_id)).into())
-    })
 }

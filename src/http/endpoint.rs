@@ -342,7 +342,7 @@ impl Access {
             }
             Self::Registry => &[codes::ANY, codes::CLIENT, codes::KEY, codes::RATE, codes::BODY],
             Self::RegistryAlways => &[codes::ANY, codes::CLIENT, codes::KEY, codes::BODY],
-            Self::Proxy => &[codes::ANY, codes::CLIENT, codes::KEY, codes::RATE, codes::BUSY],
+            Self::Proxy => &[codes::ANY, codes::CLIENT, codes::KEY, codes::RATE],
         }
     }
 }

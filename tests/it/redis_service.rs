@@ -170,6 +170,21 @@ fn a_wrong_password_is_a_start_error_that_does_not_show_it() {
 }
 
 #[test]
+fn an_audit_log_that_most_likely_cannot_be_made_is_told_with_the_stores_fault_and_not_made() {
+    let server = Server::start(&["--requirepass", "swordfish"]);
+    let home = home(server.port, "audit: {sink: file, file: audit.jsonl}\n");
+    let output = home.run_confined("nameless-files", "serve");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for word in
+        ["state.redis: Redis refused the user or password", "audit.file: cannot be opened: a file cannot be made"]
+    {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+    assert!(!home.path().join("audit.jsonl").exists());
+}
+
+#[test]
 fn a_password_file_that_others_can_read_is_a_start_error() {
     let server = Server::start(&["--requirepass", "hunter2"]);
     let home = home(server.port, "    password_file: redis.password\n");

@@ -22,11 +22,14 @@ use trustmint::identity::cache::REFILL;
 use trustmint::identity::verify::LEEWAY;
 use trustmint::telemetry::Stopwatch;
 
+use crate::operations::KEY;
+use crate::operations::Operations;
 use crate::store_contract::faulty;
 use crate::store_contract::faulty::Fault;
 use crate::support::Presets;
 use crate::support::Service;
 use crate::support::redis::PATIENCE;
+use crate::support::service::Answer;
 use crate::support::service::WIDGETS;
 
 fn allowed(events: &[Value]) -> usize {
@@ -333,6 +336,34 @@ async fn nothing_is_waited_for_at_the_end_that_was_answered_or_broke() {
         service.mint(&json!({"token": service.id_token(&json!({}))})).await;
         assert!(ended().await, "{fault:?}");
     }
+}
+
+#[actix_web::test]
+async fn who_comes_after_the_last_look_for_handlers_is_sent_away_before_anything_is_used() {
+    let (service, store) = faulty::service().await;
+    service.upload_token().await;
+    let operations = Operations::of(Arc::clone(&service.app));
+    let events = service.audit().len();
+    let body = json!({"token": service.id_token(&json!({}))});
+    assert!(service.app.working().close(Duration::ZERO).await.all_ended);
+    // Whatever asks the store panics.
+    store.fail(Some(Fault::Panics));
+    let until = service.app.now().plus(Duration::from_secs(60)).to_string();
+    let stop = json!({"rule": "another", "reason": "INC-9", "until": until}).to_string();
+    let stop = operations.client.post(format!("{}/stops", operations.base)).bearer_auth(KEY).body(stop);
+    let answers = [
+        service.mint(&body).await,
+        service.exchange(body["token"].as_str().unwrap(), &json!({})).await,
+        service.verify(&json!({"token": "t", "package": "widgets", "exists": true})).await,
+        service.get("/_/oidc/audience").await,
+        Answer::of(stop.send().await.unwrap()).await,
+    ];
+    for answer in answers {
+        assert_eq!((answer.status, answer.code()), (503, "overloaded"), "{}", answer.text);
+        assert!(answer.text.contains("this replica is about to end"), "{}", answer.text);
+        assert!(answer.headers.contains_key("retry-after"), "another replica may be there at once");
+    }
+    assert_eq!(service.audit().len(), events, "nothing is recorded, so nothing was used");
 }
 
 /// The token is used, and the audit log has the one exchange that used it.

@@ -103,6 +103,21 @@ impl Home {
         output
     }
 
+    /// The verb where the system refuses one thing, by name.
+    fn confined(&self, refused: &str, verb: &str) -> Command {
+        let mut command = python::command("confined.py");
+        command.args([refused, env!("CARGO_BIN_EXE_trustmint")]);
+        self.prepared(command, &[verb, "--config", "trustmint.yaml"])
+    }
+
+    /// The same, to its end.
+    pub fn run_confined(&self, refused: &str, verb: &str) -> Output {
+        let mut command = self.confined(refused, verb);
+        let output = command.output().unwrap();
+        said::printed(&command, &output);
+        output
+    }
+
     /// Starts the service and waits until it says where it serves. Its drain is as short as can be.
     pub fn serve(&self) -> Served {
         self.serve_draining("1s")
@@ -313,21 +328,62 @@ async fn it_serves_where_a_security_profile_forbids_files_without_a_name_alone()
     let home = Home::with_key();
     let settings = home.read("trustmint.yaml");
     home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: audit.jsonl}}\n"));
-    let confined = |verb: &str| {
-        let mut command = python::command("without_nameless_files.py");
-        command.arg(env!("CARGO_BIN_EXE_trustmint"));
-        home.prepared(command, &[verb, "--config", "trustmint.yaml"])
-    };
     // Who makes nothing cannot know.
-    let mut check = confined("check");
-    let checked = check.output().unwrap();
-    said::printed(&check, &checked);
+    let checked = home.run_confined("nameless-files", "check");
     failed(&checked, 1, "audit.jsonl: audit.file: cannot be opened: a file cannot be made in its folder: Permission");
     failed(&checked, 1, "`serve` starts all the same where a security profile forbids files without a name");
-    let served = Home::started(confined("serve"), "1s");
+    let served = Home::started(home.confined("nameless-files", "serve"), "1s");
     assert!(home.path().join("audit.jsonl").is_file());
     served.terminate();
     assert_eq!(served.ended().await.0, Some(0));
+}
+
+#[test]
+fn a_folder_that_forbids_the_audit_log_is_told_with_all_other_faults_and_nothing_is_made() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    home.write("trustmint.yaml", &format!("{settings}audit: {{sink: file, file: audit.jsonl}}\n"));
+    home.write("keys/k2", "not a key");
+    let served = home.run_confined("nameless-files", "serve");
+    failed(&served, 1, "k2");
+    assert!(
+        err(&served).contains("audit.jsonl: audit.file: cannot be opened: a file cannot be made"),
+        "{}",
+        err(&served)
+    );
+    assert_eq!(err(&served), err(&home.run_confined("nameless-files", "check")));
+
+    // A policy that is refused may have a copy in the store, which is asked after all that.
+    fs::remove_file(home.path().join("keys/k2")).unwrap();
+    home.write("policy/acme.yaml", "alow: {}\n");
+    let served = home.run_confined("nameless-files", "serve");
+    failed(&served, 1, "policy/acme.yaml:");
+    assert!(
+        err(&served).contains("audit.jsonl: audit.file: cannot be opened: a file cannot be made"),
+        "{}",
+        err(&served)
+    );
+    let unconfined = home.run(&["serve", "--config", "trustmint.yaml"], "");
+    failed(&unconfined, 1, "policy/acme.yaml:");
+    assert!(!err(&unconfined).contains("audit"), "{}", err(&unconfined));
+    assert!(!home.path().join("audit.jsonl").exists());
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_is_no_fault_of_a_setting() {
+    let home = Home::with_key();
+    let settings = home.read("trustmint.yaml");
+    for audit in ["", "audit: {sink: file, file: audit.jsonl}\n"] {
+        home.write("trustmint.yaml", &format!("{settings}{audit}"));
+        let served = home.run_confined("threads", "serve");
+        failed(
+            &served,
+            1,
+            "error: the thread that writes the audit log cannot be started: Resource temporarily unavailable",
+        );
+        failed(&served, 1, " — let the service have more threads");
+        assert!(!err(&served).contains("audit.file"), "{}", err(&served));
+    }
 }
 
 #[test]

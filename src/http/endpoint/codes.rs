@@ -2,15 +2,12 @@
 
 use crate::code::Code;
 
-/// Any request: before a handler sees it, or when one breaks.
-pub const ANY: &[Code] = &[Code::HeadersTooLarge, Code::Internal];
+/// Any request: before a handler sees it, or when one breaks. At its very end a replica takes none, so each can be one too many.
+pub const ANY: &[Code] = &[Code::HeadersTooLarge, Code::Overloaded, Code::Internal];
 /// Requests whose host names the registry.
 pub const HOST: &[Code] = &[Code::BadRequest, Code::UnknownHost];
-/// Requests that are admitted one by one.
-pub const BUSY: &[Code] = &[Code::Overloaded];
 /// Requests whose body is awaited, also where nothing in it is read.
-pub const BODY: &[Code] =
-    &[Code::BadRequest, Code::TooLarge, Code::UnsupportedMediaType, Code::TooSlow, Code::Overloaded];
+pub const BODY: &[Code] = &[Code::BadRequest, Code::TooLarge, Code::UnsupportedMediaType, Code::TooSlow];
 /// Requests that need an API key.
 pub const KEY: &[Code] = &[Code::BadApiKey];
 /// Paths that not every host's registry has.

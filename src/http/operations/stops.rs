@@ -18,6 +18,7 @@ use crate::code::Code;
 use crate::http::body;
 use crate::http::body::printable;
 use crate::http::context;
+use crate::http::context::Working;
 use crate::http::error::Refusal;
 use crate::http::error::Spelling;
 use crate::http::verify::required;
@@ -92,9 +93,11 @@ async fn to_its_end(
     id: &str,
     answer: impl Future<Output = Result<HttpResponse, Refusal>> + 'static,
 ) -> Result<HttpResponse, Error> {
-    context::to_its_end(async { Ok(answer.await) }, app, Spelling::Native, id)
-        .await
-        .map(|answer| answer.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, id)))
+    let answer = match Working::begin(app) {
+        Ok(working) => working.to_its_end(async { Ok(answer.await) }, Spelling::Native, id).await?,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(answer.unwrap_or_else(|refusal| refusal.respond(Spelling::Native, id)))
 }
 
 async fn stopped(

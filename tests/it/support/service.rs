@@ -378,7 +378,7 @@ impl Service {
 
     /// The audit events so far.
     pub fn audit(&self) -> Vec<Value> {
-        self.app.close(Duration::from_secs(5));
+        self.app.flush(Duration::from_secs(5));
         let text = String::from_utf8(self.audit.lines.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
