@@ -182,6 +182,12 @@ fn macaroon_run(cases: u64, seed: u64) -> bool {
     let versions = vec!["1.0".to_owned()];
     let texts: Vec<String> = (0..16_u8)
         .map(|salt| {
+            let provenance = Provenance {
+                rules: vec!["widgets-release".into()],
+                policy_revision: "0123456789abcdef".into(),
+                issuer: "https://token.actions.githubusercontent.com".into(),
+                claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
+            };
             let request = PrepareRequest {
                 registry: "acme-pypi",
                 key,
@@ -192,12 +198,7 @@ fn macaroon_run(cases: u64, seed: u64) -> bool {
                 versions: (salt % 2 == 0).then_some(versions.as_slice()),
                 uses: (salt % 3 == 0).then_some(1),
                 max_size: (salt % 5 == 0).then_some(1000),
-                provenance: Provenance {
-                    rules: vec!["widgets-release".into()],
-                    policy_revision: "0123456789abcdef".into(),
-                    issuer: "https://token.actions.githubusercontent.com".into(),
-                    claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
-                },
+                provenance: provenance.borrowed(),
                 id: TokenId::new(now, [salt; 10]),
             };
             macaroon::prepare(&keyring, request).unwrap().mint().token.expose().clone()

@@ -1,5 +1,6 @@
 //! What the stages are measured with.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use trustmint::json::Json;
@@ -16,6 +17,13 @@ use crate::support::HOST;
 /// Of the registry.
 pub const KEY: RegistryKeyId<'_> = RegistryKeyId { key_id: "acme-pypi", codec: Codec::Text, epoch: 1 };
 
+static PROVENANCE: LazyLock<Provenance> = LazyLock::new(|| Provenance {
+    rules: vec!["widgets-release".into()],
+    policy_revision: "0123456789abcdef".into(),
+    issuer: "https://token.actions.githubusercontent.com".into(),
+    claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
+});
+
 /// An upload token for these permissions.
 pub fn upload_token(permissions: &Permissions, now: Timestamp) -> PrepareRequest<'_> {
     PrepareRequest {
@@ -28,12 +36,7 @@ pub fn upload_token(permissions: &Permissions, now: Timestamp) -> PrepareRequest
         versions: None,
         uses: None,
         max_size: None,
-        provenance: Provenance {
-            rules: vec!["widgets-release".into()],
-            policy_revision: "0123456789abcdef".into(),
-            issuer: "https://token.actions.githubusercontent.com".into(),
-            claims: [("repository".to_owned(), Json::String("acme/widgets".into()))].into(),
-        },
+        provenance: PROVENANCE.borrowed(),
         id: TokenId::new(now, [7; 10]),
     }
 }

@@ -423,14 +423,14 @@ fn code_label(code: Option<Code>) -> &'static str {
     code.map_or("ok", Code::as_str)
 }
 
-fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -> AuditEvent<'static> {
+fn event(kind: AuditKind, code: Option<Code>, caller: &Caller, now: Timestamp) -> AuditEvent<'_> {
     let class = code.map(Code::class);
     let decision = match class {
         None => AuditDecision::Allow,
         Some(Class::Request | Class::Refused) => AuditDecision::Deny,
         Some(Class::Unavailable | Class::Fault) => AuditDecision::Fault,
     };
-    let mut event = AuditEvent::new(now, caller.request_id.clone(), kind, decision, code_label(code));
+    let mut event = AuditEvent::new(now, &caller.request_id, kind, decision, code_label(code));
     event.class = class.map(Class::as_str);
     event.client = caller.client;
     event

@@ -5,15 +5,12 @@
 //! token, because its first use is claimed only when everything that can fail has succeeded, and the audit log has a place
 //! for the record.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-
-use crate::json::Json;
 
 use crate::audit::AuditLog;
 use crate::audit::Place;
@@ -24,10 +21,11 @@ use crate::identity::token::UnverifiedToken;
 use crate::identity::verify::LEEWAY;
 use crate::identity::verify::VerifiedToken;
 use crate::identity::verify::verify;
+use crate::macaroon::ClaimsRef;
 use crate::macaroon::Keyring;
 use crate::macaroon::PrepareRequest;
 use crate::macaroon::Prepared;
-use crate::macaroon::Provenance;
+use crate::macaroon::ProvenanceRef;
 use crate::macaroon::RegistryKeyId;
 use crate::macaroon::TokenId;
 use crate::package::PackageName;
@@ -286,19 +284,19 @@ fn decide(
 
 /// What the upload token shall say, under this name: what preparing it takes.
 fn wanted<'a>(
-    policy: &Policy,
+    policy: &'a Policy,
     request: &Request<'a>,
     location: &'a str,
-    token: &VerifiedToken,
+    token: &'a VerifiedToken,
     grant: &'a Grant,
     id: TokenId,
 ) -> PrepareRequest<'a> {
     let registry = request.registry;
     let uses = if request.single_use { Some(1) } else { grant.uses() };
-    let provenance = Provenance {
-        rules: grant.rules().to_vec(),
-        policy_revision: policy.revision().to_owned(),
-        issuer: token.issuer().url().as_str().to_owned(),
+    let provenance = ProvenanceRef {
+        rules: grant.rules(),
+        policy_revision: policy.revision(),
+        issuer: token.issuer().url().as_str(),
         claims: chosen_claims(token, token.issuer().provider().provenance),
     };
     PrepareRequest {
@@ -373,7 +371,7 @@ async fn first_use_and_issue(
 /// Everything that shapes an upload token, and the very ID token that it is for: the claims, the grant, the policy's
 /// revision, the registry with its key and the master key are all part of what is fingerprinted.
 fn digest(token: &VerifiedToken, prepared: &Prepared) -> [u8; 32] {
-    sha256(&[prepared.fingerprint(), *token.signing_input_digest()].concat())
+    sha256([prepared.fingerprint(), *token.signing_input_digest()].as_flattened())
 }
 
 /// The upload token of an earlier exchange once more, bit for bit, for a client whose answer was lost: made again from
@@ -390,15 +388,15 @@ fn repeat<'a>(
     let id = TokenId::parse(&past.record().token_id)?;
     let master = parts.keyring.get(&past.record().kid)?;
     let wanted = wanted(id);
-    let rules = wanted.provenance.rules.clone();
+    let rules = wanted.provenance.rules;
     let prepared = crate::macaroon::prepare_under(master, wanted).ok()?;
     let repetition = past.repeated(&digest(token, &prepared), window, now)?;
     let (key_id, token_id, issued_at) = (registry.key_id.as_str(), id.to_string(), id.issued_at());
-    let revoked = parts.state.revocations().cover(Issued { key_id, token_id: &token_id, rules: &rules, issued_at });
+    let revoked = parts.state.revocations().cover(Issued { key_id, token_id: &token_id, rules, issued_at });
     (!revoked).then_some((prepared, repetition))
 }
 
-fn chosen_claims(token: &VerifiedToken, names: &[&str]) -> BTreeMap<String, Json> {
+fn chosen_claims<'a>(token: &'a VerifiedToken, names: &[&'static str]) -> ClaimsRef<'a> {
     let claims = token.claims();
-    names.iter().filter_map(|name| Some(((*name).to_owned(), claims.get(name)?.clone()))).collect()
+    names.iter().filter_map(|name| Some((*name, claims.get(name)?))).collect()
 }

@@ -19,6 +19,7 @@ pub mod code;
 pub mod codec;
 pub mod escape;
 pub mod json;
+pub mod json_text;
 pub mod package;
 pub mod secret;
 pub mod spelling;

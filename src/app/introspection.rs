@@ -33,10 +33,10 @@ impl App {
         self.count_old_lists(code, registry, now);
         if let Ok(active) = &answer {
             let mut event = event(AuditKind::Introspect, None, caller, now);
-            event.registry = Some(registry.id.clone());
-            event.issuer = policy.issuers().by_url(&active.issuer).map(|issuer| issuer.id.clone());
-            event.rules.clone_from(&active.rules);
-            event.policy_revision = Some(policy.revision().to_owned());
+            event.registry = Some(&registry.id);
+            event.issuer = policy.issuers().by_url(&active.issuer).map(|issuer| issuer.id.as_str());
+            event.rules = &active.rules;
+            event.policy_revision = Some(policy.revision());
             event.token_id = Some(active.id.to_string());
             self.audit.record(event);
         }

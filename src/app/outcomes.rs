@@ -76,22 +76,23 @@ impl Exchange<'_> {
         // What is not proven is counted, not recorded: a stranger must not be able to fill the audit log.
         let Some(proven) = outcome.proven else { return Err(result.err().unwrap_or(Failure::Internal)) };
         let mut event = event(AuditKind::Exchange, code, caller, *now);
-        event.registry = Some(registry.id.clone());
-        event.issuer = outcome.issuer;
+        event.registry = Some(&registry.id);
+        event.issuer = outcome.issuer.as_deref();
         let (token, issuer) = (&proven.token, proven.token.issuer());
         event.subject = Some(AuditSubject {
-            iss: issuer.url().to_string(),
-            aud: token.audience().to_owned(),
+            iss: issuer.url().as_str(),
+            aud: token.audience(),
             lifetime: token.expires_at().since(token.issued_at()).as_secs(),
         });
-        event.package = asked.package.take();
-        event.requested = std::mem::take(&mut asked.pairs);
+        event.package = asked.package.as_deref();
+        event.requested = &asked.pairs;
         event.single_use = asked.single_use;
-        event.rules = proven.rules;
-        event.shadow = proven.shadow;
-        event.policy_revision = Some(policy.revision().to_owned());
+        event.rules = &proven.rules;
+        event.shadow = &proven.shadow;
+        event.policy_revision = Some(policy.revision());
         let public = issuer.provider().public;
-        event.claims.reserve(public.len());
+        event.claims = Vec::with_capacity(public.len());
+        event.absent = Vec::with_capacity(public.len());
         for name in public.iter().copied() {
             match token.claims().get(name) {
                 Some(value) => event.claims.push((name, value)),
@@ -166,15 +167,16 @@ impl Verification<'_> {
         }
         if let Some(authentic) = &outcome.authentic {
             let identifier = authentic.identifier();
+            let requested = [[question.action.as_str(), question.package.as_str()].join(":")];
             let mut event = event(AuditKind::Verify, code, caller, *now);
-            event.registry = Some(registry.id.clone());
-            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.clone());
-            event.rules.clone_from(&identifier.provenance.rules);
-            event.policy_revision = Some(policy.revision().to_owned());
+            event.registry = Some(&registry.id);
+            event.issuer = policy.issuers().by_url(&identifier.provenance.issuer).map(|issuer| issuer.id.as_str());
+            event.rules = &identifier.provenance.rules;
+            event.policy_revision = Some(policy.revision());
             let claims = identifier.provenance.claims.iter();
             event.claims = claims.map(|(name, value)| (name.as_str(), value)).collect();
             event.token_id = Some(identifier.id.to_string());
-            event.requested = vec![format!("{}:{}", question.action, question.package)];
+            event.requested = &requested;
             app.audit.record(event);
         }
         outcome

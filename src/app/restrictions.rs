@@ -5,6 +5,8 @@
 //! nothing, since the store was full or could not be reached, is told and not recorded. What is dropped while it waits for the store,
 //! by a thread of the server that ends or by a panic, may have changed something.
 
+use std::slice;
+
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
@@ -110,7 +112,7 @@ impl<'a> Attempt<'a> {
         let mut event = event(kind, code, self.caller, self.now);
         match self.about {
             About::Held { registry, id } => {
-                event.registry = Some(registry.to_owned());
+                event.registry = Some(registry);
                 event.token_id = Some(id.to_string());
                 if code.is_some() {
                     // Requests do not end in the order in which they came, and the time of a pace must not run back.
@@ -118,21 +120,21 @@ impl<'a> Attempt<'a> {
                 }
             }
             About::Own { registry, own } => {
-                event.registry = Some(registry.to_owned());
+                event.registry = Some(registry);
                 match own {
                     Own::Token(id) => event.token_id = Some(id.to_string()),
                     Own::Rule { rule, issued_before } => {
-                        event.rules = vec![rule.clone()];
+                        event.rules = slice::from_ref(rule);
                         event.explanation = Some(json!({"issued_before": issued_before.with_millis().to_string()}));
                     }
                 }
             }
             About::Stop { name, stop, by } => {
-                event.registry.clone_from(&stop.scope.registry);
+                event.registry = stop.scope.registry.as_deref();
                 event.explanation = why(name, stop, by);
             }
             About::Lift { name, stop, by } => {
-                event.registry.clone_from(&stop.scope.registry);
+                event.registry = stop.scope.registry.as_deref();
                 event.explanation = why(Some(name), stop, by);
             }
         }

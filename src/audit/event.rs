@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde::Serializer;
+use serde_json::Error;
 use serde_json::Value;
 
 use crate::escape::escape_json;
 use crate::json::Json;
+use crate::json_text::Members;
+use crate::json_text::write_object;
 use crate::time::Timestamp;
 
 /// The version of the event's members and their meaning. A new member keeps the version; a changed meaning raises it.
@@ -18,14 +20,13 @@ pub(super) const SCHEMA: u8 = 1;
 const USUAL: usize = 2048;
 
 /// One outcome. Members that do not apply are left out of the line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuditEvent<'a> {
     pub(super) schema: u8,
     /// When the request was decided; RFC 3339, UTC, with milliseconds.
-    #[serde(serialize_with = "moment")]
     pub time: Timestamp,
     /// The request that led to it, the same id as in the response.
-    pub request_id: String,
+    pub request_id: &'a str,
     /// What was asked for.
     pub event: AuditKind,
     /// How it ended.
@@ -33,73 +34,55 @@ pub struct AuditEvent<'a> {
     /// The outcome's stable code, the same as in the response and the metric label.
     pub code: &'static str,
     /// Who must act on it: `request`, `refused`, `unavailable` or `fault`; none for what was allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<&'static str>,
     /// The registry's id in the policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub registry: Option<String>,
+    pub registry: Option<&'a str>,
     /// The issuer's id in the policy: a configured one, never a token's text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
+    pub issuer: Option<&'a str>,
     /// What the ID token says of itself, once its signature was proven.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<AuditSubject>,
+    pub subject: Option<AuditSubject<'a>>,
     /// The one package that the exchange's dialect names, if it names one: the grant reaches no other.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub package: Option<String>,
+    pub package: Option<&'a str>,
     /// What was asked, as `action:package`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub requested: Vec<String>,
+    pub requested: &'a [String],
     /// Whether the client asked for a token that is good for one upload.
-    #[serde(skip_serializing_if = "is_false")]
     pub single_use: bool,
     /// What was granted, as `action:pattern`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<String>,
     /// The rules that granted it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<String>,
+    pub rules: &'a [String],
     /// The rules in shadow mode that would have granted something that was not granted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub shadow: Vec<String>,
+    pub shadow: &'a [String],
     /// The policy that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy_revision: Option<String>,
+    pub policy_revision: Option<&'a str>,
     /// The upload token's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
     /// What an exchange was if it was no first use of its ID token: `repeated`, the same upload token sent once more, or
     /// `off`, where the policy demands no first use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<&'static str>,
     /// The client's address, behind trusted proxies.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// The job's public claims that the policy reads; names are distinct.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "members")]
     pub claims: Vec<(&'a str, &'a Json)>,
     /// Those of the public claims that the ID token does not have. A claim in neither list is not known to this record.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<&'static str>,
     /// Why, in full: the explanation of a denial, the cause of a fault.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Value>,
 }
 
 /// The standard claims of an ID token that decide beside a job's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AuditSubject {
+pub struct AuditSubject<'a> {
     /// Its issuer's URL: of a family the member's.
-    pub iss: String,
+    pub iss: &'a str,
     /// Its audience.
-    pub aud: String,
+    pub aud: &'a str,
     /// `exp − iat`, in seconds.
     pub lifetime: u64,
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditKind {
     /// A CI token for an upload token.
     Exchange,
@@ -117,9 +100,23 @@ pub enum AuditKind {
     Lift,
 }
 
+impl AuditKind {
+    /// Its name in events.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Verify => "verify",
+            Self::Introspect => "introspect",
+            Self::Revoke => "revoke",
+            Self::Reload => "reload",
+            Self::Stop => "stop",
+            Self::Lift => "lift",
+        }
+    }
+}
+
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditDecision {
     /// As asked.
     Allow,
@@ -143,11 +140,11 @@ impl AuditDecision {
     }
 }
 
-impl AuditEvent<'_> {
+impl<'a> AuditEvent<'a> {
     /// An event with the members that every event has.
     pub const fn new(
         time: Timestamp,
-        request_id: String,
+        request_id: &'a str,
         event: AuditKind,
         decision: AuditDecision,
         code: &'static str,
@@ -164,11 +161,11 @@ impl AuditEvent<'_> {
             issuer: None,
             subject: None,
             package: None,
-            requested: Vec::new(),
+            requested: &[],
             single_use: false,
             granted: Vec::new(),
-            rules: Vec::new(),
-            shadow: Vec::new(),
+            rules: &[],
+            shadow: &[],
             policy_revision: None,
             token_id: None,
             replay: None,
@@ -181,13 +178,80 @@ impl AuditEvent<'_> {
 
     /// The event as its line; `None` if it cannot be spelled, which would be a defect.
     pub(super) fn spell(&self) -> Option<Spelled> {
-        let mut line = Vec::with_capacity(USUAL);
-        serde_json::to_writer(&mut line, self).ok()?;
-        if let Cow::Owned(escaped) = escape_json(str::from_utf8(&line).ok()?) {
-            line = escaped.into_bytes();
+        let mut line = String::with_capacity(USUAL);
+        write_object(&mut line, |members| self.write(members)).ok()?;
+        if let Cow::Owned(escaped) = escape_json(&line) {
+            line = escaped;
         }
-        line.push(b'\n');
-        Some(Spelled { line, decision: self.decision })
+        line.push('\n');
+        Some(Spelled { line: line.into_bytes(), decision: self.decision })
+    }
+
+    /// Every member that applies, in the order of the fields. By hand: an event is written for each request.
+    fn write(&self, members: &mut Members<'_>) -> Result<(), Error> {
+        // All fields are named, so that none is forgotten.
+        let Self {
+            schema,
+            time,
+            request_id,
+            event,
+            decision,
+            code,
+            class,
+            registry,
+            issuer,
+            subject,
+            package,
+            requested,
+            single_use,
+            granted,
+            rules,
+            shadow,
+            policy_revision,
+            token_id,
+            replay,
+            client,
+            claims,
+            absent,
+            explanation,
+        } = self;
+        members.number("schema", (*schema).into());
+        members.spelled("time", &time.with_millis());
+        members.string("request_id", request_id);
+        members.string("event", event.as_str());
+        members.string("decision", decision.as_str());
+        members.string("code", code);
+        members.optional("class", *class);
+        members.optional("registry", *registry);
+        members.optional("issuer", *issuer);
+        if let Some(AuditSubject { iss, aud, lifetime }) = subject {
+            members.object("subject", |subject| {
+                subject.string("iss", iss);
+                subject.string("aud", aud);
+                subject.number("lifetime", *lifetime);
+                Ok(())
+            })?;
+        }
+        members.optional("package", *package);
+        list(members, "requested", requested);
+        if *single_use {
+            members.truth("single_use", true);
+        }
+        list(members, "granted", granted);
+        list(members, "rules", rules);
+        list(members, "shadow", shadow);
+        members.optional("policy_revision", *policy_revision);
+        members.optional("token_id", token_id.as_deref());
+        members.optional("replay", *replay);
+        if let Some(client) = client {
+            members.spelled("client", client);
+        }
+        if !claims.is_empty() {
+            members
+                .object("claims", |members| claims.iter().try_for_each(|(name, value)| members.json(name, value)))?;
+        }
+        list(members, "absent", absent);
+        explanation.iter().try_for_each(|explanation| members.other("explanation", explanation))
     }
 }
 
@@ -199,16 +263,9 @@ pub(super) struct Spelled {
     pub(super) decision: AuditDecision,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn moment<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&time.with_millis())
-}
-
-fn members<S: Serializer>(claims: &[(&str, &Json)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(claims.iter().copied())
+/// A list, if anything is in it.
+fn list(members: &mut Members<'_>, name: &str, values: &[impl AsRef<str>]) {
+    if !values.is_empty() {
+        members.strings(name, values);
+    }
 }

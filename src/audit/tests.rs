@@ -94,9 +94,9 @@ fn stuck(capacity: usize) -> (AuditLog, mpsc::Sender<()>, Shared) {
     (log, open, taken)
 }
 
-fn event(request_id: &str) -> AuditEvent<'static> {
+fn event(request_id: &str) -> AuditEvent<'_> {
     let time = Timestamp::from_unix_millis(1_763_856_900_042);
-    AuditEvent::new(time, request_id.to_owned(), AuditKind::Exchange, AuditDecision::Allow, "ok")
+    AuditEvent::new(time, request_id, AuditKind::Exchange, AuditDecision::Allow, "ok")
 }
 
 static CLAIMS: LazyLock<[(&str, Json); 2]> = LazyLock::new(|| {
@@ -106,18 +106,28 @@ static CLAIMS: LazyLock<[(&str, Json); 2]> = LazyLock::new(|| {
     ]
 });
 
+static TEXTS: LazyLock<[String; 4]> =
+    LazyLock::new(|| ["upload:gadgets", "widgets-release", "widgets-create", "next"].map(str::to_owned));
+
+/// Every member.
 fn full_event() -> AuditEvent<'static> {
     AuditEvent {
         class: Some("refused"),
-        registry: Some("acme-pypi".to_owned()),
-        issuer: Some("github".to_owned()),
-        requested: vec!["upload:gadgets".to_owned()],
-        granted: vec!["upload:widgets".to_owned()],
-        rules: vec!["widgets-release".to_owned()],
-        policy_revision: Some("9f86d081884c".to_owned()),
+        registry: Some("acme-pypi"),
+        issuer: Some("github"),
+        subject: Some(AuditSubject { iss: "https://ci.example", aud: "acme", lifetime: 300 }),
+        package: Some("widgets"),
+        requested: &TEXTS[..1],
+        single_use: true,
+        granted: vec!["upload:widgets".to_owned(), "create:widgets".to_owned()],
+        rules: &TEXTS[1..3],
+        shadow: &TEXTS[3..],
+        policy_revision: Some("9f86d081884c"),
         token_id: Some("0198".to_owned()),
+        replay: Some("off"),
         client: Some("192.0.2.7".parse().unwrap()),
         claims: CLAIMS.iter().map(|(name, value)| (*name, value)).collect(),
+        absent: vec!["environment", "ref"],
         explanation: Some(serde_json::json!({"code": "ref-mismatch"})),
         decision: AuditDecision::Deny,
         code: "ref-mismatch",
@@ -139,7 +149,7 @@ fn written(events: Vec<AuditEvent>) -> Vec<String> {
 
 #[test]
 fn version_1_is_spelled_like_this() {
-    let expected = r#"{"schema":1,"time":"2025-11-23T00:15:00.042Z","request_id":"r-1","event":"verify","decision":"deny","code":"ref-mismatch","class":"refused","registry":"acme-pypi","issuer":"github","requested":["upload:gadgets"],"granted":["upload:widgets"],"rules":["widgets-release"],"policy_revision":"9f86d081884c","token_id":"0198","client":"192.0.2.7","claims":{"repository":"acme/widgets","/nested/list":["a",1]},"explanation":{"code":"ref-mismatch"}}"#;
+    let expected = r#"{"schema":1,"time":"2025-11-23T00:15:00.042Z","request_id":"r-1","event":"verify","decision":"deny","code":"ref-mismatch","class":"refused","registry":"acme-pypi","issuer":"github","subject":{"iss":"https://ci.example","aud":"acme","lifetime":300},"package":"widgets","requested":["upload:gadgets"],"single_use":true,"granted":["upload:widgets","create:widgets"],"rules":["widgets-release","widgets-create"],"shadow":["next"],"policy_revision":"9f86d081884c","token_id":"0198","replay":"off","client":"192.0.2.7","claims":{"repository":"acme/widgets","/nested/list":["a",1]},"absent":["environment","ref"],"explanation":{"code":"ref-mismatch"}}"#;
     assert_eq!(written(vec![full_event()]), [expected]);
     let short = r#"{"schema":1,"time":"2025-11-23T00:15:00.042Z","request_id":"r-2","event":"exchange","decision":"allow","code":"ok"}"#;
     assert_eq!(written(vec![event("r-2")]), [short]);
@@ -149,7 +159,7 @@ fn version_1_is_spelled_like_this() {
 fn hostile_text_cannot_leave_its_line_or_disguise_it() {
     let hostile = "x\n{\"schema\":1}\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2066}\u{2028}\u{feff}\"\\";
     let mut event = full_event();
-    event.request_id = hostile.to_owned();
+    event.request_id = hostile;
     let claim = Json::String(hostile.into());
     event.claims = vec![(hostile, &claim)];
     event.explanation = Some(serde_json::json!({ hostile: [hostile] }));
@@ -627,7 +637,7 @@ fn a_recorded_event_is_read_again() {
         (record.event.as_str(), record.decision.as_str(), record.code.as_str()),
         ("verify", "deny", "ref-mismatch")
     );
-    assert_eq!((record.requested, record.rules), (full_event().requested, full_event().rules));
-    assert_eq!((record.registry, record.token_id), (full_event().registry, full_event().token_id));
+    assert_eq!((record.requested.as_slice(), record.rules.as_slice()), (full_event().requested, full_event().rules));
+    assert_eq!((record.registry.as_deref(), record.token_id), (full_event().registry, full_event().token_id));
     assert_eq!(Some(record.explanation), full_event().explanation);
 }

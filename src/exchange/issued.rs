@@ -7,9 +7,13 @@ use crate::identity::replay::NotDemanded;
 use crate::identity::replay::Replay;
 use crate::macaroon::Minted;
 use crate::macaroon::Prepared;
+use crate::spelling::spelled;
 use crate::state::FirstUse;
 use crate::state::Repetition;
 use crate::state::rates::Standing;
+
+/// How long `action:pattern` usually is at most, in bytes.
+const USUAL_PAIR: usize = 64;
 
 /// An upload token on its way to the client. Obtainable only from a grant, with leave as to the subject token's use, and by
 /// handing its record to the audit log.
@@ -56,7 +60,7 @@ impl Unrecorded {
 
     /// What was granted, as `action:pattern`.
     pub fn granted(&self) -> Vec<String> {
-        self.token.minted.permissions.iter().map(ToString::to_string).collect()
+        self.token.minted.permissions.iter().map(|pair| spelled(pair, USUAL_PAIR)).collect()
     }
 
     /// For the record, what the exchange was if it was no first use.

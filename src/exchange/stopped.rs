@@ -39,6 +39,7 @@ pub(super) async fn refuse_stopped(
         return Ok(());
     }
     let claims = chosen_claims(token, token.issuer().provider().provenance);
+    let claims = claims.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
     let origin = Origin {
         issuer_id: Some(&token.issuer().id),
         issuer: token.issuer().url().as_str(),

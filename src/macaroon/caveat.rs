@@ -186,13 +186,14 @@ impl Caveat {
 /// only the codec `pypi` says.
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.name())?;
+        f.write_str(self.name())?;
+        f.write_str(" ")?;
         match self {
             Self::Registry(texts) | Self::Version(texts) => commas(f, texts.iter().map(|text| encoded(text))),
-            Self::TimeBefore(moment) => write!(f, "{moment}"),
+            Self::TimeBefore(moment) => fmt::Display::fmt(moment, f),
             Self::TimeBetween { from, before } => commas(f, [from, before]),
             // Actions and patterns have no character that needs encoding.
-            Self::Allow(permissions) => write!(f, "{permissions}"),
+            Self::Allow(permissions) => fmt::Display::fmt(permissions, f),
             Self::Sha256(digests) => commas(f, digests.iter().map(Hex)),
             Self::MaxSize(bytes) => write!(f, "{bytes}"),
             Self::Uses(uses) => write!(f, "{uses}"),
@@ -217,7 +218,10 @@ impl fmt::Display for Hex<'_> {
 
 fn commas<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: impl IntoIterator<Item = T>) -> fmt::Result {
     for (i, item) in items.into_iter().enumerate() {
-        write!(f, "{}{item}", if i == 0 { "" } else { "," })?;
+        if i > 0 {
+            f.write_str(",")?;
+        }
+        item.fmt(f)?;
     }
     Ok(())
 }

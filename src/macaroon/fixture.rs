@@ -1,6 +1,7 @@
 //! One token and its world, for the tests of this module.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::codec::Codec;
@@ -51,7 +52,7 @@ pub(super) fn permissions(pairs: &[&str]) -> Permissions {
     pairs.iter().map(|pair| Permission::parse(Ecosystem::Pypi, pair).unwrap()).collect()
 }
 
-pub(super) fn provenance() -> Provenance {
+static PROVENANCE: LazyLock<Provenance> = LazyLock::new(|| {
     let claims = [("repository", "acme/widgets"), ("repository_id", "701234567"), ("ref", "refs/tags/v1.2.0")];
     let claim = |(name, value): (&str, &str)| (name.to_owned(), Json::String(value.to_owned()));
     Provenance {
@@ -60,6 +61,10 @@ pub(super) fn provenance() -> Provenance {
         issuer: "https://token.actions.githubusercontent.com".to_owned(),
         claims: claims.into_iter().map(claim).collect::<BTreeMap<_, _>>(),
     }
+});
+
+pub(super) fn provenance() -> Provenance {
+    PROVENANCE.clone()
 }
 
 /// A token for `upload:widgets` and `upload:widgets-*` that lives for 15 minutes.
@@ -74,7 +79,7 @@ pub(super) fn request(permissions: &Permissions) -> PrepareRequest<'_> {
         versions: None,
         uses: None,
         max_size: None,
-        provenance: provenance(),
+        provenance: PROVENANCE.borrowed(),
         id: TokenId::new(NOW, [7; 10]),
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use uuid::Variant;
 
 use crate::json::Json;
+use crate::json_text::write_object;
 use crate::spelling::is_spelled;
 use crate::time::Timestamp;
 
@@ -87,7 +88,63 @@ pub struct Provenance {
     pub claims: BTreeMap<String, Json>,
 }
 
+/// The same, borrowed: what a token that is minted shall say of where it comes from.
+#[derive(Debug, Clone)]
+pub struct ProvenanceRef<'a> {
+    /// [`Provenance::rules`].
+    pub rules: &'a [String],
+    /// [`Provenance::policy_revision`].
+    pub policy_revision: &'a str,
+    /// [`Provenance::issuer`].
+    pub issuer: &'a str,
+    /// [`Provenance::claims`].
+    pub claims: ClaimsRef<'a>,
+}
+
+/// Claims, borrowed. INVARIANT: in the order of their names, which are distinct, or a token had two spellings.
+#[derive(Debug, Clone, Default)]
+pub struct ClaimsRef<'a>(Vec<(&'a str, &'a Json)>);
+
+impl<'a> ClaimsRef<'a> {
+    /// Each with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Json)> {
+        self.0.iter().copied()
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a Json)> for ClaimsRef<'a> {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a Json)>>(claims: I) -> Self {
+        let claims = claims.into_iter();
+        // Room for all that may come, of whom each exchange finds most.
+        let mut sorted = Vec::with_capacity(claims.size_hint().1.unwrap_or_default());
+        sorted.extend(claims);
+        sorted.sort_by_key(|(name, _)| *name);
+        sorted.dedup_by_key(|(name, _)| *name);
+        Self(sorted)
+    }
+}
+
+impl ProvenanceRef<'_> {
+    /// The same JSON as that of [`Provenance`].
+    fn write(&self, json: &mut String) -> Result<(), serde_json::Error> {
+        write_object(json, |provenance| {
+            provenance.strings("rules", self.rules);
+            provenance.string("policy_revision", self.policy_revision);
+            provenance.string("issuer", self.issuer);
+            provenance
+                .object("claims", |claims| self.claims.iter().try_for_each(|(name, value)| claims.json(name, value)))
+        })
+    }
+}
+
 impl Provenance {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> ProvenanceRef<'_> {
+        let Self { rules, policy_revision, issuer, claims } = self;
+        let claims = claims.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        ProvenanceRef { rules, policy_revision, issuer, claims }
+    }
+
     fn parse(bytes: &[u8]) -> Option<Self> {
         let Ok(Json::Object(object)) = Json::parse(bytes) else { return None };
         let (mut rules, mut policy_revision, mut issuer, mut claims) = (None, None, None, None);
@@ -136,11 +193,22 @@ impl Identifier {
 
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut json = Vec::with_capacity(USUAL_PROVENANCE);
-        serde_json::to_writer(&mut json, &self.provenance).map_err(|_| fmt::Error)?;
-        let Self { kid, epoch, id, .. } = self;
-        write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", Base64Display::new(&json, &URL_SAFE_NO_PAD))
+        let Self { kid, epoch, id, provenance } = self;
+        write(f, kid, *epoch, *id, &provenance.borrowed())
     }
+}
+
+/// Writes the identifier that says this.
+pub(super) fn write(
+    f: &mut impl fmt::Write,
+    kid: &str,
+    epoch: u32,
+    id: TokenId,
+    provenance: &ProvenanceRef<'_>,
+) -> fmt::Result {
+    let mut json = String::with_capacity(USUAL_PROVENANCE);
+    provenance.write(&mut json).map_err(|_| fmt::Error)?;
+    write!(f, "{TAG}.{kid}.{epoch}.{id}.{}", Base64Display::new(json.as_bytes(), &URL_SAFE_NO_PAD))
 }
 
 /// An identifier cut at its dots: as much as finding the key takes, and no more, because nothing here is proven yet.
@@ -218,6 +286,26 @@ mod tests {
             "",
         ] {
             assert_eq!(TokenId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_provenance_is_written_alike_owned_and_borrowed_and_its_claims_by_name() {
+        let claims = [
+            ("run_id", Json::Int(-42)),
+            ("environment", Json::String("\"release\\\u{2028}\n".into())),
+            ("Zürich", Json::Array(vec![Json::Bool(true), Json::Null, Json::String("\"".into())])),
+            ("b", Json::Float(1.5)),
+            ("a\"", Json::String(String::new())),
+        ];
+        let claim = |(name, value): &(&str, Json)| ((*name).to_owned(), value.clone());
+        let owned = Provenance { claims: claims.iter().map(claim).collect(), ..provenance() };
+        let backwards = claims.iter().rev().chain(&claims).map(|(name, value)| (*name, value)).collect();
+        for borrowed in [owned.borrowed(), ProvenanceRef { claims: backwards, ..owned.borrowed() }] {
+            let mut json = String::new();
+            borrowed.write(&mut json).unwrap();
+            assert_eq!(json, serde_json::to_string(&owned).unwrap());
+            assert_eq!(Provenance::parse(json.as_bytes()), Some(owned.clone()));
         }
     }
 

@@ -2,7 +2,6 @@
 //! claims the first use of the subject token, so a refusal never burns one and a burnt one always yields a token.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::code::Code;
@@ -13,8 +12,9 @@ use crate::macaroon::caveat::MAX_ARGUMENTS;
 use crate::macaroon::format;
 use crate::macaroon::format::Body;
 use crate::macaroon::format::FormatError;
+use crate::macaroon::identifier;
 use crate::macaroon::identifier::Identifier;
-use crate::macaroon::identifier::Provenance;
+use crate::macaroon::identifier::ProvenanceRef;
 use crate::macaroon::identifier::TokenId;
 use crate::macaroon::key::Keyring;
 use crate::macaroon::key::MasterKey;
@@ -58,7 +58,7 @@ pub struct PrepareRequest<'a> {
     /// The largest file that it is for, in bytes; `None` for no limit.
     pub max_size: Option<u64>,
     /// Where it comes from.
-    pub provenance: Provenance,
+    pub provenance: ProvenanceRef<'a>,
     /// Its name.
     pub id: TokenId,
 }
@@ -171,23 +171,29 @@ pub fn prepare_under(master: &MasterKey, request: PrepareRequest<'_>) -> Result<
         lifetime.into_iter().chain([Caveat::Allow(permissions.clone())]).chain(on_request.into_iter().flatten());
     let written = caveats.map(|caveat| caveat.write(key.codec).map(String::into_bytes));
     let caveats = written.collect::<Option<_>>().ok_or(PrepareError::NotExpressible)?;
-    let kid = master.kid().to_owned();
     let is_nested = |value: &Json| matches!(value, Json::Array(_) | Json::Object(_));
-    let nested = provenance.claims.values().any(is_nested);
-    let mut identifier = String::with_capacity(USUAL_IDENTIFIER);
-    let written = write!(identifier, "{}", Identifier { kid: kid.clone(), epoch: key.epoch, id, provenance });
-    written.map_err(|_| PrepareError::TooLarge)?;
+    let nested = provenance.claims.iter().any(|(_, value)| is_nested(value));
+    let mut text = String::with_capacity(USUAL_IDENTIFIER);
+    identifier::write(&mut text, master.kid(), key.epoch, id, &provenance).map_err(|_| PrepareError::TooLarge)?;
     // A token that only its maker can read would spend the subject token and then be refused. Texts and numbers are read as
     // they were written; what is nested may be nested too deeply.
     if nested {
-        Identifier::parse(identifier.as_bytes()).map_err(|_| PrepareError::Provenance)?;
+        Identifier::parse(text.as_bytes()).map_err(|_| PrepareError::Provenance)?;
     }
-    let body = Body::new(location.to_owned(), identifier.into_bytes(), caveats).map_err(too_large)?;
+    let body = Body::new(location.to_owned(), text.into_bytes(), caveats).map_err(too_large)?;
     if prefix.len() + format::text_length(body.encoded_length()) > MAX_TEXT {
         return Err(PrepareError::TooLarge);
     }
     let secret = registry_secret(master, key);
-    Ok(Prepared { secret, body, prefix: prefix.to_owned(), kid, id, expires_at, permissions: permissions.clone() })
+    Ok(Prepared {
+        secret,
+        body,
+        prefix: prefix.to_owned(),
+        kid: master.kid().to_owned(),
+        id,
+        expires_at,
+        permissions: permissions.clone(),
+    })
 }
 
 /// The first moment at which a token is good, in whole seconds. There is none before it is issued, so this restricts

@@ -56,8 +56,11 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Literal(name) => write!(f, "{name}"),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+            Self::Literal(name) => f.write_str(name.as_str()),
+            Self::Prefix(prefix) => {
+                f.write_str(prefix)?;
+                f.write_str("*")
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::Ecosystem;
 use super::PackageName;
@@ -73,13 +74,16 @@ impl Permission {
 
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.action, self.pattern)
+        f.write_str(self.action.as_str())?;
+        f.write_str(":")?;
+        fmt::Display::fmt(&self.pattern, f)
     }
 }
 
-/// A set of permissions in canonical order; the empty set allows nothing.
+/// A set of permissions in canonical order; the empty set allows nothing. A copy is cheap: a token's goes from its grant to
+/// its caveat, to its answer and to its record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Permissions(BTreeSet<Permission>);
+pub struct Permissions(Arc<BTreeSet<Permission>>);
 
 impl Permissions {
     /// Whether some pair of the set allows the action on the package.
@@ -104,13 +108,13 @@ impl Permissions {
 
     /// Adds the pairs of another set.
     pub fn extend(&mut self, other: &Self) {
-        self.0.extend(other.0.iter().cloned());
+        Arc::make_mut(&mut self.0).extend(other.0.iter().cloned());
     }
 }
 
 impl FromIterator<Permission> for Permissions {
     fn from_iter<I: IntoIterator<Item = Permission>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+        Self(Arc::new(pairs.into_iter().collect()))
     }
 }
 
@@ -118,7 +122,10 @@ impl FromIterator<Permission> for Permissions {
 impl fmt::Display for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, pair) in self.0.iter().enumerate() {
-            write!(f, "{}{pair}", if i == 0 { "" } else { "," })?;
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            fmt::Display::fmt(pair, f)?;
         }
         Ok(())
     }

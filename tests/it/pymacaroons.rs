@@ -56,6 +56,12 @@ fn minted() -> String {
     let permissions = ["upload:widgets", "upload:widgets-*"];
     let permissions = permissions.iter().map(|pair| Permission::parse(Ecosystem::Pypi, pair).unwrap()).collect();
     let claims = BTreeMap::from([("repository".to_owned(), Json::String("acme/widgets\u{20ac}".to_owned()))]);
+    let provenance = Provenance {
+        rules: vec!["widgets-release".to_owned()],
+        policy_revision: "5f1d2a".to_owned(),
+        issuer: "https://token.actions.githubusercontent.com".to_owned(),
+        claims,
+    };
     let request = PrepareRequest {
         registry: "python",
         key: KEY,
@@ -66,12 +72,7 @@ fn minted() -> String {
         versions: Some(&["1.0,\u{e9}".to_owned(), "1.0".to_owned()]),
         uses: Some(1),
         max_size: Some(1000),
-        provenance: Provenance {
-            rules: vec!["widgets-release".to_owned()],
-            policy_revision: "5f1d2a".to_owned(),
-            issuer: "https://token.actions.githubusercontent.com".to_owned(),
-            claims,
-        },
+        provenance: provenance.borrowed(),
         id: TokenId::new(NOW, [7; 10]),
     };
     prepare(&keyring(), request).unwrap().mint().token.expose().clone()

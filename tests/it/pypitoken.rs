@@ -53,6 +53,12 @@ fn secret_hex(key: RegistryKeyId<'_>) -> String {
 fn minted_under(key: RegistryKeyId<'_>, names: &[&str], ttl: u64) -> String {
     let pair = |name: &&str| Permission::parse(Ecosystem::Pypi, &format!("upload:{name}")).unwrap();
     let claims = BTreeMap::from([("repository".to_owned(), Json::String("acme/widgets\u{20ac}".to_owned()))]);
+    let provenance = Provenance {
+        rules: vec!["widgets-release".to_owned()],
+        policy_revision: "5f1d2a".to_owned(),
+        issuer: "https://token.actions.githubusercontent.com".to_owned(),
+        claims,
+    };
     let request = PrepareRequest {
         registry: "python",
         key,
@@ -63,12 +69,7 @@ fn minted_under(key: RegistryKeyId<'_>, names: &[&str], ttl: u64) -> String {
         versions: None,
         uses: None,
         max_size: None,
-        provenance: Provenance {
-            rules: vec!["widgets-release".to_owned()],
-            policy_revision: "5f1d2a".to_owned(),
-            issuer: "https://token.actions.githubusercontent.com".to_owned(),
-            claims,
-        },
+        provenance: provenance.borrowed(),
         id: TokenId::new(Timestamp::from_unix_seconds(NOW), [7; 10]),
     };
     prepare(&keyring(), request).unwrap().mint().token.expose().clone()

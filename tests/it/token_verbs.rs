@@ -76,6 +76,12 @@ fn minted(home: &Home, pairs: &[&str], uses: Option<u32>) -> String {
     let policy = watch::load(&home.path().join("policy")).unwrap();
     let registry = policy.registries().by_id("acme-pypi").unwrap();
     let claims = [("repository".to_owned(), Json::String("acme/widgets\u{202e}".to_owned()))];
+    let provenance = Provenance {
+        rules: vec!["widgets-release".to_owned()],
+        policy_revision: "r1".to_owned(),
+        issuer: "https://ci.acme.example".to_owned(),
+        claims: claims.into(),
+    };
     let request = PrepareRequest {
         registry: &registry.id,
         key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
@@ -86,12 +92,7 @@ fn minted(home: &Home, pairs: &[&str], uses: Option<u32>) -> String {
         versions: None,
         uses,
         max_size: None,
-        provenance: Provenance {
-            rules: vec!["widgets-release".to_owned()],
-            policy_revision: "r1".to_owned(),
-            issuer: "https://ci.acme.example".to_owned(),
-            claims: claims.into(),
-        },
+        provenance: provenance.borrowed(),
         id: TokenId::new(SystemClock.now(), random_bytes().unwrap()),
     };
     let keyring = read_keyring(&home.path().join("keys")).unwrap();

@@ -97,10 +97,10 @@ fn audited(status: &Status, trigger: &Trigger, audit: &AuditLog) {
         }
     };
     let code = if decision == AuditDecision::Allow { "ok" } else { Code::PolicyRefused.as_str() };
-    let mut event = AuditEvent::new(at, request_id, AuditKind::Reload, decision, code);
+    let mut event = AuditEvent::new(at, &request_id, AuditKind::Reload, decision, code);
     event.class = (decision == AuditDecision::Deny).then(|| Code::PolicyRefused.class().as_str());
     event.client = client;
-    event.policy_revision = Some(status.policy.revision().to_owned());
+    event.policy_revision = Some(status.policy.revision());
     let faults: Vec<String> = status.last.faults.iter().take(MAX_SHOWN).map(ToString::to_string).collect();
     event.explanation = Some(json!({ "by": trigger.as_str(), "caller": caller, "faults": faults }));
     audit.record(event);

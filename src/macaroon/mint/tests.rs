@@ -13,6 +13,7 @@ use crate::macaroon::fixture::permissions;
 use crate::macaroon::fixture::provenance;
 use crate::macaroon::fixture::request;
 use crate::macaroon::format::Macaroon;
+use crate::macaroon::identifier::Provenance;
 use crate::macaroon::key::RegistryKeyId;
 use crate::macaroon::verify::verify;
 
@@ -44,7 +45,7 @@ fn two_tokens_have_one_fingerprint_exactly_if_they_are_the_same_bytes() {
         PrepareRequest { versions: Some(&versions), ..ok() },
         PrepareRequest { uses: Some(1), ..ok() },
         PrepareRequest { max_size: Some(1), ..ok() },
-        PrepareRequest { provenance: elsewhere, ..ok() },
+        PrepareRequest { provenance: elsewhere.borrowed(), ..ok() },
         PrepareRequest { id: TokenId::new(NOW, [9; 10]), ..ok() },
     ];
     let masters = [
@@ -196,8 +197,9 @@ fn a_token_has_at_most_3072_characters() {
     let pairs = permissions(&["upload:widgets"]);
     let mut longest = 0;
     for length in 0..2000 {
+        let revision = "r".repeat(length);
         let mut request = request(&pairs);
-        request.provenance.policy_revision = "r".repeat(length);
+        request.provenance.policy_revision = &revision;
         match prepare(&keyring(), request) {
             Ok(prepared) => longest = prepared.mint().token.expose().len(),
             Err(error) => {
@@ -224,7 +226,7 @@ fn what_does_not_fit_into_caveats_is_refused() {
     refused(PrepareError::TooLarge, PrepareRequest { location: &long, ..request(&fits) });
     refused(PrepareError::TooLarge, PrepareRequest { registry: &long, ..request(&fits) });
     let provenance = Provenance { issuer: "i".repeat(100_000), ..provenance() };
-    refused(PrepareError::TooLarge, PrepareRequest { provenance, ..request(&fits) });
+    refused(PrepareError::TooLarge, PrepareRequest { provenance: provenance.borrowed(), ..request(&fits) });
 }
 
 #[test]
@@ -247,10 +249,10 @@ fn the_kid_and_the_registry_choose_the_key() {
 fn claims_that_cannot_be_read_back_are_refused() {
     let pairs = permissions(&["upload:widgets"]);
     let nested = |depth: usize| {
-        let mut request = request(&pairs);
+        let mut provenance = provenance();
         let claim = (0..depth).fold(Json::Null, |inner, _| Json::Array(vec![inner]));
-        request.provenance.claims.insert("groups".to_owned(), claim);
-        prepare(&keyring(), request)
+        provenance.claims.insert("groups".to_owned(), claim);
+        prepare(&keyring(), PrepareRequest { provenance: provenance.borrowed(), ..request(&pairs) })
     };
     let minted = nested(json::MAX_DEPTH - 2).unwrap().mint();
     assert!(verify(minted.token.expose(), PREFIX, &keyring(), KEY, NOW).is_ok());

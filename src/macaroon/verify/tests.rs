@@ -17,6 +17,7 @@ use crate::macaroon::fixture::permissions;
 use crate::macaroon::fixture::provenance;
 use crate::macaroon::fixture::request;
 use crate::macaroon::fixture::upload;
+use crate::macaroon::identifier::Provenance;
 use crate::macaroon::identifier::TokenId;
 use crate::macaroon::key::MasterKey;
 use crate::macaroon::mint::PrepareRequest;
@@ -422,17 +423,17 @@ proptest! {
     ) {
         let permissions = permissions(&pairs.iter().map(String::as_str).collect::<Vec<_>>());
         let now = NOW.plus(Duration::from_millis(millis));
-        let mut request = PrepareRequest {
+        let provenance = Provenance { rules: vec![rule], ..provenance() };
+        let request = PrepareRequest {
             registry: &registry,
             versions: versions.as_deref(),
             max_size,
             uses,
             ttl: Duration::from_secs(ttl),
             id: TokenId::new(now, [9; 10]),
+            provenance: provenance.borrowed(),
             ..request(&permissions)
         };
-        request.provenance.rules = vec![rule];
-        let provenance = request.provenance.clone();
         let minted = prepare(&keyring(), request).unwrap().mint();
         let token = verify(minted.token.expose(), PREFIX, &keyring(), KEY, now).unwrap();
         prop_assert_eq!(&token.identifier().provenance, &provenance);

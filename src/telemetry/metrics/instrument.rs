@@ -1,7 +1,6 @@
 //! How instruments are made: each is described as it is made, so the list of all is that of what `/metrics` can show.
 
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -180,8 +179,10 @@ impl<const N: usize> Seconds<N> {
     }
 }
 
-fn attributes<const N: usize>(labels: [&'static str; N], values: [Value; N]) -> Vec<KeyValue> {
-    iter::zip(labels, values).map(|(label, value)| KeyValue::new(label, value)).collect()
+/// An array, since a request counts several times.
+fn attributes<const N: usize>(labels: [&'static str; N], values: [Value; N]) -> [KeyValue; N] {
+    let mut labels = labels.into_iter();
+    values.map(|value| KeyValue::new(labels.next().unwrap_or_default(), value))
 }
 
 /// A label's value from the configuration.

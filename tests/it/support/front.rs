@@ -460,6 +460,12 @@ impl Front {
     pub fn upload_token_of(&self, age: Duration) -> String {
         let policy = watch::load(&self.path("policy")).unwrap();
         let registry = policy.registries().by_id("acme").unwrap();
+        let provenance = Provenance {
+            rules: vec!["widgets-release".into()],
+            policy_revision: policy.revision().into(),
+            issuer: self.github.issuer().into(),
+            claims: [].into(),
+        };
         let request = PrepareRequest {
             registry: &registry.id,
             key: RegistryKeyId { key_id: &registry.key_id, codec: Codec::Text, epoch: registry.epoch },
@@ -473,12 +479,7 @@ impl Front {
             versions: None,
             uses: None,
             max_size: None,
-            provenance: Provenance {
-                rules: vec!["widgets-release".into()],
-                policy_revision: policy.revision().into(),
-                issuer: self.github.issuer().into(),
-                claims: [].into(),
-            },
+            provenance: provenance.borrowed(),
             id: TokenId::new(SystemClock.now().minus(age), random_bytes().unwrap()),
         };
         let keyring = read_keyring(&self.path("keys")).unwrap();
