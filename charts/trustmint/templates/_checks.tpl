@@ -157,9 +157,10 @@
 {{- end -}}
 {{- end -}}
 
-{{- $needed := int (add $values.drainSeconds $values.shutdownSeconds) -}}
-{{- if le (int (include "trustmint.grace" .)) $needed -}}
-{{- fail (printf "terminationGracePeriodSeconds must be greater than drainSeconds + shutdownSeconds, which is %d: else requests are cut off" $needed) -}}
+{{- /* After the requests: idle operators, the last handlers, audit events and telemetry have 11 seconds of their own. */ -}}
+{{- $needed := int (add $values.drainSeconds $values.shutdownSeconds 11) -}}
+{{- if lt (int (include "trustmint.grace" .)) $needed -}}
+{{- fail (printf "terminationGracePeriodSeconds must be at least drainSeconds + shutdownSeconds + 11, which is %d: else requests are cut off, or the last lines of the audit log" $needed) -}}
 {{- end -}}
 
 {{- if $values.autoscaling.enabled -}}

@@ -1,6 +1,6 @@
 {{/* How many seconds a pod has to end. */}}
 {{- define "trustmint.grace" -}}
-{{- $needed := add .Values.drainSeconds .Values.shutdownSeconds 10 -}}
+{{- $needed := add .Values.drainSeconds .Values.shutdownSeconds 15 -}}
 {{- .Values.terminationGracePeriodSeconds | default $needed -}}
 {{- end }}
 

@@ -270,8 +270,8 @@ fn a_pod_has_time_to_end() {
             value.strip_suffix('s').unwrap().parse::<u64>().unwrap()
         };
         let (drain, shutdown) = (seconds("drain: "), seconds("shutdown_timeout: "));
-        // The audit log has five seconds of its own.
-        assert!(grace >= drain + shutdown + 5, "{set}: {grace} < {drain} + {shutdown} + 5");
+        // What is left after the requests has eleven seconds of its own.
+        assert!(grace >= drain + shutdown + 11, "{set}: {grace} < {drain} + {shutdown} + 11");
     }
 }
 

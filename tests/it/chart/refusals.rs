@@ -106,8 +106,8 @@ const CHECKS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "redis",
-        &["terminationGracePeriodSeconds=20"],
-        "must be greater than drainSeconds + shutdownSeconds, which is 25",
+        &["terminationGracePeriodSeconds=35"],
+        "must be at least drainSeconds + shutdownSeconds + 11, which is 36",
     ),
     ("redis", &["settings.audit.sink=otlp"], "names no collector: set otlp.endpoint"),
     ("redis", &["otlp.existingSecret=a"], "not used without a collector"),

@@ -105,7 +105,7 @@ impl Bench for RedisBench {
     }
 
     fn step(&self) -> Duration {
-        Duration::from_millis(300)
+        Duration::from_secs(1)
     }
 
     fn full(&self) -> StoreError {
