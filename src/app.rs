@@ -392,7 +392,7 @@ impl App {
 
     /// Writes out what is still queued, and says what was lost; for the end of the process, when no handler begins any more.
     pub fn close(&self, handlers: Closed, within: Duration) {
-        if !handlers.all_ended {
+        if !handlers.all_ended() {
             tracing::warn!("requests were not let go of in time: the audit log may lack what was cut off");
         }
         if !self.flush(within) {

@@ -72,7 +72,7 @@ const MAX_REGISTRY_CALLS: usize = 128;
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long an open connection of a scraper may delay the end of the process.
-const OPERATIONS_SHUTDOWN: Duration = Duration::from_secs(1);
+pub(crate) const OPERATIONS_SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// How the public listener treats connections.
 #[derive(Debug, Clone, Copy)]

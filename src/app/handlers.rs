@@ -25,8 +25,14 @@ pub struct AtWork(AtomicUsize);
 #[derive(Debug)]
 #[must_use]
 pub struct Closed {
+    all_ended: bool,
+}
+
+impl Closed {
     /// Whether all that had begun have ended.
-    pub all_ended: bool,
+    pub const fn all_ended(&self) -> bool {
+        self.all_ended
+    }
 }
 
 impl Unattended {

@@ -29,6 +29,7 @@ use crate::config::Audit;
 use crate::config::AuditTarget;
 use crate::config::Settings;
 use crate::config::tls::Certificate;
+use crate::exchange;
 use crate::http;
 use crate::http::Public;
 use crate::http::operations::Operators;
@@ -62,6 +63,15 @@ const FLUSH: Duration = Duration::from_secs(5);
 const LAST_TELEMETRY: Duration = Duration::from_secs(3);
 /// How long the server's threads may take, as they end, to let go of what they were doing: it is recorded then.
 const LAST_HANDLERS: Duration = Duration::from_secs(1);
+
+/// What the end takes at most beside `limits.drain` and `limits.shutdown_timeout`, in seconds: the chart's check of its grace
+/// period, and docs/operations.md, say the same.
+const ENDING: u64 = exchange::STORE_WAIT.as_secs()
+    + http::OPERATIONS_SHUTDOWN.as_secs()
+    + LAST_HANDLERS.as_secs()
+    + FLUSH.as_secs()
+    + LAST_TELEMETRY.as_secs();
+const _: () = assert!(ENDING == 11);
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {

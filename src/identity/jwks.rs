@@ -232,7 +232,6 @@ fn kid_of(member: &Member) -> Option<&str> {
 
 /// What a JWS signs (`header.payload`, RFC 7515 section 5.2), with its SHA-256: what most algorithms sign is what a first use
 /// goes by as well, so it is computed once.
-#[derive(Debug)]
 pub struct SigningInput<'a> {
     bytes: &'a [u8],
     digest: Digest,
@@ -248,6 +247,13 @@ impl<'a> SigningInput<'a> {
     pub fn sha256(&self) -> [u8; 32] {
         // Always 32 bytes. Were it not, equal digests would make every token a replay: refused, not accepted.
         self.digest.as_ref().first_chunk().copied().unwrap_or_default()
+    }
+}
+
+/// Claims are not printed: some are personal.
+impl fmt::Debug for SigningInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningInput").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 

@@ -345,7 +345,7 @@ async fn who_comes_after_the_last_look_for_handlers_is_sent_away_before_anything
     let operations = Operations::of(Arc::clone(&service.app));
     let events = service.audit().len();
     let body = json!({"token": service.id_token(&json!({}))});
-    assert!(service.app.working().close(Duration::ZERO).await.all_ended);
+    assert!(service.app.working().close(Duration::ZERO).await.all_ended());
     // Whatever asks the store panics.
     store.fail(Some(Fault::Panics));
     let until = service.app.now().plus(Duration::from_secs(60)).to_string();

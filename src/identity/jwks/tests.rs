@@ -49,6 +49,11 @@ fn each_kind_of_key_verifies_its_algorithms_and_no_other() {
 }
 
 #[test]
+fn what_is_signed_is_not_printed() {
+    assert_eq!(format!("{:?}", SigningInput::new(b"header.payload")), "SigningInput { bytes: 14, .. }");
+}
+
+#[test]
 fn a_kind_of_key_is_bound_to_its_algorithms() {
     use Algorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
     for (kind, expected) in [
