@@ -4,6 +4,8 @@
 The build stage's lines run in target/image/build with the target/ of everybody; the last stage becomes the folder target/image/root.
 The service then runs there, in a network, a mount and a process namespace of its own: by the Dockerfile's user, without
 capabilities, all files read-only. It takes root, and the packages of tests/requirements.txt.
+
+With `--only-build` it ends when the build stage's lines have run, which are then not run again.
 """
 
 import hashlib
@@ -224,6 +226,8 @@ def main():
     version = re.match(r"rust:(\d+)\.(\d+)\.\d+-", stages[0].base).groups()
     assert [int(part) for part in version] >= [int(part) for part in toolchain.split(".")], "a Rust that can build it"
     built = build(stages[0], {"SOURCE_DATE_EPOCH": values["SOURCE_DATE_EPOCH"]})
+    if sys.argv[1:] == ["--only-build"]:
+        return
     root = assemble(stages[1], stages[0], built)
 
     files = {f"/{path.relative_to(root)}": path.stat().st_size for path in root.rglob("*") if not path.is_dir()}

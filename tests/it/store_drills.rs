@@ -16,6 +16,7 @@ use actix_web::web;
 use reqwest::Client;
 use serde_json::Value;
 use serde_json::json;
+use tokio::task::JoinSet;
 use trustmint::demo::provider::LoopbackProvider;
 use trustmint::time::Clock as _;
 use trustmint::time::SystemClock;
@@ -44,8 +45,15 @@ const USUAL: Duration = Duration::from_millis(600);
 const SERVED_AGAIN: Duration = Duration::from_secs(5);
 /// How long the load runs before the store goes, and how long it is away.
 const WHILE: Duration = Duration::from_millis(800);
-/// Jobs that have their tokens before the store goes, and use them when it is back.
+/// Jobs that have their tokens before the store goes, and use them when it is back: so many are looked at.
 const LATECOMERS: usize = 10;
+/// So many there are, since a store that did not answer may hold the token all the same.
+const SPARE: usize = 6 * LATECOMERS;
+/// Each thread of a replica has a connection of its own, which is back in its own time: what one is told at once, another
+/// is told a little later.
+const A_LITTLE: Duration = Duration::from_millis(20);
+/// How many tokens are presented once more at the same time.
+const AT_A_TIME: usize = 4;
 
 /// Settings of a service whose output nobody reads once it has said where it serves.
 const QUIET: &str = "audit: {sink: file, file: audit.jsonl}\ntelemetry: {level: \"error,trustmint::cli=info\"}\n";
@@ -116,14 +124,14 @@ impl Drill {
                             seen.lock().unwrap().push(one);
                         }
                     }
-                    rt::time::sleep(Duration::from_millis(5)).await;
+                    rt::time::sleep(A_LITTLE).await;
                 }
             });
         }
         // A store that has just begun refuses what was issued before it.
         drill.recovered().await;
         rt::time::sleep(WHILE).await;
-        let latecomers = (0..LATECOMERS).map(|_| id_token_at(&drill.provider, SystemClock.now()).into()).collect();
+        let latecomers = (0..SPARE).map(|_| id_token_at(&drill.provider, SystemClock.now()).into()).collect();
         let uploads = drill.uploads().await;
         Self { latecomers, uploads, ..drill }
     }
@@ -156,11 +164,41 @@ impl Drill {
         uploads
     }
 
+    /// What a registry is told of one upload, once the store answers; to ask again about the same upload changes nothing.
     async fn verdict(&self, replica: &str, token: &str) -> String {
         let question = json!({"token": token, "package": "widgets", "exists": true, "consume": "late"});
-        let request = self.client.post(format!("{replica}/v1/verify")).header("host", HOST).bearer_auth(API_KEY);
-        let answer = Answer::of(request.body(question.to_string()).send().await.unwrap()).await;
-        if answer.body["allowed"] == true { "allowed".to_owned() } else { answer.code().to_owned() }
+        let started = Instant::now();
+        loop {
+            let request = self.client.post(format!("{replica}/v1/verify")).header("host", HOST).bearer_auth(API_KEY);
+            let answer = Answer::of(request.body(question.to_string()).send().await.unwrap()).await;
+            if answer.body["allowed"] == true {
+                return "allowed".to_owned();
+            }
+            if answer.code() != "store-unavailable" || started.elapsed() > PATIENCE {
+                return answer.code().to_owned();
+            }
+            rt::time::sleep(A_LITTLE).await;
+        }
+    }
+
+    /// Presents tokens that were accepted before once more, each at every replica, a few at a time.
+    async fn once_more(&self, tokens: Vec<Arc<str>>) -> Vec<(u16, String)> {
+        let (tokens, replicas) = (Arc::new(tokens), self.replicas.lock().unwrap().clone());
+        let mut some = JoinSet::new();
+        for first in 0..AT_A_TIME {
+            let (client, seen) = (self.client.clone(), Arc::clone(&self.seen));
+            let (tokens, replicas) = (Arc::clone(&tokens), replicas.clone());
+            some.spawn(async move {
+                let mut told = Vec::new();
+                for token in tokens.iter().skip(first).step_by(AT_A_TIME) {
+                    for replica in &replicas {
+                        told.push(again(&client, replica, token, &seen).await);
+                    }
+                }
+                told
+            });
+        }
+        some.join_all().await.concat()
     }
 
     /// What the registry is told at each replica: of the token for one use, the revoked one, and the other.
@@ -186,13 +224,8 @@ impl Drill {
         let used: Vec<Arc<str>> =
             self.seen.lock().unwrap().iter().filter(before).map(|one| Arc::clone(&one.token)).collect();
         assert!(used.len() > 10, "hardly a load: {:?}", self.outcomes());
-        let replicas = self.replicas.lock().unwrap().clone();
-        for token in &used {
-            for replica in &replicas {
-                let again = present(&self.client, replica, token).await.unwrap();
-                assert_eq!((again.status, again.code.as_str()), (503, "state-lost"));
-                self.seen.lock().unwrap().push(again);
-            }
+        for told in self.once_more(used).await {
+            assert_eq!(told, (503, "state-lost".to_owned()));
         }
         let told = ["state-lost", "upload-token-revoked", "allowed"].map(str::to_owned);
         assert!(self.late_uploads().await.into_iter().all(|one| one == told), "{:?}", self.late_uploads().await);
@@ -241,14 +274,21 @@ impl Drill {
         self.seen.lock().unwrap().iter().filter(|one| one.code == code).count()
     }
 
-    /// What those who come late are told, each at each replica.
+    /// What the first of those who come late are told whom the store answers, at each replica by turns.
     async fn late(&self) -> Vec<String> {
         let replicas = self.replicas.lock().unwrap().clone();
         let mut told = Vec::new();
         for (token, turn) in self.latecomers.iter().zip(0..) {
             let one = present(&self.client, &replicas[turn % replicas.len()], token).await.unwrap();
-            told.push(format!("{} {}", one.status, one.code));
+            if one.code == "store-unavailable" {
+                rt::time::sleep(A_LITTLE).await;
+            } else {
+                told.push(format!("{} {}", one.status, one.code));
+            }
             self.seen.lock().unwrap().push(one);
+            if told.len() == LATECOMERS {
+                break;
+            }
         }
         told
     }
@@ -264,13 +304,8 @@ impl Drill {
             .filter(|one| one.status == 200)
             .map(|one| Arc::clone(&one.token))
             .collect();
-        let replicas = self.replicas.lock().unwrap().clone();
-        for token in &accepted {
-            for replica in &replicas {
-                let again = present(&self.client, replica, token).await.unwrap();
-                self.seen.lock().unwrap().push(again);
-            }
-        }
+        let accepted_tokens = accepted.len();
+        self.once_more(accepted).await;
         let outcomes = self.outcomes();
         let seen = self.seen.lock().unwrap();
         let longest = seen.iter().map(|one| one.took).max().unwrap();
@@ -292,7 +327,7 @@ impl Drill {
             }
         }
         assert!(grants.values().all(|times| *times == 1), "a token was accepted twice: {outcomes:?}");
-        assert!(accepted.len() > 20, "hardly a load: {outcomes:?}");
+        assert!(accepted_tokens > 20, "hardly a load: {outcomes:?}");
         assert!(longest < LONGEST, "{longest:?}");
         assert!(recovered < SERVED_AGAIN, "fresh tokens are served after {recovered:?}");
         assert!(median < USUAL, "half of those that the store did not answer waited for {median:?}");
@@ -314,6 +349,20 @@ async fn present(client: &Client, address: &str, token: &Arc<str>) -> Option<See
         code,
         retry_after,
     })
+}
+
+/// What becomes of a token that was accepted before, once the store answers.
+async fn again(client: &Client, replica: &str, token: &Arc<str>, seen: &Mutex<Vec<Seen>>) -> (u16, String) {
+    let started = Instant::now();
+    loop {
+        let one = present(client, replica, token).await.unwrap();
+        let told = (one.status, one.code.clone());
+        seen.lock().unwrap().push(one);
+        if told.1 != "store-unavailable" || started.elapsed() > PATIENCE {
+            return told;
+        }
+        rt::time::sleep(A_LITTLE).await;
+    }
 }
 
 /// Two replicas of the real command and a real Redis.
