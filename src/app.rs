@@ -328,7 +328,7 @@ impl App {
         &self.unattended
     }
 
-    /// All handlers at work.
+    /// All handlers at work that may use, revoke, stop or lift anything.
     pub const fn working(&self) -> &AtWork {
         &self.working
     }

@@ -155,7 +155,7 @@ pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
 /// Fresh random bytes that make a name unique (a request's, an upload token's), as those of [`random_bytes`]. Several are
 /// drawn at once and each is given once: a draw reads the processor's generator, which takes longer than all else about a name.
 ///
-/// Not for keys: what is drawn and not yet given lies in memory.
+/// Not for keys: what is drawn and not yet given lies in memory, and in the memory of each copy that is made of a running machine.
 pub fn random_name() -> Option<[u8; NAME]> {
     thread_local! {
         static DRAWN: RefCell<Drawn> = const { RefCell::new(Drawn { names: [[0; NAME]; AT_ONCE], left: 0 }) };

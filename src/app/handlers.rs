@@ -17,7 +17,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 #[derive(Debug, Default)]
 pub struct Unattended(AtomicUsize);
 
-/// How many there are at all, until none begins any more.
+/// How many there are at all that may use, revoke, stop or lift anything, until none begins any more.
 #[derive(Debug, Default)]
 pub struct AtWork(AtomicUsize);
 
@@ -68,12 +68,10 @@ impl AtWork {
     /// Waits until there is none, for so long at most. From then on none begins: finding nobody and closing are one step.
     pub async fn close(&self, within: Duration) -> Closed {
         let nobody = |count| (count & !CLOSED == 0).then_some(CLOSED);
-        let all_ended =
+        let found_nobody =
             looked(within, || self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, nobody).is_ok()).await;
-        if !all_ended {
-            // Who began now would be waited for even less.
-            self.0.fetch_or(CLOSED, Ordering::Relaxed);
-        }
+        // Who began now would be waited for even less.
+        let all_ended = found_nobody || self.0.fetch_or(CLOSED, Ordering::Acquire) & !CLOSED == 0;
         Closed { all_ended }
     }
 }
@@ -133,25 +131,32 @@ mod tests {
 
     #[tokio::test]
     async fn of_threads_that_begin_without_end_none_does_once_it_is_closed() {
-        let at_work = Arc::new(AtWork::default());
-        let begun = Arc::new(AtomicUsize::new(0));
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let (at_work, begun) = (Arc::clone(&at_work), Arc::clone(&begun));
-                thread::spawn(move || {
-                    while at_work.begin() {
-                        begun.fetch_add(1, Ordering::Relaxed);
-                        at_work.ended();
-                    }
+        /// A thread is within for about as long as it is not, so that many looks find nobody just before one begins.
+        const TURNS: usize = 100;
+        let linger = || std::hint::black_box((0..TURNS).fold(0, usize::wrapping_add));
+        for _ in 0..2_000 {
+            let at_work = Arc::new(AtWork::default());
+            let recorded = Arc::new(AtomicUsize::new(0));
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let (at_work, recorded) = (Arc::clone(&at_work), Arc::clone(&recorded));
+                    thread::spawn(move || {
+                        while at_work.begin() {
+                            linger();
+                            recorded.fetch_add(1, Ordering::Relaxed);
+                            at_work.ended();
+                            linger();
+                        }
+                    })
                 })
-            })
-            .collect();
-        assert!(at_work.close(Duration::from_secs(30)).await.all_ended);
-        // Who had begun has counted itself before: what is released by `ended` is seen by who finds nobody.
-        let before = begun.load(Ordering::Relaxed);
-        for thread in threads {
-            thread.join().unwrap();
+                .collect();
+            assert!(at_work.close(Duration::from_secs(30)).await.all_ended);
+            // Who had begun has recorded before: what is released by `ended` is seen by who finds nobody.
+            let before = recorded.load(Ordering::Relaxed);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(recorded.load(Ordering::Relaxed), before);
         }
-        assert_eq!(begun.load(Ordering::Relaxed), before);
     }
 }

@@ -25,7 +25,9 @@ use crate::time::Timestamp;
 /// How long until one more refused exchange is recorded, when as many as may be were. At some kilobytes each these are a
 /// few gigabytes a day.
 const REFUSAL_EVERY: Duration = Duration::from_millis(100);
-/// How many are recorded however fast they come.
+/// The same for those that may have used their ID token up, which takes a grant and a store that gives no answer.
+const LOST_EVERY: Duration = Duration::from_millis(10);
+/// How many of either are recorded however fast they come.
 const REFUSALS_AT_ONCE: u32 = 2000;
 
 /// The running log. Dropping it lets the writer finish what was recorded; [`AuditLog::flush`] waits for that.
@@ -45,6 +47,8 @@ const REFUSALS_AT_ONCE: u32 = 2000;
 pub struct AuditLog {
     queue: Arc<Queue>,
     refusals: Mutex<Allowance>,
+    /// That of exchanges which may have used their ID token up.
+    lost: Mutex<Allowance>,
 }
 
 /// A place in the log, kept for the record of an upload token. It is spent by recording and given back when dropped.
@@ -137,7 +141,8 @@ impl AuditLog {
         let progress = Arc::new(Progress::default());
         writer::start(sink, waiting, Arc::clone(&progress))?;
         let queue = Arc::new(Queue { events, capacity, recorded: AtomicU64::new(0), progress });
-        Ok(Self { queue, refusals: Mutex::new(Allowance::new(REFUSAL_EVERY, REFUSALS_AT_ONCE)) })
+        let allowance = |every| Mutex::new(Allowance::new(every, REFUSALS_AT_ONCE));
+        Ok(Self { queue, refusals: allowance(REFUSAL_EVERY), lost: allowance(LOST_EVERY) })
     }
 
     /// Keeps a place for the record of an upload token that is about to be minted; `None` while there is none to be had, or
@@ -169,11 +174,17 @@ impl AuditLog {
     }
 
     /// Records an exchange that was refused or failed, or a holder's revocation that the store did not answer, if not too many
-    /// were before `now`: at most 2,000 at once and ten a second. The rest is counted ([`AuditLog::suppressed_reading`]). Never waits.
+    /// were before `now`: at most 2,000 at once and ten a second; and of the exchanges that name an upload token, since they may have
+    /// used their ID token up, as many besides and a hundred a second. The rest is counted ([`AuditLog::suppressed_reading`]). Never
+    /// waits.
     ///
     /// SECURITY: one proven ID token, or upload token, can be sent again and again while it lasts, and each time yields an event.
+    /// Whoever has no grant takes no room from an exchange that may have used its ID token up: without a record nobody could tell
+    /// that from a theft.
     pub fn record_refusal(&self, event: AuditEvent, now: Timestamp) {
-        if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).spend(now) {
+        let may_be_used = event.event == AuditKind::Exchange && event.token_id.is_some();
+        let allowance = if may_be_used { &self.lost } else { &self.refusals };
+        if allowance.lock().unwrap_or_else(PoisonError::into_inner).spend(now) {
             self.record(event);
         } else {
             self.queue.progress.suppressed.fetch_add(1, Ordering::Relaxed);

@@ -406,6 +406,26 @@ fn of_refused_exchanges_a_burst_is_recorded_and_then_ten_a_second() {
 }
 
 #[test]
+fn an_exchange_that_may_have_used_its_id_token_up_is_recorded_whoever_was_refused_before() {
+    let (log, _open, _taken) = stuck(8192);
+    let now = event("").time;
+    let refused = || AuditEvent { decision: AuditDecision::Deny, ..event("refused") };
+    for _ in 0..3000 {
+        log.record_refusal(refused(), now);
+    }
+    let (waiting, suppressed) = (log.queue_reading()().0, log.suppressed_reading()());
+    for _ in 0..2500 {
+        let may_be_used = AuditEvent { token_id: Some("an upload token's".to_owned()), ..event("failed") };
+        log.record_refusal(AuditEvent { decision: AuditDecision::Fault, ..may_be_used }, now);
+    }
+    assert_eq!((log.queue_reading()().0 - waiting, log.suppressed_reading()() - suppressed), (2000, 500));
+    // A holder's revocation that the store did not answer takes no grant.
+    let revocation = AuditEvent { event: AuditKind::Revoke, token_id: Some("a token's".to_owned()), ..refused() };
+    log.record_refusal(revocation, now);
+    assert_eq!(log.suppressed_reading()() - suppressed, 501);
+}
+
+#[test]
 fn while_a_sink_loses_what_it_is_given_there_is_no_place_and_one_event_that_it_takes_ends_that() {
     let (open, gate) = mpsc::channel();
     let taken = Shared::default();

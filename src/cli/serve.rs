@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -176,8 +177,16 @@ impl Serve {
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        actix_web::rt::System::new().block_on(serve(loaded, sources, outboxes, listener, operations))
+        run(serve(loaded, sources, outboxes, listener, operations))
     }
+}
+
+/// Runs this on the main thread until it ends.
+///
+/// The runtime is not dropped: that waits, without end, for what blocks a thread of its own (a name that is looked up, a policy that is
+/// read), which ends with the process.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    ManuallyDrop::new(actix_web::rt::System::new()).block_on(work)
 }
 
 fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed> {
@@ -331,15 +340,18 @@ async fn serve(
     let background = actix_web::rt::spawn(async move { attended.attend().await });
     let operations_handle = operations.handle();
     let operations = actix_web::rt::spawn(operations);
-    let end = draining::serve(public, &mut signals, &app, settings.limits.drain).await?;
-    operations_handle.stop(end == End::InTurn).await;
-    operations.await??;
+    let end = draining::serve(public, &mut signals, &app, settings.limits.drain).await;
+    operations_handle.stop(matches!(end, Ok(End::InTurn))).await;
+    let operations = operations.await;
     background.abort();
+    // Whatever became of the listeners, what was recorded is written.
     let handlers = app.working().close(LAST_HANDLERS).await;
     app.close(handlers, FLUSH);
     if exporter.is_some_and(|exporter| !exporter.close(LAST_TELEMETRY)) {
         tracing::warn!("the last telemetry could not be sent in time");
     }
+    operations??;
+    let end = end?;
     match end {
         End::InTurn => tracing::info!("stopped"),
         End::AtOnce => tracing::warn!("stopped at once: requests under way were cut off"),
@@ -381,4 +393,21 @@ fn reload_at_hangup(app: Arc<App>, gone: String) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_blocks_a_thread_of_the_runtime_is_not_waited_for() {
+        let (end, ends) = mpsc::channel::<()>();
+        run(async {
+            drop(tokio::task::spawn_blocking(move || ends.recv_timeout(Duration::from_secs(30))));
+        });
+        // Who had waited would find nobody who listens.
+        end.send(()).unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-//! The audit log's file, before anybody opens it.
+//! Whether the audit log can be opened: what is wrong with where the settings have it, before and after that is tried.
 
 use std::io;
 use std::path::Path;

@@ -201,8 +201,8 @@ struct Waiting(Rc<Attention>);
 pub struct Working(Rc<Attention>);
 
 impl Working {
-    /// Begins, unless the process is so near its end that it would not wait for one more. SECURITY: no handler runs without this,
-    /// or what it used, revoked or stopped then would miss in the audit log.
+    /// Begins, unless the process is so near its end that it would not wait for one more. SECURITY: no handler that may use,
+    /// revoke, stop or lift anything runs without this, or that would miss in the audit log.
     pub fn begin(app: &Arc<App>) -> Result<Self, Refusal> {
         if !app.working().begin() {
             return Err(Refusal::new(Code::Overloaded, "this replica is about to end, and takes nothing any more"));

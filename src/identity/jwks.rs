@@ -230,7 +230,7 @@ fn kid_of(member: &Member) -> Option<&str> {
     }
 }
 
-/// What a JWS signs (`header.payload`, RFC 7515 section 5.2), with its SHA-256: what most algorithms sign is what a first use
+/// What a JWS signs (`header.payload`, RFC 7515 section 5.2), with its SHA-256: what most issuers sign is what a first use
 /// goes by as well, so it is computed once.
 pub struct SigningInput<'a> {
     bytes: &'a [u8],
