@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::process::ChildStderr;
@@ -165,7 +166,13 @@ impl Served {
             let mut out = String::new();
             self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
             self.audit.keep(out.as_bytes());
-            (self.child.wait().unwrap().code(), out)
+            let status = self.child.wait().unwrap();
+            let mut rest = String::new();
+            if status.signal().is_some() {
+                self.log.read_to_string(&mut rest).unwrap();
+            }
+            assert_eq!(status.signal(), None, "what it said: {rest}");
+            (status.code(), out)
         });
         actix_web::rt::time::timeout(PATIENCE, ended).await.expect("the service does not stop").unwrap()
     }
