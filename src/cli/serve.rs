@@ -2,15 +2,16 @@
 
 use std::fmt::Display;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::rt::System;
 use actix_web::web;
 use arc_swap::ArcSwap;
 use clap::Args;
+use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -177,16 +178,23 @@ impl Serve {
         let settings = &loaded.settings;
         let listener = bind("listen.address", settings.listen.address)?;
         let operations = bind("operations.address", settings.operations.address)?;
-        run(serve(loaded, sources, outboxes, listener, operations))
+        run(serve(loaded, sources, outboxes, listener, operations))?
     }
 }
 
 /// Runs this on the main thread until it ends.
 ///
-/// The runtime is not dropped: that waits, without end, for what blocks a thread of its own (a name that is looked up, a policy that is
-/// read), which ends with the process.
-fn run<T>(work: impl Future<Output = T>) -> T {
-    ManuallyDrop::new(actix_web::rt::System::new()).block_on(work)
+/// The runtime is ours, since one that is merely dropped waits without end for what blocks a thread of it: a name that is looked up, a
+/// policy that is read. Such a thread ends with the process.
+fn run<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Arc::new(Builder::new_current_thread().enable_all().build()?);
+    let system = System::with_tokio_rt(|| Arc::clone(&runtime));
+    let done = system.block_on(work);
+    drop(system);
+    if let Some(runtime) = Arc::into_inner(runtime) {
+        runtime.shutdown_background();
+    }
+    Ok(done)
 }
 
 fn bind(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, Failed> {
@@ -406,7 +414,8 @@ mod tests {
         let (end, ends) = mpsc::channel::<()>();
         run(async {
             drop(tokio::task::spawn_blocking(move || ends.recv_timeout(Duration::from_secs(30))));
-        });
+        })
+        .unwrap();
         // Who had waited would find nobody who listens.
         end.send(()).unwrap();
     }
